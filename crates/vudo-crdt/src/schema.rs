@@ -1,0 +1,136 @@
+//! What a record looks like: Gens, their fields, and how each field merges.
+//!
+//! Merging itself never consults a schema: every operation names its own strategy, so replicas of
+//! different schema versions stay equal. The schema is what local writes and typed reads go by.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::value::{Value, ValueType};
+
+/// All record types of one application.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Schema {
+    /// In the order of declaration. Names are unique.
+    pub gens: Vec<GenSchema>,
+}
+
+/// One record type.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GenSchema {
+    /// The qualified name, `User` or `chat.message`: 1 to 255 bytes.
+    pub name: String,
+    /// In the order of declaration. Names and numbers are unique.
+    pub fields: Vec<FieldSchema>,
+}
+
+/// One field of a record type.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FieldSchema {
+    /// As written in the source.
+    pub name: String,
+    /// Names the field in stored and sent bytes; never reused. `1 <= number <= MAX_FIELD_NUMBER`
+    pub number: u32,
+    /// How concurrent writes of the field merge.
+    pub strategy: Strategy,
+    /// What the field holds.
+    pub value_type: ValueType,
+    /// What a reader sees while nobody has written the field. Defaults are never stored.
+    pub default: Option<Value>,
+    /// Bounds and overflow of a counter; without effect on registers.
+    pub counter: CounterOptions,
+}
+
+/// The merge strategy of a field. The number is the tag that operations carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Strategy {
+    /// A register in which the lowest (Hlc, replica) wins: set once.
+    Immutable = 1,
+    /// A register in which the highest (Hlc, replica) wins.
+    Lww = 2,
+    /// A register in which the highest (Hlc, value) wins.
+    LwwContent = 3,
+    /// A counter of integers that replicas increment and decrement.
+    PnCounter = 4,
+    /// A counter of floats. Sums depend on rounding, so it is meant for approximate quantities.
+    PnCounterFloat = 5,
+}
+
+impl Strategy {
+    /// Every strategy, in the order of the tags.
+    pub const ALL: [Strategy; 5] = [
+        Strategy::Immutable,
+        Strategy::Lww,
+        Strategy::LwwContent,
+        Strategy::PnCounter,
+        Strategy::PnCounterFloat,
+    ];
+
+    /// The tag that operations carry: 1 to 15.
+    pub fn tag(self) -> u8 {
+        self as u8
+    }
+
+    /// The strategy of a tag, or `None` for one that this version does not know.
+    pub fn from_tag(tag: u8) -> Option<Strategy> {
+        Self::ALL.get(usize::from(tag).wrapping_sub(1)).copied()
+    }
+
+    /// The name that a Gen uses: `lww`, `pn_counter`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Strategy::Immutable => "immutable",
+            Strategy::Lww | Strategy::LwwContent => "lww",
+            Strategy::PnCounter | Strategy::PnCounterFloat => "pn_counter",
+        }
+    }
+
+    /// Whether the field is added to rather than set.
+    pub fn is_counter(self) -> bool {
+        matches!(self, Strategy::PnCounter | Strategy::PnCounterFloat)
+    }
+}
+
+/// What a counter does at its limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CounterOptions {
+    /// Local writes that would go below are refused.
+    pub min_value: Option<i64>,
+    /// Local writes that would go above are refused.
+    pub max_value: Option<i64>,
+    /// What reading gives when the merged total does not fit the field's type.
+    pub overflow: Overflow,
+}
+
+/// What reading a counter gives when the merged total does not fit the field's type.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Overflow {
+    /// The nearest value that fits.
+    #[default]
+    Saturate = 0,
+    /// The low bits of the total.
+    Wrap = 1,
+    /// An error that names the field.
+    Error = 2,
+}
+
+impl Schema {
+    /// The record type of this name.
+    pub fn gen_named(&self, name: &str) -> Option<&GenSchema> {
+        self.gens.iter().find(|candidate| candidate.name == name)
+    }
+}
+
+impl GenSchema {
+    /// The field of this name.
+    pub fn field(&self, name: &str) -> Option<&FieldSchema> {
+        self.fields.iter().find(|field| field.name == name)
+    }
+
+    /// The field of this number.
+    pub fn field_numbered(&self, number: u32) -> Option<&FieldSchema> {
+        self.fields.iter().find(|field| field.number == number)
+    }
+}

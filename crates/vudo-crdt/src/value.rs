@@ -1,0 +1,402 @@
+//! Values of fields, and their bytes.
+//!
+//! A value describes itself: a tag byte says its kind and how long it is, so that a replica can
+//! keep and pass on a kind that it does not know.
+//!
+//! ```text
+//! tag = kind << 2 | wire          wire 0: nothing follows
+//!                                 wire 1: one varint
+//!                                 wire 2: eight bytes, little endian
+//!                                 wire 3: a varint length, then that many bytes
+//! ```
+//!
+//! Invariant: equal values have equal bytes. NaN has one encoding, minus zero is stored as zero,
+//! and varints are minimal; a decoder refuses anything else.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::cmp::Ordering;
+
+use crate::wire::{MalformedFrame, Reader, write_bytes, write_varint, zigzag_decode, zigzag_encode};
+
+const WIRE_NOTHING: u8 = 0;
+const WIRE_VARINT: u8 = 1;
+const WIRE_EIGHT: u8 = 2;
+const WIRE_LENGTH: u8 = 3;
+
+const KIND_FALSE: u8 = 1;
+const KIND_TRUE: u8 = 2;
+const KIND_SIGNED: u8 = 3;
+const KIND_UNSIGNED_LARGE: u8 = 4;
+const KIND_FLOAT: u8 = 5;
+const KIND_STRING: u8 = 6;
+const KIND_COUNTS: u8 = 7;
+
+/// A value of a field.
+#[derive(Clone, Debug)]
+pub enum Value {
+    /// Truth.
+    Bool(bool),
+    /// Any integer type of the language; `i64` and `u64` both fit.
+    Int(i128),
+    /// `f32` and `f64`; an `f32` is stored as the `f64` of the same number.
+    Float(f64),
+    /// UTF-8, not normalised, ordered by bytes.
+    String(String),
+}
+
+/// The type of a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[allow(missing_docs)] // The names say it all.
+pub enum ValueType {
+    Bool = 1,
+    String = 2,
+    I8 = 3,
+    I16 = 4,
+    I32 = 5,
+    I64 = 6,
+    U8 = 7,
+    U16 = 8,
+    U32 = 9,
+    U64 = 10,
+    F32 = 11,
+    F64 = 12,
+    /// `Int`: an `i64` that JavaScript sees as a `number` and that is refused past 2^53.
+    Int = 13,
+    /// `UInt`: the same, not negative.
+    UInt = 14,
+}
+
+/// The largest integer that a JavaScript `number` holds exactly, and so the bound of `Int`.
+pub const MAX_SAFE_INTEGER: i64 = (1 << 53) - 1;
+
+impl ValueType {
+    /// Every type, in the order of the tags.
+    pub const ALL: [ValueType; 14] = [
+        ValueType::Bool,
+        ValueType::String,
+        ValueType::I8,
+        ValueType::I16,
+        ValueType::I32,
+        ValueType::I64,
+        ValueType::U8,
+        ValueType::U16,
+        ValueType::U32,
+        ValueType::U64,
+        ValueType::F32,
+        ValueType::F64,
+        ValueType::Int,
+        ValueType::UInt,
+    ];
+
+    /// The tag of a stored schema.
+    pub fn tag(self) -> u8 {
+        self as u8
+    }
+
+    /// The type of a tag, or `None` for one that this version does not know.
+    pub fn from_tag(tag: u8) -> Option<ValueType> {
+        Self::ALL.get(usize::from(tag).wrapping_sub(1)).copied()
+    }
+
+    /// The name that a Gen uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            ValueType::Bool => "Bool",
+            ValueType::String => "String",
+            ValueType::I8 => "i8",
+            ValueType::I16 => "i16",
+            ValueType::I32 => "i32",
+            ValueType::I64 => "i64",
+            ValueType::U8 => "u8",
+            ValueType::U16 => "u16",
+            ValueType::U32 => "u32",
+            ValueType::U64 => "u64",
+            ValueType::F32 => "f32",
+            ValueType::F64 => "f64",
+            ValueType::Int => "Int",
+            ValueType::UInt => "UInt",
+        }
+    }
+
+    /// The least and the greatest value of an integer type; `None` for the other types.
+    pub fn integer_range(self) -> Option<(i128, i128)> {
+        Some(match self {
+            ValueType::I8 => (i8::MIN.into(), i8::MAX.into()),
+            ValueType::I16 => (i16::MIN.into(), i16::MAX.into()),
+            ValueType::I32 => (i32::MIN.into(), i32::MAX.into()),
+            ValueType::I64 => (i64::MIN.into(), i64::MAX.into()),
+            ValueType::U8 => (0, u8::MAX.into()),
+            ValueType::U16 => (0, u16::MAX.into()),
+            ValueType::U32 => (0, u32::MAX.into()),
+            ValueType::U64 => (0, u64::MAX.into()),
+            ValueType::Int => (-i128::from(MAX_SAFE_INTEGER), MAX_SAFE_INTEGER.into()),
+            ValueType::UInt => (0, MAX_SAFE_INTEGER.into()),
+            _ => return None,
+        })
+    }
+
+    /// Whether the type is `f32` or `f64`.
+    pub fn is_float(self) -> bool {
+        matches!(self, ValueType::F32 | ValueType::F64)
+    }
+
+    /// Whether a field of this type can hold the value.
+    pub fn admits(self, value: &Value) -> bool {
+        match (self, value) {
+            (ValueType::Bool, Value::Bool(_)) | (ValueType::String, Value::String(_)) => true,
+            (ValueType::F64, Value::Float(_)) => true,
+            (ValueType::F32, Value::Float(number)) => {
+                number.is_nan() || f64::from(*number as f32) == *number
+            }
+            (_, Value::Int(number)) => self
+                .integer_range()
+                .is_some_and(|(least, greatest)| (least..=greatest).contains(number)),
+            _ => false,
+        }
+    }
+}
+
+impl Value {
+    /// Appends the value's bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Value::Bool(truth) => {
+                let kind = if *truth { KIND_TRUE } else { KIND_FALSE };
+                out.push(kind << 2 | WIRE_NOTHING);
+            }
+            Value::Int(number) => encode_int(*number, out),
+            Value::Float(number) => {
+                out.push(KIND_FLOAT << 2 | WIRE_EIGHT);
+                out.extend_from_slice(&canonical_float_bits(*number).to_le_bytes());
+            }
+            Value::String(text) => {
+                out.push(KIND_STRING << 2 | WIRE_LENGTH);
+                write_bytes(out, text.as_bytes());
+            }
+        }
+    }
+
+    /// Reads a value of a kind that this version knows; `None` for any other. The bytes must have
+    /// passed [`skip_value`] before.
+    pub fn decode(bytes: &[u8]) -> Option<Value> {
+        let mut reader = Reader::new(bytes);
+        let tag = reader.byte().ok()?;
+        Some(match (tag >> 2, tag & 3) {
+            (KIND_FALSE, WIRE_NOTHING) => Value::Bool(false),
+            (KIND_TRUE, WIRE_NOTHING) => Value::Bool(true),
+            (KIND_SIGNED, WIRE_VARINT) => Value::Int(zigzag_decode(reader.varint().ok()?).into()),
+            (KIND_UNSIGNED_LARGE, WIRE_VARINT) => Value::Int(reader.varint().ok()?.into()),
+            (KIND_FLOAT, WIRE_EIGHT) => Value::Float(f64::from_le_bytes(reader.array().ok()?)),
+            (KIND_STRING, WIRE_LENGTH) => {
+                let text = core::str::from_utf8(reader.bytes().ok()?).ok()?;
+                Value::String(String::from(text))
+            }
+            _ => return None,
+        })
+    }
+
+    /// The value's bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.encode(&mut out);
+        out
+    }
+}
+
+/// Appends an integer. Numbers of `i64` are zigzag varints; larger ones up to `u64::MAX` have a
+/// kind of their own, so that every number has exactly one encoding.
+///
+/// # Panics
+/// In debug builds for a number that is in neither `i64` nor `u64`: field types admit none.
+fn encode_int(number: i128, out: &mut Vec<u8>) {
+    if let Ok(signed) = i64::try_from(number) {
+        encode_i64(signed, out);
+    } else {
+        debug_assert!(u64::try_from(number).is_ok());
+        out.push(KIND_UNSIGNED_LARGE << 2 | WIRE_VARINT);
+        write_varint(out, number as u64);
+    }
+}
+
+/// Appends an integer of `i64`: what [`Value::Int`] would, without the wide arithmetic.
+pub fn encode_i64(number: i64, out: &mut Vec<u8>) {
+    out.push(KIND_SIGNED << 2 | WIRE_VARINT);
+    write_varint(out, zigzag_encode(number));
+}
+
+/// The integer in a value's bytes, for a reader that wants no other kind.
+pub fn decode_i64(bytes: &[u8]) -> Option<i64> {
+    let mut reader = Reader::new(bytes);
+    if reader.byte().ok()? != KIND_SIGNED << 2 | WIRE_VARINT {
+        return None;
+    }
+    Some(zigzag_decode(reader.varint().ok()?))
+}
+
+/// Appends a string.
+pub fn encode_str(text: &str, out: &mut Vec<u8>) {
+    out.push(KIND_STRING << 2 | WIRE_LENGTH);
+    write_bytes(out, text.as_bytes());
+}
+
+/// The string in a value's bytes, borrowed.
+pub fn decode_str(bytes: &[u8]) -> Option<&str> {
+    let mut reader = Reader::new(bytes);
+    if reader.byte().ok()? != KIND_STRING << 2 | WIRE_LENGTH {
+        return None;
+    }
+    core::str::from_utf8(reader.bytes().ok()?).ok()
+}
+
+/// Appends a counter's sub-entries or totals as one opaque value, so that a replica that does not
+/// know the strategy can step over it.
+pub(crate) fn encode_counts(counts: &[u8], out: &mut Vec<u8>) {
+    out.push(KIND_COUNTS << 2 | WIRE_LENGTH);
+    write_bytes(out, counts);
+}
+
+/// The bytes inside a value written by [`encode_counts`].
+pub(crate) fn decode_counts(bytes: &[u8]) -> Option<&[u8]> {
+    let mut reader = Reader::new(bytes);
+    if reader.byte().ok()? != KIND_COUNTS << 2 | WIRE_LENGTH {
+        return None;
+    }
+    reader.bytes().ok()
+}
+
+/// Steps over one value, checking that it is well formed and canonical.
+///
+/// # Errors
+/// Says what is wrong with the bytes. A kind that this version does not know is no error.
+pub fn skip_value<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], MalformedFrame> {
+    let start = reader.rest();
+    let tag = reader.byte()?;
+    let (kind, wire) = (tag >> 2, tag & 3);
+    match wire {
+        WIRE_NOTHING => {}
+        WIRE_VARINT => {
+            let number = reader.varint()?;
+            if kind == KIND_UNSIGNED_LARGE && number <= i64::MAX as u64 {
+                return Err(MalformedFrame::ValueNotCanonical);
+            }
+        }
+        WIRE_EIGHT => {
+            let bits = u64::from_le_bytes(reader.array()?);
+            if kind == KIND_FLOAT && bits != canonical_float_bits(f64::from_bits(bits)) {
+                return Err(MalformedFrame::ValueNotCanonical);
+            }
+        }
+        _ => {
+            let bytes = reader.bytes()?;
+            if kind == KIND_STRING && core::str::from_utf8(bytes).is_err() {
+                return Err(MalformedFrame::StringNotUtf8);
+            }
+        }
+    }
+    let expected_wire = match kind {
+        KIND_FALSE | KIND_TRUE => WIRE_NOTHING,
+        KIND_SIGNED | KIND_UNSIGNED_LARGE => WIRE_VARINT,
+        KIND_FLOAT => WIRE_EIGHT,
+        KIND_STRING | KIND_COUNTS => WIRE_LENGTH,
+        _ => wire,
+    };
+    if wire != expected_wire {
+        return Err(MalformedFrame::ValueNotCanonical);
+    }
+    Ok(&start[..start.len() - reader.rest().len()])
+}
+
+/// One NaN, and minus zero as zero: equal numbers have equal bytes.
+pub(crate) fn canonical_float_bits(number: f64) -> u64 {
+    if number.is_nan() {
+        0x7ff8_0000_0000_0000
+    } else if number == 0.0 {
+        0
+    } else {
+        number.to_bits()
+    }
+}
+
+impl PartialEq for Value {
+    /// Equality of the stored bytes: NaN equals itself, and minus zero equals zero.
+    fn eq(&self, other: &Value) -> bool {
+        match (self, other) {
+            (Value::Bool(left), Value::Bool(right)) => left == right,
+            (Value::Int(left), Value::Int(right)) => left == right,
+            (Value::Float(left), Value::Float(right)) => {
+                canonical_float_bits(*left) == canonical_float_bits(*right)
+            }
+            (Value::String(left), Value::String(right)) => left == right,
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Value {}
+
+impl PartialOrd for Value {
+    fn partial_cmp(&self, other: &Value) -> Option<Ordering> {
+        match (self, other) {
+            (Value::Bool(left), Value::Bool(right)) => Some(left.cmp(right)),
+            (Value::Int(left), Value::Int(right)) => Some(left.cmp(right)),
+            (Value::Float(left), Value::Float(right)) => left.partial_cmp(right),
+            (Value::String(left), Value::String(right)) => Some(left.cmp(right)),
+            _ => None,
+        }
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Value {
+        Value::String(String::from(text))
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Value {
+        Value::String(text)
+    }
+}
+
+impl From<bool> for Value {
+    fn from(truth: bool) -> Value {
+        Value::Bool(truth)
+    }
+}
+
+impl From<f64> for Value {
+    fn from(number: f64) -> Value {
+        Value::Float(number)
+    }
+}
+
+impl From<f32> for Value {
+    fn from(number: f32) -> Value {
+        Value::Float(number.into())
+    }
+}
+
+macro_rules! value_from_integer {
+    ($($integer:ty),*) => {$(
+        impl From<$integer> for Value {
+            fn from(number: $integer) -> Value {
+                Value::Int(number.into())
+            }
+        }
+    )*};
+}
+value_from_integer!(i8, i16, i32, i64, u8, u16, u32, u64);
+
+impl core::fmt::Display for Value {
+    /// As a person would write it: text without quotes.
+    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Value::Bool(truth) => truth.fmt(formatter),
+            Value::Int(number) => number.fmt(formatter),
+            Value::Float(number) => number.fmt(formatter),
+            Value::String(text) => text.fmt(formatter),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The Gen language: source text to checked schema to WASM, TypeScript and Rust

@@ -1,0 +1,1 @@
+//! The state engine of VUDO: a local database of converging documents

@@ -1,0 +1,1 @@
+//! The one crate that a VUDO application depends on
