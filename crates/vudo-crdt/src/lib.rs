@@ -1,9 +1,82 @@
-//! The merge core of VUDO.
-#![no_std]
+//! The merge core of VUDO: tables of records that converge whatever the order of delivery.
+//!
+//! **The idea.** Every document state is an element of a join-semilattice, every change a small
+//! element of it, and merging is the join: commutative, associative and idempotent by
+//! construction. Nothing depends on the order of arrival or on what somebody has seen.
+//!
+//! ```text
+//! Transaction --commit--> change --+
+//!                                  +--> delta row --join--> row in a Table     Namespace
+//! frame of a peer --validate-------+
+//! ```
+//!
+//! **Who owns what.** A [`Namespace`] owns its tables and the vector of what it has heard; a
+//! [`Table`] owns rows as bytes; a [`Log`] owns the changes. Disk, network, clock and entropy are
+//! the caller's: they come in as arguments.
+//!
+//! **The invariant.** With the same effective changes the canonical bytes are the same, whatever
+//! arrived when. Bytes from outside are validated whole before any of them is applied.
+//!
+//! ```
+//! use vudo_crdt::{FieldSchema, InMemory, Log, Namespace, ReplicaKey, Strategy, Transaction};
+//! use vudo_crdt::{Value, ValueType, VersionVector};
+//!
+//! let title = FieldSchema::new("title", 1, Strategy::Lww, ValueType::String);
+//! let mut namespace = Namespace::new(0);
+//! let mut log = Log::default();
+//! let replica = namespace.intern_replica(ReplicaKey([1; 32]));
+//! let task = namespace.intern_gen("Task").unwrap();
+//!
+//! let mut transaction = Transaction::begin(&namespace, replica, 1_700_000_000_000);
+//! transaction.create(&mut namespace, &mut InMemory, task, b"milk")?;
+//! transaction.set(&mut namespace, &mut InMemory, task, b"milk", &title, &"Buy milk".into())?;
+//! transaction.commit(&mut namespace, &mut InMemory, &mut log)?;
+//!
+//! let mut peer = Namespace::new(0);
+//! let frame = log.frame_since(&namespace, &VersionVector::new());
+//! peer.apply_frame(&frame, &mut InMemory, &mut ())?;
+//! let task = peer.find_gen("Task").unwrap();
+//! let row = peer.loaded_row(task, b"milk").unwrap();
+//! assert_eq!(title.read(&row)?, Some(Value::from("Buy milk")));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+#![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+mod buffer;
+mod change;
+mod counter;
+mod fingerprint;
+mod frame;
+mod hlc;
+mod join;
+pub mod limits;
+mod log;
+mod namespace;
+mod read;
+mod replica;
+mod row;
 pub mod schema;
+mod schema_bytes;
+mod table;
+mod transaction;
 pub mod value;
 pub mod wire;
+
+pub use change::{Change, GenIndex};
+pub use fingerprint::Fingerprint;
+pub use frame::{Changes, Frame, FrameWriter, checksum};
+pub use hlc::Hlc;
+pub use log::Log;
+pub use namespace::{Applied, ApplyError, Namespace, Observer};
+pub use read::{CounterOverflow, counter_total};
+pub use replica::{ReplicaIndex, ReplicaKey, Replicas, VersionVector};
+pub use row::{Cell, CellId, Cells, Row, Stamp};
+pub use schema::{CounterOptions, FieldSchema, GenSchema, Overflow, Schema, Strategy};
+pub use table::{ChunkError, ChunkId, ChunkSource, InMemory, Table};
+pub use transaction::{Transaction, WriteError};
+pub use value::{Value, ValueType};
+pub use wire::MalformedFrame;

@@ -134,3 +134,17 @@ impl GenSchema {
         self.fields.iter().find(|field| field.number == number)
     }
 }
+
+impl FieldSchema {
+    /// A field without default and options.
+    pub fn new(name: &str, number: u32, strategy: Strategy, value_type: ValueType) -> FieldSchema {
+        FieldSchema {
+            name: String::from(name),
+            number,
+            strategy,
+            value_type,
+            default: None,
+            counter: CounterOptions::default(),
+        }
+    }
+}

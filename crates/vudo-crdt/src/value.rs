@@ -17,7 +17,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
-use crate::wire::{MalformedFrame, Reader, write_bytes, write_varint, zigzag_decode, zigzag_encode};
+use crate::wire::{
+    MalformedFrame, Reader, write_bytes, write_varint, zigzag_decode, zigzag_encode,
+};
 
 const WIRE_NOTHING: u8 = 0;
 const WIRE_VARINT: u8 = 1;

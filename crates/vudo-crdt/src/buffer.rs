@@ -1,0 +1,182 @@
+//! The write buffer in front of a table's chunks: many small changes go here first, so that each
+//! does not pay for rewriting a chunk.
+//!
+//! Rows lie in one arena, each behind its length; an open-addressing index finds them by a hash
+//! of the key. A row that is written again goes to the end of the arena unless it still fits.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crate::row::key_of;
+
+/// When the arena is this large, the rows move to their chunks.
+pub(crate) const BUFFER_BYTES: usize = 1 << 20;
+
+const LENGTH_BYTES: usize = 4;
+const SLOTS_AT_FIRST: usize = 16;
+
+#[derive(Clone, Debug)]
+pub(crate) struct WriteBuffer {
+    arena: Vec<u8>,
+    /// The hash's upper half, then one more than the row's place in the arena; zero is free.
+    /// A power of two of slots, at most three quarters in use.
+    slots: Vec<u64>,
+    row_count: usize,
+    /// Makes the places of keys unpredictable to whoever chooses them.
+    seed: u64,
+}
+
+impl WriteBuffer {
+    pub(crate) fn new(seed: u64) -> WriteBuffer {
+        WriteBuffer {
+            arena: Vec::new(),
+            slots: Vec::new(),
+            row_count: 0,
+            seed,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.row_count == 0
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.arena.len() >= BUFFER_BYTES
+    }
+
+    pub(crate) fn get(&self, key: &[u8]) -> Option<&[u8]> {
+        if self.row_count == 0 {
+            return None;
+        }
+        let slot = self.find(key, self.hash(key));
+        (self.slots[slot] != 0).then(|| self.row_at(self.slots[slot]))
+    }
+
+    /// Puts a row in place of the one with its key. Gives whether the key is new here.
+    pub(crate) fn put(&mut self, row: &[u8]) -> bool {
+        if self.row_count * 4 >= self.slots.len() * 3 {
+            self.grow();
+        }
+        let key = key_of(row);
+        let hash = self.hash(key);
+        let slot = self.find(key, hash);
+        let taken = self.slots[slot];
+        if taken != 0 && self.row_at(taken).len() == row.len() {
+            let start = place(taken) + LENGTH_BYTES;
+            self.arena[start..start + row.len()].copy_from_slice(row);
+            return false;
+        }
+        self.slots[slot] = hash & !0xffff_ffff | (self.arena.len() as u64 + 1);
+        self.arena
+            .extend_from_slice(&(row.len() as u32).to_le_bytes());
+        self.arena.extend_from_slice(row);
+        self.row_count += usize::from(taken == 0);
+        taken == 0
+    }
+
+    /// The rows, in no order.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = &[u8]> {
+        self.slots
+            .iter()
+            .filter(|slot| **slot != 0)
+            .map(|slot| self.row_at(*slot))
+    }
+
+    /// The rows, ascending by key.
+    pub(crate) fn sorted_rows(&self) -> Vec<&[u8]> {
+        let mut rows: Vec<&[u8]> = self.rows().collect();
+        sort_by_key(&mut rows);
+        rows
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = WriteBuffer::new(self.seed);
+    }
+
+    fn row_at(&self, slot: u64) -> &[u8] {
+        let rest = &self.arena[place(slot)..];
+        let mut length = [0; LENGTH_BYTES];
+        length.copy_from_slice(&rest[..LENGTH_BYTES]);
+        &rest[LENGTH_BYTES..LENGTH_BYTES + u32::from_le_bytes(length) as usize]
+    }
+
+    /// The slot of the key, or the free one where it belongs.
+    fn find(&self, key: &[u8], hash: u64) -> usize {
+        let mask = self.slots.len() - 1;
+        let mut slot = hash as usize & mask;
+        loop {
+            let taken = self.slots[slot];
+            let same_hash = taken >> 32 == hash >> 32;
+            if taken == 0 || (same_hash && key_of(self.row_at(taken)) == key) {
+                return slot;
+            }
+            slot = (slot + 1) & mask;
+        }
+    }
+
+    fn grow(&mut self) {
+        let slot_count = (self.slots.len() * 2).max(SLOTS_AT_FIRST);
+        let old = core::mem::replace(&mut self.slots, vec![0; slot_count]);
+        let mask = slot_count - 1;
+        for taken in old.into_iter().filter(|slot| *slot != 0) {
+            let mut slot = self.hash(key_of(self.row_at(taken))) as usize & mask;
+            while self.slots[slot] != 0 {
+                slot = (slot + 1) & mask;
+            }
+            self.slots[slot] = taken;
+        }
+    }
+
+    /// Folds the key in words of eight bytes.
+    fn hash(&self, key: &[u8]) -> u64 {
+        const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
+        let mut hash = self.seed ^ key.len() as u64;
+        for word in key.chunks(8) {
+            let mut array = [0; 8];
+            array[..word.len()].copy_from_slice(word);
+            hash = (hash ^ u64::from_le_bytes(array)).wrapping_mul(MULTIPLIER);
+            hash ^= hash >> 32;
+        }
+        hash
+    }
+}
+
+fn place(slot: u64) -> usize {
+    (slot as u32 - 1) as usize
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn sort_by_key(rows: &mut [&[u8]]) {
+    rows.sort_unstable_by(|left, right| key_of(left).cmp(key_of(right)));
+}
+
+/// A heap sort, because the standard library's sort is larger than the rest of a small module.
+/// Keys are unique, so the order is the same.
+#[cfg(target_arch = "wasm32")]
+fn sort_by_key(rows: &mut [&[u8]]) {
+    let mut heap_end = rows.len();
+    let mut root = rows.len() / 2;
+    while heap_end > 1 {
+        if root > 0 {
+            root -= 1;
+        } else {
+            heap_end -= 1;
+            rows.swap(0, heap_end);
+        }
+        let mut parent = root;
+        loop {
+            let mut child = parent * 2 + 1;
+            if child >= heap_end {
+                break;
+            }
+            if child + 1 < heap_end && key_of(rows[child]) < key_of(rows[child + 1]) {
+                child += 1;
+            }
+            if key_of(rows[parent]) >= key_of(rows[child]) {
+                break;
+            }
+            rows.swap(parent, child);
+            parent = child;
+        }
+    }
+}

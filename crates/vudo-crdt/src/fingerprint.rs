@@ -1,0 +1,154 @@
+//! The canonical form of a state, and its fingerprint.
+//!
+//! Rows in memory name replicas by local indexes; the canonical form names them by key, and is
+//! therefore a pure function of the state. Two stores with the same effective changes have the
+//! same canonical bytes, whatever arrived when.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use sha2::{Digest, Sha256};
+
+use crate::counter;
+use crate::namespace::Namespace;
+use crate::replica::Replicas;
+use crate::row::{Row, Stamp};
+use crate::table::{ChunkError, ChunkSource};
+use crate::value::encode_counts;
+use crate::wire::{write_bytes, write_varint};
+
+/// Names a state: equal for equal states, and for no others.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint(pub [u8; 32]);
+
+impl fmt::Display for Fingerprint {
+    /// The first eight bytes in hexadecimal.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for byte in &self.0[..8] {
+            write!(formatter, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+impl Namespace {
+    /// The fingerprint of the state: a hash over (name, row count, sum of the rows' hashes) of each
+    /// Gen that has rows, in the order of their names.
+    ///
+    /// # Errors
+    /// A chunk could not be read.
+    pub fn fingerprint<S: ChunkSource>(
+        &mut self,
+        source: &mut S,
+    ) -> Result<Fingerprint, ChunkError<S::Error>> {
+        let mut total = Sha256::new();
+        total.update(b"vudo/fingerprint/1");
+        let mut canonical = Vec::new();
+        for gen_index in self.gens_by_name() {
+            self.gens[gen_index].table.load_all(source)?;
+            let gen_table = &self.gens[gen_index];
+            let mut sum = [0u64; 4];
+            let mut row_count = 0u64;
+            for row in gen_table.table.loaded_rows_from(&[]) {
+                canonical.clear();
+                write_canonical_row(&Row::parse(row), &self.replicas, &mut canonical);
+                add(&mut sum, &Sha256::digest(&canonical).into());
+                row_count += 1;
+            }
+            if row_count > 0 {
+                total.update((gen_table.name.len() as u64).to_le_bytes());
+                total.update(gen_table.name.as_bytes());
+                total.update(row_count.to_le_bytes());
+                sum.iter().for_each(|word| total.update(word.to_le_bytes()));
+            }
+        }
+        Ok(Fingerprint(total.finalize().into()))
+    }
+
+    /// The canonical encoding of the whole state.
+    ///
+    /// # Errors
+    /// A chunk could not be read.
+    pub fn canonical_bytes<S: ChunkSource>(
+        &mut self,
+        source: &mut S,
+    ) -> Result<Vec<u8>, ChunkError<S::Error>> {
+        let mut out = Vec::new();
+        for gen_index in self.gens_by_name() {
+            self.gens[gen_index].table.load_all(source)?;
+            let gen_table = &self.gens[gen_index];
+            let mut rows = gen_table.table.loaded_rows_from(&[]).peekable();
+            if rows.peek().is_some() {
+                write_bytes(&mut out, gen_table.name.as_bytes());
+                rows.for_each(|row| {
+                    write_canonical_row(&Row::parse(row), &self.replicas, &mut out);
+                });
+            }
+        }
+        Ok(out)
+    }
+
+    fn gens_by_name(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.gens.len()).collect();
+        order.sort_unstable_by(|left, right| self.gens[*left].name.cmp(&self.gens[*right].name));
+        order
+    }
+}
+
+/// Appends a row with every replica named by its key.
+fn write_canonical_row(row: &Row<'_>, replicas: &Replicas, out: &mut Vec<u8>) {
+    let write_stamp = |stamp: &Stamp, out: &mut Vec<u8>| {
+        out.extend_from_slice(&replicas.key(stamp.replica).0);
+        write_varint(out, stamp.number);
+        stamp.hlc.encode(out);
+    };
+    write_bytes(out, row.key);
+    write_varint(out, row.life);
+    write_stamp(&row.stamp, out);
+    let mut running = row.stamp;
+    for cell in row.cells() {
+        if cell.id.counter_strategy().is_some() {
+            write_varint(out, cell.id.header(false));
+            write_canonical_counter(cell.state, replicas, out);
+        } else {
+            let begins_stamp = cell.stamp != running;
+            write_varint(out, cell.id.header(begins_stamp));
+            if begins_stamp {
+                write_stamp(&cell.stamp, out);
+                running = cell.stamp;
+            }
+            out.extend_from_slice(cell.state);
+        }
+    }
+    // No header is zero, so a zero ends the row and no row is another one's beginning.
+    out.push(0);
+}
+
+fn write_canonical_counter(state: &[u8], replicas: &Replicas, out: &mut Vec<u8>) {
+    let mut entries: Vec<_> = counter::entries(state).collect();
+    entries.sort_unstable_by_key(|entry| replicas.key(entry.replica));
+    let mut body = Vec::new();
+    for entry in entries {
+        body.extend_from_slice(&replicas.key(entry.replica).0);
+        write_varint(&mut body, entry.number);
+        write_bytes(&mut body, entry.totals);
+    }
+    encode_counts(&body, out);
+}
+
+/// Adds a hash as a number of 256 bits, so that the order of the rows does not matter.
+fn add(sum: &mut [u64; 4], hash: &[u8; 32]) {
+    let mut carry = false;
+    for (word, bytes) in sum.iter_mut().zip(hash.as_chunks::<8>().0) {
+        let (partial, first) = word.overflowing_add(u64::from_le_bytes(*bytes));
+        let (whole, second) = partial.overflowing_add(carry.into());
+        *word = whole;
+        carry = first || second;
+    }
+}

@@ -1,0 +1,278 @@
+//! Log frames: whole changes on their way between stores.
+//!
+//! ```text
+//! frame    = "VF" | format version | replicas | gens | run* | checksum (8 bytes)
+//! replicas = count | key (32 bytes)*
+//! gens     = count | name (length, bytes)*
+//! run      = replica index + 1 | first number | change count | change*      a zero ends the runs
+//! change   = now, as the zigzag difference in milliseconds from the change before | body
+//! ```
+//!
+//! A run holds consecutive changes of one replica. A frame is validated whole, by bytes alone,
+//! before any of it is applied; it describes itself and needs no schema.
+
+use alloc::vec::Vec;
+
+use crate::change::{self, Change};
+use crate::hlc::Hlc;
+use crate::limits::{MAX_FRAME_BYTES, MAX_FRAME_REPLICAS, MAX_GEN_NAME_BYTES, MAX_GENS};
+use crate::replica::{ReplicaIndex, ReplicaKey};
+use crate::wire::{
+    MalformedFrame, Reader, write_bytes, write_varint, zigzag_decode, zigzag_encode,
+};
+
+const MAGIC: &[u8] = b"VF\x01";
+const CHECKSUM_BYTES: usize = 8;
+
+/// Collects changes into one frame. The lists of replicas and gens are those of the sender, so
+/// bodies go out as they are kept.
+pub struct FrameWriter {
+    out: Vec<u8>,
+    run: Vec<u8>,
+    run_head: Option<(ReplicaIndex, u64)>,
+    run_count: u64,
+    last_milliseconds: u64,
+    change_count: u64,
+}
+
+impl FrameWriter {
+    /// An empty frame with these lists, which the indexes of every change refer to.
+    pub fn new<'n>(
+        replicas: &[ReplicaKey],
+        gen_names: impl ExactSizeIterator<Item = &'n str>,
+    ) -> FrameWriter {
+        let mut out = Vec::from(MAGIC);
+        write_varint(&mut out, replicas.len() as u64);
+        for replica in replicas {
+            out.extend_from_slice(&replica.0);
+        }
+        write_varint(&mut out, gen_names.len() as u64);
+        for name in gen_names {
+            write_bytes(&mut out, name.as_bytes());
+        }
+        FrameWriter {
+            out,
+            run: Vec::new(),
+            run_head: None,
+            run_count: 0,
+            last_milliseconds: 0,
+            change_count: 0,
+        }
+    }
+
+    /// Adds a change. The changes of one replica must come in the order of their numbers.
+    pub fn push(&mut self, change: &Change<'_>) {
+        let follows = self.run_head.is_some_and(|(replica, first)| {
+            replica == change.replica && first + self.run_count == change.number
+        });
+        if !follows {
+            self.end_run();
+            self.run_head = Some((change.replica, change.number));
+        }
+        let milliseconds = change.now.milliseconds();
+        let difference = milliseconds.wrapping_sub(self.last_milliseconds) as i64;
+        write_varint(&mut self.run, zigzag_encode(difference));
+        self.run.extend_from_slice(change.body);
+        self.last_milliseconds = milliseconds;
+        self.run_count += 1;
+        self.change_count += 1;
+    }
+
+    /// How many bytes the frame has so far, near enough to decide when it is full.
+    pub fn byte_count(&self) -> usize {
+        self.out.len() + self.run.len()
+    }
+
+    /// How many changes the frame holds so far.
+    pub fn change_count(&self) -> u64 {
+        self.change_count
+    }
+
+    /// The frame's bytes.
+    pub fn finish(mut self) -> Vec<u8> {
+        self.end_run();
+        write_varint(&mut self.out, 0);
+        let sum = checksum(&self.out);
+        self.out.extend_from_slice(&sum);
+        self.out
+    }
+
+    fn end_run(&mut self) {
+        if let Some((replica, first)) = self.run_head.take() {
+            write_varint(&mut self.out, u64::from(replica) + 1);
+            write_varint(&mut self.out, first);
+            write_varint(&mut self.out, self.run_count);
+            self.out.append(&mut self.run);
+            self.run_count = 0;
+        }
+    }
+}
+
+/// A frame that has been validated whole.
+#[derive(Clone, Debug)]
+pub struct Frame<'a> {
+    replicas: &'a [u8],
+    gen_count: usize,
+    gens: &'a [u8],
+    runs: &'a [u8],
+}
+
+impl<'a> Frame<'a> {
+    /// Validates a frame: checksum, bounds, order and every operation in it.
+    ///
+    /// # Errors
+    /// Says what is wrong with the bytes.
+    pub fn parse(bytes: &'a [u8]) -> Result<Frame<'a>, MalformedFrame> {
+        if bytes.len() > MAX_FRAME_BYTES {
+            return Err(MalformedFrame::TooLarge);
+        }
+        let (content, sum) = bytes
+            .split_last_chunk::<CHECKSUM_BYTES>()
+            .ok_or(MalformedFrame::Truncated)?;
+        let mut reader = Reader::new(content);
+        if reader.take(MAGIC.len())? != MAGIC {
+            return Err(MalformedFrame::FormatVersion);
+        }
+        if checksum(content) != *sum {
+            return Err(MalformedFrame::Checksum);
+        }
+        let replica_count = reader.varint_up_to(MAX_FRAME_REPLICAS as u64)? as usize;
+        let replicas = reader.take(replica_count * 32)?;
+        let gen_count = reader.varint_up_to(MAX_GENS as u64)? as usize;
+        let start = reader.rest();
+        for _ in 0..gen_count {
+            read_gen_name(&mut reader)?;
+        }
+        let gens = &start[..start.len() - reader.rest().len()];
+        let runs = reader.rest();
+        let frame = Frame {
+            replicas,
+            gen_count,
+            gens,
+            runs,
+        };
+        let mut changes = frame.changes();
+        while changes.try_next()?.is_some() {}
+        changes
+            .reader
+            .is_empty()
+            .then_some(frame)
+            .ok_or(MalformedFrame::TrailingBytes)
+    }
+
+    /// The replicas that the frame names, in the order of its indexes.
+    pub fn replicas(&self) -> impl ExactSizeIterator<Item = ReplicaKey> + 'a {
+        self.replicas.chunks_exact(32).map(|chunk| {
+            let mut key = [0; 32];
+            key.copy_from_slice(chunk);
+            ReplicaKey(key)
+        })
+    }
+
+    /// The names of the Gens that the frame names, in the order of its indexes.
+    pub fn gen_names(&self) -> impl Iterator<Item = &'a str> {
+        let mut reader = Reader::new(self.gens);
+        core::iter::from_fn(move || read_gen_name(&mut reader).ok())
+    }
+
+    /// The changes, in the order in which they were pushed.
+    pub fn changes(&self) -> Changes<'a> {
+        Changes {
+            reader: Reader::new(self.runs),
+            replica_count: self.replicas.len() / 32,
+            gen_count: self.gen_count,
+            left: 0,
+            replica: 0,
+            number: 0,
+            milliseconds: 0,
+        }
+    }
+}
+
+fn read_gen_name<'a>(reader: &mut Reader<'a>) -> Result<&'a str, MalformedFrame> {
+    let name = reader.bytes()?;
+    if name.is_empty() || name.len() > MAX_GEN_NAME_BYTES {
+        return Err(MalformedFrame::TooLarge);
+    }
+    core::str::from_utf8(name).map_err(|_| MalformedFrame::StringNotUtf8)
+}
+
+/// The changes of a frame. Indexes are the frame's own.
+#[derive(Clone, Debug)]
+pub struct Changes<'a> {
+    reader: Reader<'a>,
+    replica_count: usize,
+    gen_count: usize,
+    left: u64,
+    replica: ReplicaIndex,
+    number: u64,
+    milliseconds: u64,
+}
+
+impl<'a> Changes<'a> {
+    fn try_next(&mut self) -> Result<Option<Change<'a>>, MalformedFrame> {
+        if self.left == 0 {
+            let replica = self.reader.varint()?;
+            if replica == 0 {
+                return Ok(None);
+            }
+            if replica > self.replica_count as u64 {
+                return Err(MalformedFrame::IndexOutOfRange);
+            }
+            self.replica = (replica - 1) as ReplicaIndex;
+            self.number = self.reader.varint()?;
+            self.left = self.reader.varint()?;
+            // Numbers begin at 1 and must not wrap within the run.
+            let last = self.number.checked_add(self.left);
+            if self.number == 0 || self.left == 0 || last.is_none() {
+                return Err(MalformedFrame::TooLarge);
+            }
+        }
+        let difference = zigzag_decode(self.reader.varint()?);
+        self.milliseconds = self.milliseconds.wrapping_add(difference as u64);
+        let now = Hlc::from_milliseconds(self.milliseconds);
+        if now.milliseconds() != self.milliseconds {
+            return Err(MalformedFrame::TimeOutOfRange);
+        }
+        let body = change::read_body(&mut self.reader, now, self.gen_count)?;
+        let number = self.number;
+        self.left -= 1;
+        self.number += 1;
+        Ok(Some(Change {
+            replica: self.replica,
+            number,
+            now,
+            body,
+        }))
+    }
+}
+
+impl<'a> Iterator for Changes<'a> {
+    type Item = Change<'a>;
+
+    fn next(&mut self) -> Option<Change<'a>> {
+        // A parsed frame holds no error.
+        self.try_next().ok().flatten()
+    }
+}
+
+/// A 64-bit checksum against damage on the way (not against forgery): each step is a bijection of
+/// the running sum, so a single damaged word always shows.
+pub fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut sum = MULTIPLIER ^ bytes.len() as u64;
+    let mut words = bytes.chunks_exact(8);
+    let mut step = |word: u64| {
+        sum = (sum ^ word).wrapping_mul(MULTIPLIER);
+        sum ^= sum >> 29;
+    };
+    for word in &mut words {
+        let mut array = [0; 8];
+        array.copy_from_slice(word);
+        step(u64::from_le_bytes(array));
+    }
+    let mut last = [0; 8];
+    last[..words.remainder().len()].copy_from_slice(words.remainder());
+    step(u64::from_le_bytes(last));
+    sum.to_le_bytes()
+}

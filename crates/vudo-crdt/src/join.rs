@@ -1,0 +1,108 @@
+//! The join: what two states of a document, or of a cell, merge to.
+//!
+//! Commutative, associative and idempotent, because every case picks the greater of two elements
+//! of a total order, or does so entry by entry. Nothing here depends on which side came first.
+
+use alloc::vec::Vec;
+use core::cmp::Ordering;
+
+use crate::counter;
+use crate::replica::Replicas;
+use crate::row::{Cell, Row, RowWriter, Stamp};
+use crate::schema::Strategy;
+
+/// Appends the join of two rows of one document.
+pub(crate) fn join_rows(left: &Row<'_>, right: &Row<'_>, replicas: &Replicas, out: &mut Vec<u8>) {
+    debug_assert_eq!(left.key, right.key);
+    // The greater life wins whole: what was written in an earlier life has no effect in a later.
+    let (life, stamp) = match left.life.cmp(&right.life) {
+        Ordering::Greater => (left.life, left.stamp),
+        Ordering::Less => (right.life, right.stamp),
+        Ordering::Equal => match compare_stamps(&left.stamp, &right.stamp, replicas) {
+            Ordering::Less => (left.life, right.stamp),
+            _ => (left.life, left.stamp),
+        },
+    };
+    let mut writer = RowWriter::begin(out, left.key, life, stamp);
+    let mut left_cells = left.cells();
+    let mut right_cells = right.cells();
+    let mut left_next = if left.life == life {
+        left_cells.next()
+    } else {
+        None
+    };
+    let mut right_next = if right.life == life {
+        right_cells.next()
+    } else {
+        None
+    };
+    loop {
+        let order = match (&left_next, &right_next) {
+            (None, None) => return,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(left), Some(right)) => left.id.cmp(&right.id),
+        };
+        match (order, &left_next, &right_next) {
+            (Ordering::Less, Some(cell), _) | (Ordering::Greater, _, Some(cell)) => {
+                writer.cell(cell.id, cell.stamp, cell.state);
+            }
+            (_, Some(left), Some(right)) => write_join(left, right, replicas, &mut writer),
+            _ => return,
+        }
+        if order != Ordering::Greater {
+            left_next = left_cells.next();
+        }
+        if order != Ordering::Less {
+            right_next = right_cells.next();
+        }
+    }
+}
+
+/// Writes the join of two states of one cell.
+fn write_join(left: &Cell<'_>, right: &Cell<'_>, replicas: &Replicas, writer: &mut RowWriter<'_>) {
+    if left.id.counter_strategy().is_some() {
+        let mut state = Vec::new();
+        counter::join(left.state, right.state, &mut state);
+        writer.cell(left.id, left.stamp, &state);
+    } else {
+        let strategy = Strategy::from_tag(left.id.tag());
+        let winner = match compare_registers(strategy, left, right, replicas) {
+            Ordering::Less => right,
+            _ => left,
+        };
+        writer.cell(winner.id, winner.stamp, winner.state);
+    }
+}
+
+/// The total order whose greatest element is the value of a register. It goes on past replica and
+/// number, which only a forked replica makes equal, so that even then everybody agrees.
+fn compare_registers(
+    strategy: Option<Strategy>,
+    left: &Cell<'_>,
+    right: &Cell<'_>,
+    replicas: &Replicas,
+) -> Ordering {
+    let by_stamp = || compare_stamps(&left.stamp, &right.stamp, replicas);
+    match strategy {
+        Some(Strategy::Immutable) => by_stamp()
+            .reverse()
+            .then_with(|| right.state.cmp(left.state)),
+        Some(Strategy::LwwContent) => (left.stamp.hlc.cmp(&right.stamp.hlc))
+            .then_with(|| left.state.cmp(right.state))
+            .then_with(by_stamp),
+        // A strategy of a later version is kept as if it were lww until this build is upgraded.
+        _ => by_stamp().then_with(|| left.state.cmp(right.state)),
+    }
+}
+
+/// Orders stamps by time, then replica key, then number.
+pub(crate) fn compare_stamps(left: &Stamp, right: &Stamp, replicas: &Replicas) -> Ordering {
+    left.hlc.cmp(&right.hlc).then_with(|| {
+        if left.replica == right.replica {
+            left.number.cmp(&right.number)
+        } else {
+            replicas.key(left.replica).cmp(replicas.key(right.replica))
+        }
+    })
+}

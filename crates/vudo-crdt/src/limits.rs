@@ -1,0 +1,22 @@
+//! Bounds of what this crate accepts, in one place. Bytes that exceed them are refused before
+//! anything is allocated for them.
+
+/// Longest key of a document.
+pub const MAX_KEY_BYTES: usize = 1024;
+/// Longest qualified name of a Gen.
+pub const MAX_GEN_NAME_BYTES: usize = 255;
+/// Most record types that one namespace holds, known to its schema or not.
+pub const MAX_GENS: usize = 4096;
+/// Greatest number of a field.
+pub const MAX_FIELD_NUMBER: u32 = 65_535;
+/// Largest change: one transaction.
+pub const MAX_CHANGE_BYTES: usize = 16 << 20;
+/// Largest frame: a change of the largest size and its headers must fit.
+pub const MAX_FRAME_BYTES: usize = MAX_CHANGE_BYTES + (1 << 20);
+/// Most replicas that one frame names.
+pub const MAX_FRAME_REPLICAS: usize = 16_384;
+/// Most replicas that one version vector names.
+pub const MAX_VECTOR_REPLICAS: usize = 65_536;
+
+// A frame has to be able to carry the largest change, or that change could never be sent.
+const _: () = assert!(MAX_FRAME_BYTES > MAX_CHANGE_BYTES + MAX_FRAME_REPLICAS * 32);

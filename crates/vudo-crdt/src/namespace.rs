@@ -1,0 +1,473 @@
+//! A namespace: the tables of its Gens, who has written, and how far each writer has been heard.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::change::{self, Change, GenIndex};
+use crate::frame::Frame;
+use crate::join::join_rows;
+use crate::limits::MAX_GENS;
+use crate::replica::{ReplicaIndex, ReplicaKey, Replicas, VersionVector};
+use crate::row::{Row, Stamp};
+use crate::table::{ChunkError, ChunkSource, Table};
+use crate::wire::{MalformedFrame, Reader, write_bytes, write_varint};
+
+/// The state of one namespace in one store.
+#[derive(Clone, Debug)]
+pub struct Namespace {
+    pub(crate) replicas: Replicas,
+    /// By replica index: the number up to which every change is held.
+    pub(crate) heard: Vec<u64>,
+    pub(crate) gens: Vec<GenTable>,
+    seed: u64,
+    /// Where rows are put together; kept so that a merge allocates nothing per operation.
+    scratch: Scratch,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct GenTable {
+    pub(crate) name: String,
+    pub(crate) table: Table,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Scratch {
+    delta: Vec<u8>,
+    joined: Vec<u8>,
+}
+
+/// Is told what applying changes does, while it happens.
+pub trait Observer {
+    /// A change has been applied. Indexes are the namespace's.
+    fn change(&mut self, change: &Change<'_>) {
+        let _ = change;
+    }
+
+    /// A document's state has changed; `before` is `None` where there was none.
+    fn row(&mut self, gen_index: GenIndex, before: Option<Row<'_>>, after: Row<'_>) {
+        let _ = (gen_index, before, after);
+    }
+}
+
+/// Observes nothing.
+impl Observer for () {}
+
+/// What a frame did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Changes that were new here.
+    pub changes: u64,
+    /// Changes that were held already.
+    pub duplicates: u64,
+    /// Operations in the new changes.
+    pub operations: u64,
+}
+
+/// Why a frame was not applied. Nothing of it has taken effect.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ApplyError<E> {
+    /// The sender's fault: the bytes are not a frame.
+    Malformed(MalformedFrame),
+    /// The sender's fault: changes of a replica are missing before those sent.
+    Gap {
+        /// Whose changes are missing.
+        replica: ReplicaKey,
+        /// The number that should have come.
+        expected: u64,
+        /// The number that came.
+        found: u64,
+    },
+    /// The frame names more Gens than one namespace may hold.
+    TooManyGens,
+    /// A chunk that the frame touches could not be read.
+    Chunk(ChunkError<E>),
+}
+
+impl<E> From<MalformedFrame> for ApplyError<E> {
+    fn from(what: MalformedFrame) -> Self {
+        ApplyError::Malformed(what)
+    }
+}
+
+impl<E> From<ChunkError<E>> for ApplyError<E> {
+    fn from(error: ChunkError<E>) -> Self {
+        ApplyError::Chunk(error)
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for ChunkError<E> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ChunkError::Source(error) => write!(formatter, "a chunk could not be read: {error}"),
+            ChunkError::Damaged { id, what } => {
+                write!(formatter, "chunk {id} is damaged on disk: {what}")
+            }
+        }
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for ApplyError<E> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ApplyError::Malformed(what) => write!(formatter, "the frame is malformed: {what}"),
+            ApplyError::Gap {
+                replica,
+                expected,
+                found,
+            } => write!(
+                formatter,
+                "changes of replica {replica} are missing: expected number {expected}, got {found}"
+            ),
+            ApplyError::TooManyGens => {
+                write!(formatter, "a namespace holds at most {MAX_GENS} Gens")
+            }
+            ApplyError::Chunk(error) => error.fmt(formatter),
+        }
+    }
+}
+
+impl<E: fmt::Debug + fmt::Display> core::error::Error for ApplyError<E> {}
+impl<E: fmt::Debug + fmt::Display> core::error::Error for ChunkError<E> {}
+
+impl Namespace {
+    /// An empty namespace. The seed should be random: it makes the places of keys in memory
+    /// unpredictable to whoever chooses them. It has no influence on any result.
+    pub fn new(seed: u64) -> Namespace {
+        Namespace {
+            replicas: Replicas::default(),
+            heard: Vec::new(),
+            gens: Vec::new(),
+            seed,
+            scratch: Scratch::default(),
+        }
+    }
+
+    /// The interned replicas.
+    pub fn replicas(&self) -> &Replicas {
+        &self.replicas
+    }
+
+    /// The index of a replica, which is added where it is new.
+    pub fn intern_replica(&mut self, key: ReplicaKey) -> ReplicaIndex {
+        let index = self.replicas.intern(key);
+        if index as usize == self.heard.len() {
+            self.heard.push(0);
+        }
+        index
+    }
+
+    /// The number up to which the replica's changes are held.
+    pub fn heard(&self, replica: ReplicaIndex) -> u64 {
+        self.heard[replica as usize]
+    }
+
+    /// Everything that is held, as a vector.
+    pub fn version_vector(&self) -> VersionVector {
+        let mut vector = VersionVector::new();
+        for (key, number) in self.replicas.keys().iter().zip(&self.heard) {
+            vector.advance(*key, *number);
+        }
+        vector
+    }
+
+    /// The index of a Gen, which is added where it is new; `None` where there is no room.
+    pub fn intern_gen(&mut self, name: &str) -> Option<GenIndex> {
+        if let Some(found) = self.find_gen(name) {
+            return Some(found);
+        }
+        if self.gens.len() >= MAX_GENS {
+            return None;
+        }
+        self.gens.push(GenTable {
+            name: String::from(name),
+            table: Table::new(self.seed),
+        });
+        Some((self.gens.len() - 1) as GenIndex)
+    }
+
+    /// The index of a Gen that some change or caller has named.
+    pub fn find_gen(&self, name: &str) -> Option<GenIndex> {
+        let found = self
+            .gens
+            .iter()
+            .position(|candidate| candidate.name == name);
+        found.map(|index| index as GenIndex)
+    }
+
+    /// The names of the Gens, in the order of their indexes.
+    pub fn gen_names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.gens.iter().map(|gen_table| gen_table.name.as_str())
+    }
+
+    /// The row of a document, loading its chunk where needed. Deleted documents have one too.
+    ///
+    /// # Errors
+    /// The chunk could not be read.
+    pub fn row<S: ChunkSource>(
+        &mut self,
+        gen_index: GenIndex,
+        key: &[u8],
+        source: &mut S,
+    ) -> Result<Option<Row<'_>>, ChunkError<S::Error>> {
+        let table = &mut self.gens[gen_index as usize].table;
+        table.load(key, source)?;
+        Ok(table.loaded_row(key).map(Row::parse))
+    }
+
+    /// The row of a document whose chunk is loaded, or that has none.
+    pub fn loaded_row(&self, gen_index: GenIndex, key: &[u8]) -> Option<Row<'_>> {
+        self.gens[gen_index as usize]
+            .table
+            .loaded_row(key)
+            .map(Row::parse)
+    }
+
+    /// The rows of a Gen from a key on, ascending, deleted documents included.
+    ///
+    /// # Errors
+    /// A chunk could not be read.
+    pub fn rows_from<'n, S: ChunkSource>(
+        &'n mut self,
+        gen_index: GenIndex,
+        from: &[u8],
+        source: &mut S,
+    ) -> Result<impl Iterator<Item = Row<'n>> + use<'n, S>, ChunkError<S::Error>> {
+        let table = &mut self.gens[gen_index as usize].table;
+        table.load_all(source)?;
+        Ok(table.loaded_rows_from(from).map(Row::parse))
+    }
+
+    /// Applies a frame: validates all of it, then joins every change that is new.
+    ///
+    /// # Errors
+    /// Malformed bytes, changes missing before those sent, or a chunk that cannot be read. After
+    /// an error nothing of the frame has taken effect.
+    pub fn apply_frame<S: ChunkSource, O: Observer>(
+        &mut self,
+        bytes: &[u8],
+        source: &mut S,
+        observer: &mut O,
+    ) -> Result<Applied, ApplyError<S::Error>> {
+        let frame = Frame::parse(bytes)?;
+        self.check_gaps(&frame)?;
+        let new_gens = frame
+            .gen_names()
+            .filter(|name| self.find_gen(name).is_none())
+            .count();
+        if self.gens.len() + new_gens > MAX_GENS {
+            return Err(ApplyError::TooManyGens);
+        }
+        let replica_map: Vec<ReplicaIndex> = frame
+            .replicas()
+            .map(|key| self.intern_replica(key))
+            .collect();
+        let gen_map: Vec<GenIndex> = frame
+            .gen_names()
+            .filter_map(|name| self.intern_gen(name))
+            .collect();
+        self.load_touched(&frame, &gen_map, source)?;
+        let is_same_order = gen_map
+            .iter()
+            .enumerate()
+            .all(|(at, index)| at as u32 == *index);
+        let mut applied = Applied::default();
+        let mut body = Vec::new();
+        for change in frame.changes() {
+            let mut change = Change {
+                replica: replica_map[change.replica as usize],
+                ..change
+            };
+            if change.number <= self.heard(change.replica) {
+                applied.duplicates += 1;
+                continue;
+            }
+            if !is_same_order {
+                body.clear();
+                rewrite_gens(&change, &gen_map, &mut body);
+                change.body = &body;
+            }
+            applied.operations += self.join_change(&change, observer);
+            applied.changes += 1;
+        }
+        Ok(applied)
+    }
+
+    /// Applies a change of this store's own, or one replayed from its log. Its chunks must be
+    /// loaded, its indexes the namespace's, and its number the next of its replica.
+    ///
+    /// # Errors
+    /// A chunk could not be read.
+    pub fn apply_own<S: ChunkSource, O: Observer>(
+        &mut self,
+        change: &Change<'_>,
+        source: &mut S,
+        observer: &mut O,
+    ) -> Result<u64, ChunkError<S::Error>> {
+        for document in change::documents(change.body, change.now) {
+            self.gens[document.gen_index as usize]
+                .table
+                .load(document.key, source)?;
+        }
+        Ok(self.join_change(change, observer))
+    }
+
+    /// Every replica's changes must follow on what is held, or be held already.
+    fn check_gaps<E>(&self, frame: &Frame<'_>) -> Result<(), ApplyError<E>> {
+        let held = |key: ReplicaKey| {
+            self.replicas
+                .find(&key)
+                .map_or(0, |index| self.heard(index))
+        };
+        let keys: Vec<ReplicaKey> = frame.replicas().collect();
+        let mut reached: Vec<u64> = keys.iter().map(|key| held(*key)).collect();
+        for change in frame.changes() {
+            let reached = &mut reached[change.replica as usize];
+            if change.number > *reached + 1 {
+                return Err(ApplyError::Gap {
+                    replica: keys[change.replica as usize],
+                    expected: *reached + 1,
+                    found: change.number,
+                });
+            }
+            *reached = change.number.max(*reached);
+        }
+        Ok(())
+    }
+
+    fn load_touched<S: ChunkSource>(
+        &mut self,
+        frame: &Frame<'_>,
+        gen_map: &[GenIndex],
+        source: &mut S,
+    ) -> Result<(), ChunkError<S::Error>> {
+        if self
+            .gens
+            .iter()
+            .all(|gen_table| gen_table.table.is_loaded())
+        {
+            return Ok(());
+        }
+        for change in frame.changes() {
+            for document in change::documents(change.body, change.now) {
+                let gen_index = gen_map[document.gen_index as usize];
+                self.gens[gen_index as usize]
+                    .table
+                    .load(document.key, source)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Joins a validated change whose chunks are loaded. Gives the count of its operations.
+    fn join_change<O: Observer>(&mut self, change: &Change<'_>, observer: &mut O) -> u64 {
+        let stamp = Stamp {
+            hlc: change.now,
+            replica: change.replica,
+            number: change.number,
+        };
+        let mut operation_count = 0;
+        for document in change::documents(change.body, change.now) {
+            operation_count += document.operation_count();
+            self.scratch.delta.clear();
+            document.write_row(stamp, &mut self.scratch.delta);
+            join_delta(
+                &mut self.gens[document.gen_index as usize].table,
+                document.gen_index,
+                &self.replicas,
+                &mut self.scratch,
+                observer,
+            );
+        }
+        let heard = &mut self.heard[change.replica as usize];
+        *heard = change.number.max(*heard);
+        observer.change(change);
+        operation_count
+    }
+
+    /// The directory's bytes: replicas, numbers and Gens; tables are stored one by one.
+    pub fn encode_directory(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        write_varint(&mut out, self.heard.len() as u64);
+        for (key, number) in self.replicas.keys().iter().zip(&self.heard) {
+            out.extend_from_slice(&key.0);
+            write_varint(&mut out, *number);
+        }
+        write_varint(&mut out, self.gens.len() as u64);
+        for gen_table in &self.gens {
+            write_bytes(&mut out, gen_table.name.as_bytes());
+        }
+        out
+    }
+
+    /// A namespace as it was when the directory was encoded, its chunks not loaded yet.
+    ///
+    /// `tables` gives the bytes of [`Table::encode_directory`] for each Gen, in the order of their
+    /// indexes, or `None` for a Gen without documents.
+    ///
+    /// # Errors
+    /// Says what is wrong with the stored bytes.
+    pub fn open(
+        directory: &[u8],
+        mut tables: impl FnMut(GenIndex) -> Option<Vec<u8>>,
+        seed: u64,
+    ) -> Result<Namespace, MalformedFrame> {
+        let mut namespace = Namespace::new(seed);
+        let mut reader = Reader::new(directory);
+        for _ in 0..reader.varint()? {
+            let index = namespace.intern_replica(ReplicaKey(reader.array()?));
+            namespace.heard[index as usize] = reader.varint()?;
+        }
+        for gen_index in 0..reader.varint_up_to(MAX_GENS as u64)? as GenIndex {
+            let name = core::str::from_utf8(reader.bytes()?);
+            let name = String::from(name.map_err(|_| MalformedFrame::StringNotUtf8)?);
+            let table = match tables(gen_index) {
+                Some(stored) => Table::open(&stored, seed)?,
+                None => Table::new(seed),
+            };
+            namespace.gens.push(GenTable { name, table });
+        }
+        if reader.is_empty() {
+            Ok(namespace)
+        } else {
+            Err(MalformedFrame::TrailingBytes)
+        }
+    }
+
+    /// The table of a Gen, for persisting it.
+    pub fn table_mut(&mut self, gen_index: GenIndex) -> &mut Table {
+        &mut self.gens[gen_index as usize].table
+    }
+}
+
+/// Joins the row in `scratch.delta` with what the table holds.
+fn join_delta<O: Observer>(
+    table: &mut Table,
+    gen_index: GenIndex,
+    replicas: &Replicas,
+    scratch: &mut Scratch,
+    observer: &mut O,
+) {
+    let delta = Row::parse(&scratch.delta);
+    let Some(stored) = table.loaded_row(delta.key) else {
+        observer.row(gen_index, None, delta);
+        table.put(&scratch.delta);
+        return;
+    };
+    let before = Row::parse(stored);
+    scratch.joined.clear();
+    join_rows(&before, &delta, replicas, &mut scratch.joined);
+    if scratch.joined != stored {
+        observer.row(gen_index, Some(before), Row::parse(&scratch.joined));
+        table.put(&scratch.joined);
+    }
+}
+
+/// Appends a change's body with the namespace's gen indexes in place of the frame's.
+fn rewrite_gens(change: &Change<'_>, gen_map: &[GenIndex], out: &mut Vec<u8>) {
+    let mut reader = Reader::new(change.body);
+    write_varint(out, reader.varint().unwrap_or(0));
+    for document in change::documents(change.body, change.now) {
+        document.encode(gen_map[document.gen_index as usize], out);
+    }
+}

@@ -1,0 +1,96 @@
+//! Typed reads: what a field of a row shows to an application.
+
+use crate::counter::{self, Totals};
+use crate::row::{CellId, Row};
+use crate::schema::{FieldSchema, Overflow, Strategy};
+use crate::value::{Value, ValueType};
+
+/// A counter whose merged total does not fit its type, with `overflow_strategy = "error"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CounterOverflow {
+    /// The merged total.
+    pub total: i128,
+}
+
+impl core::fmt::Display for CounterOverflow {
+    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(
+            formatter,
+            "the counter's total {} does not fit its type",
+            self.total
+        )
+    }
+}
+
+impl core::error::Error for CounterOverflow {}
+
+impl FieldSchema {
+    /// The cell that holds the field.
+    pub fn id(&self) -> CellId {
+        CellId::new(self.number, self.strategy)
+    }
+
+    /// What the field shows in a row: its value, else its default, else nothing. A counter that
+    /// nobody has added to shows zero. A stored value of another type reads as absent.
+    ///
+    /// # Errors
+    /// The counter's total does not fit, and the field asks for an error.
+    pub fn read(&self, row: &Row<'_>) -> Result<Option<Value>, CounterOverflow> {
+        match self.strategy {
+            Strategy::PnCounter => {
+                let (least, greatest) = self
+                    .value_type
+                    .integer_range()
+                    .unwrap_or((i64::MIN.into(), i64::MAX.into()));
+                let total = counter_total(row, self.id());
+                let fitted = fit(total, least, greatest, self.counter.overflow)?;
+                Ok(Some(Value::Int(fitted)))
+            }
+            Strategy::PnCounterFloat => {
+                let state = row.cell(self.id()).map_or(&[][..], |cell| cell.state);
+                let sum = match counter::sum(state, self.strategy) {
+                    Totals::Float { plus, minus } => plus - minus,
+                    Totals::Integer { .. } => 0.0,
+                };
+                let is_narrow = self.value_type == ValueType::F32;
+                Ok(Some(Value::Float(if is_narrow {
+                    f64::from(sum as f32)
+                } else {
+                    sum
+                })))
+            }
+            _ => {
+                let stored = row.register(self.id());
+                let fitting = stored.filter(|value| self.value_type.admits(value));
+                Ok(fitting.or_else(|| self.default.clone()))
+            }
+        }
+    }
+}
+
+/// The total of an integer counter; zero where nobody has added to it.
+pub fn counter_total(row: &Row<'_>, id: CellId) -> i128 {
+    match row
+        .cell(id)
+        .map(|cell| counter::sum(cell.state, Strategy::PnCounter))
+    {
+        Some(Totals::Integer { plus, minus }) => plus - minus,
+        _ => 0,
+    }
+}
+
+fn fit(
+    total: i128,
+    least: i128,
+    greatest: i128,
+    overflow: Overflow,
+) -> Result<i128, CounterOverflow> {
+    if (least..=greatest).contains(&total) {
+        return Ok(total);
+    }
+    match overflow {
+        Overflow::Saturate => Ok(total.clamp(least, greatest)),
+        Overflow::Wrap => Ok((total - least).rem_euclid(greatest - least + 1) + least),
+        Overflow::Error => Err(CounterOverflow { total }),
+    }
+}

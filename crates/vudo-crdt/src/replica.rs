@@ -1,0 +1,156 @@
+//! Replicas: who writes, and how far each has been heard.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::limits::MAX_VECTOR_REPLICAS;
+use crate::wire::{MalformedFrame, Reader, write_varint};
+
+/// The Ed25519 public key of one store instance that writes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReplicaKey(pub [u8; 32]);
+
+impl fmt::Debug for ReplicaKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+impl fmt::Display for ReplicaKey {
+    /// The first five bytes in hexadecimal: enough to tell replicas apart in a log.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for byte in &self.0[..5] {
+            write!(formatter, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A replica's place in a [`Replicas`] list; without meaning outside the store that keeps it.
+pub type ReplicaIndex = u32;
+
+/// Interned replica keys: rows name a replica by a small number, not by 32 bytes.
+#[derive(Clone, Debug, Default)]
+pub struct Replicas {
+    keys: Vec<ReplicaKey>,
+}
+
+impl Replicas {
+    /// The index of a key, which is added where it is new. Indexes never change.
+    pub fn intern(&mut self, key: ReplicaKey) -> ReplicaIndex {
+        let found = self.keys.iter().position(|candidate| *candidate == key);
+        let index = found.unwrap_or_else(|| {
+            self.keys.push(key);
+            self.keys.len() - 1
+        });
+        index as ReplicaIndex
+    }
+
+    /// The index of a key that has been interned.
+    pub fn find(&self, key: &ReplicaKey) -> Option<ReplicaIndex> {
+        let found = self.keys.iter().position(|candidate| candidate == key);
+        found.map(|index| index as ReplicaIndex)
+    }
+
+    /// The key at an index that [`Replicas::intern`] gave.
+    pub fn key(&self, index: ReplicaIndex) -> &ReplicaKey {
+        &self.keys[index as usize]
+    }
+
+    /// All keys, in the order of their indexes.
+    pub fn keys(&self) -> &[ReplicaKey] {
+        &self.keys
+    }
+}
+
+/// For each replica the number up to which every change is held. Replicas at zero are left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VersionVector {
+    /// Sorted by key; every number is at least 1.
+    entries: Vec<(ReplicaKey, u64)>,
+}
+
+impl VersionVector {
+    /// A vector that covers nothing.
+    pub fn new() -> VersionVector {
+        VersionVector::default()
+    }
+
+    /// The number up to which the replica's changes are covered; zero where it is unknown.
+    pub fn get(&self, replica: &ReplicaKey) -> u64 {
+        match self.position(replica) {
+            Ok(found) => self.entries[found].1,
+            Err(_) => 0,
+        }
+    }
+
+    /// Raises the replica's number; a lower one changes nothing.
+    pub fn advance(&mut self, replica: ReplicaKey, number: u64) {
+        match self.position(&replica) {
+            Ok(found) => self.entries[found].1 = self.entries[found].1.max(number),
+            Err(_) if number == 0 => {}
+            Err(place) => self.entries.insert(place, (replica, number)),
+        }
+    }
+
+    /// Raises every number to the other vector's.
+    pub fn join(&mut self, other: &VersionVector) {
+        for (replica, number) in other.iter() {
+            self.advance(replica, number);
+        }
+    }
+
+    /// Whether every change that `other` covers is covered here too.
+    pub fn covers(&self, other: &VersionVector) -> bool {
+        other
+            .iter()
+            .all(|(replica, number)| self.get(&replica) >= number)
+    }
+
+    /// The replicas and their numbers, sorted by key.
+    pub fn iter(&self) -> impl Iterator<Item = (ReplicaKey, u64)> + '_ {
+        self.entries.iter().copied()
+    }
+
+    /// How many changes the vector covers in all.
+    pub fn change_count(&self) -> u64 {
+        self.iter().map(|(_, number)| number).sum()
+    }
+
+    /// How many replicas the vector names.
+    pub fn replica_count(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Appends the vector's bytes: a count, then key and number of each replica.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        write_varint(out, self.entries.len() as u64);
+        for (replica, number) in &self.entries {
+            out.extend_from_slice(&replica.0);
+            write_varint(out, *number);
+        }
+    }
+
+    /// Reads a vector.
+    ///
+    /// # Errors
+    /// Truncated, not sorted, a number of zero, or more than [`MAX_VECTOR_REPLICAS`] replicas.
+    pub fn decode(reader: &mut Reader<'_>) -> Result<VersionVector, MalformedFrame> {
+        let count = reader.varint_up_to(MAX_VECTOR_REPLICAS as u64)?;
+        let mut entries: Vec<(ReplicaKey, u64)> = Vec::new();
+        for _ in 0..count {
+            let replica = ReplicaKey(reader.array()?);
+            let number = reader.varint()?;
+            if number == 0 || entries.last().is_some_and(|(last, _)| *last >= replica) {
+                return Err(MalformedFrame::NotSorted);
+            }
+            entries.push((replica, number));
+        }
+        Ok(VersionVector { entries })
+    }
+
+    fn position(&self, replica: &ReplicaKey) -> Result<usize, usize> {
+        self.entries
+            .binary_search_by(|(candidate, _)| candidate.cmp(replica))
+    }
+}

@@ -1,0 +1,233 @@
+//! A row: the state of one document as bytes.
+//!
+//! ```text
+//! row    = key (length, bytes) | life | stamp | cell*
+//! stamp  = replica index | number | Hlc        who made the life what it is
+//! cell   = header | stamp, if the header's lowest bit is set | state
+//! header = field number << 5 | strategy tag << 1 | has a stamp
+//! ```
+//!
+//! Cells ascend by (field number, tag). A stamp holds for its own cell and those after it, so a
+//! document that one change wrote carries a single stamp. Counters keep who wrote them inside
+//! their state and take no part in the running stamp.
+//!
+//! Rows live in chunks and write buffers exactly as they are here, so a chunk from disk is read
+//! without being decoded. They are written by this crate alone: what comes from outside is
+//! validated as a frame and becomes rows afterwards.
+
+use alloc::vec::Vec;
+
+use crate::hlc::Hlc;
+use crate::replica::ReplicaIndex;
+use crate::schema::Strategy;
+use crate::value::{Value, skip_value};
+use crate::wire::{MalformedFrame, Reader, write_bytes, write_varint};
+
+/// Who wrote something, in which of its changes, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// The time of the write.
+    pub hlc: Hlc,
+    /// The writer.
+    pub replica: ReplicaIndex,
+    /// The number of the writer's change.
+    pub number: u64,
+}
+
+impl Stamp {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        write_varint(out, self.replica.into());
+        write_varint(out, self.number);
+        self.hlc.encode(out);
+    }
+
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Stamp, MalformedFrame> {
+        let replica = reader.varint_up_to(u32::MAX.into())? as ReplicaIndex;
+        let number = reader.varint()?;
+        let hlc = Hlc::decode(reader)?;
+        Ok(Stamp {
+            hlc,
+            replica,
+            number,
+        })
+    }
+}
+
+/// Field number and strategy tag of a cell: what cells are sorted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CellId(u32);
+
+impl CellId {
+    /// The cell of a field under a strategy.
+    pub fn new(field_number: u32, strategy: Strategy) -> CellId {
+        CellId(field_number << 4 | u32::from(strategy.tag()))
+    }
+
+    pub(crate) fn from_header(header: u64) -> CellId {
+        CellId((header >> 1) as u32)
+    }
+
+    pub(crate) fn header(self, has_stamp: bool) -> u64 {
+        u64::from(self.0) << 1 | u64::from(has_stamp)
+    }
+
+    /// The field's number in its Gen.
+    pub fn field_number(self) -> u32 {
+        self.0 >> 4
+    }
+
+    /// The strategy's tag, of a strategy that this version may not know.
+    pub fn tag(self) -> u8 {
+        (self.0 & 15) as u8
+    }
+
+    /// The strategy, if it is a counter's: its state names the writers itself.
+    pub(crate) fn counter_strategy(self) -> Option<Strategy> {
+        Strategy::from_tag(self.tag()).filter(|strategy| strategy.is_counter())
+    }
+}
+
+/// One field's state in one life of a document.
+#[derive(Clone, Copy, Debug)]
+pub struct Cell<'a> {
+    /// Which field, under which strategy.
+    pub id: CellId,
+    /// Who wrote it; without meaning for counters.
+    pub stamp: Stamp,
+    /// The value of a register, or the entries of a counter.
+    pub state: &'a [u8],
+}
+
+/// A row that is read where it lies.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    /// The document's key.
+    pub key: &'a [u8],
+    /// Odd is alive, even is deleted.
+    pub life: u64,
+    /// Who created or deleted the document.
+    pub stamp: Stamp,
+    cells: &'a [u8],
+}
+
+impl<'a> Row<'a> {
+    /// Reads a row's head.
+    ///
+    /// # Panics
+    /// Never for bytes that [`RowWriter`] wrote. Chunks from disk are checked on loading.
+    pub fn parse(bytes: &'a [u8]) -> Row<'a> {
+        Row::try_parse(bytes).unwrap_or_else(|_| damaged())
+    }
+
+    pub(crate) fn try_parse(bytes: &'a [u8]) -> Result<Row<'a>, MalformedFrame> {
+        let mut reader = Reader::new(bytes);
+        let key = reader.bytes()?;
+        let life = reader.varint()?;
+        let stamp = Stamp::decode(&mut reader)?;
+        let cells = reader.rest();
+        Ok(Row {
+            key,
+            life,
+            stamp,
+            cells,
+        })
+    }
+
+    /// Whether the document exists.
+    pub fn is_alive(&self) -> bool {
+        self.life & 1 == 1
+    }
+
+    /// The cells, ascending by [`CellId`].
+    pub fn cells(&self) -> Cells<'a> {
+        Cells {
+            reader: Reader::new(self.cells),
+            stamp: self.stamp,
+        }
+    }
+
+    /// The cell of a field under a strategy, if somebody has written it in this life.
+    pub fn cell(&self, id: CellId) -> Option<Cell<'a>> {
+        self.cells().find(|cell| cell.id == id)
+    }
+
+    /// The value of a register that this version can read.
+    pub fn register(&self, id: CellId) -> Option<Value> {
+        Value::decode(self.cell(id)?.state)
+    }
+}
+
+/// The key at the front of a row, without reading the rest.
+#[inline]
+pub(crate) fn key_of(row: &[u8]) -> &[u8] {
+    Reader::new(row).bytes().unwrap_or_else(|_| damaged())
+}
+
+#[cold]
+#[inline(never)]
+fn damaged() -> ! {
+    panic!("a row in memory is damaged");
+}
+
+/// The cells of a row, ascending.
+#[derive(Clone, Debug)]
+pub struct Cells<'a> {
+    reader: Reader<'a>,
+    stamp: Stamp,
+}
+
+impl<'a> Cells<'a> {
+    pub(crate) fn try_next(&mut self) -> Result<Option<Cell<'a>>, MalformedFrame> {
+        if self.reader.is_empty() {
+            return Ok(None);
+        }
+        let header = self.reader.varint_up_to(u32::MAX.into())?;
+        if header & 1 == 1 {
+            self.stamp = Stamp::decode(&mut self.reader)?;
+        }
+        let state = skip_value(&mut self.reader)?;
+        Ok(Some(Cell {
+            id: CellId::from_header(header),
+            stamp: self.stamp,
+            state,
+        }))
+    }
+}
+
+impl<'a> Iterator for Cells<'a> {
+    type Item = Cell<'a>;
+
+    fn next(&mut self) -> Option<Cell<'a>> {
+        self.try_next().unwrap_or_else(|_| damaged())
+    }
+}
+
+/// Writes a row cell by cell, ascending, leaving out stamps that the cell before already carries.
+pub(crate) struct RowWriter<'a> {
+    out: &'a mut Vec<u8>,
+    stamp: Stamp,
+}
+
+impl<'a> RowWriter<'a> {
+    pub(crate) fn begin(
+        out: &'a mut Vec<u8>,
+        key: &[u8],
+        life: u64,
+        stamp: Stamp,
+    ) -> RowWriter<'a> {
+        write_bytes(out, key);
+        write_varint(out, life);
+        stamp.encode(out);
+        RowWriter { out, stamp }
+    }
+
+    pub(crate) fn cell(&mut self, id: CellId, stamp: Stamp, state: &[u8]) {
+        let begins_stamp = stamp != self.stamp && id.counter_strategy().is_none();
+        write_varint(self.out, id.header(begins_stamp));
+        if begins_stamp {
+            stamp.encode(self.out);
+            self.stamp = stamp;
+        }
+        self.out.extend_from_slice(state);
+    }
+}

@@ -1,0 +1,546 @@
+//! A transaction of this store: local writes that become one change.
+//!
+//! A transaction reads what it wrote. Nothing reaches the tables before [`Transaction::commit`].
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::change::{Change, GenIndex};
+use crate::counter::{self, Totals};
+use crate::hlc::Hlc;
+use crate::join::join_rows;
+use crate::limits::{MAX_CHANGE_BYTES, MAX_KEY_BYTES};
+use crate::namespace::{Namespace, Observer};
+use crate::read::counter_total;
+use crate::replica::ReplicaIndex;
+use crate::row::{CellId, Row, RowWriter, Stamp};
+use crate::schema::{FieldSchema, Strategy};
+use crate::table::{ChunkError, ChunkSource};
+use crate::value::Value;
+use crate::wire::{write_bytes, write_varint};
+
+/// Why a local write was refused. The transaction goes on without it.
+#[derive(Debug, PartialEq)]
+pub enum WriteError<E> {
+    /// There is a document under this key already.
+    AlreadyExists,
+    /// There is no document under this key, or it has been deleted.
+    NotFound,
+    /// The key is empty or longer than [`MAX_KEY_BYTES`].
+    KeyLength(usize),
+    /// The value is not of the field's type.
+    TypeMismatch,
+    /// The field is added to, not set; or the other way round.
+    NotThisOperation,
+    /// An immutable field that has a value already.
+    Immutable,
+    /// The counter would leave its bounds.
+    OutOfBounds {
+        /// What the counter would have come to.
+        total: i128,
+    },
+    /// The change would be larger than [`MAX_CHANGE_BYTES`].
+    ChangeTooLarge,
+    /// The value overwritten carries the greatest time there is. Deleting the document and
+    /// creating it again starts clean.
+    ClockAtCeiling,
+    /// A chunk could not be read.
+    Chunk(ChunkError<E>),
+}
+
+impl<E> From<ChunkError<E>> for WriteError<E> {
+    fn from(error: ChunkError<E>) -> Self {
+        WriteError::Chunk(error)
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for WriteError<E> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WriteError::AlreadyExists => formatter.write_str("the document exists already"),
+            WriteError::NotFound => formatter.write_str("there is no such document"),
+            WriteError::KeyLength(length) => {
+                write!(
+                    formatter,
+                    "a key has 1 to {MAX_KEY_BYTES} bytes, this one has {length}"
+                )
+            }
+            WriteError::TypeMismatch => formatter.write_str("the value is not of the field's type"),
+            WriteError::NotThisOperation => {
+                formatter.write_str("registers are set and counters are added to")
+            }
+            WriteError::Immutable => {
+                formatter.write_str("the field is immutable and has a value already")
+            }
+            WriteError::OutOfBounds { total } => {
+                write!(
+                    formatter,
+                    "the counter would come to {total}, which is out of its bounds"
+                )
+            }
+            WriteError::ChangeTooLarge => {
+                write!(
+                    formatter,
+                    "one change holds at most {MAX_CHANGE_BYTES} bytes"
+                )
+            }
+            WriteError::ClockAtCeiling => formatter.write_str(
+                "the value carries the greatest time there is; \
+                 delete the document and create it again",
+            ),
+            WriteError::Chunk(error) => error.fmt(formatter),
+        }
+    }
+}
+
+impl<E: fmt::Debug + fmt::Display> core::error::Error for WriteError<E> {}
+
+/// Local writes to one namespace that become one change.
+#[derive(Clone, Debug)]
+pub struct Transaction {
+    replica: ReplicaIndex,
+    number: u64,
+    now: Hlc,
+    /// In the order in which they were first written to.
+    documents: Vec<PendingDocument>,
+    /// Indexes into `documents`, ascending by Gen and key.
+    sorted: Vec<u32>,
+    byte_count: usize,
+    scratch: Vec<u8>,
+}
+
+#[derive(Clone, Debug)]
+struct PendingDocument {
+    gen_index: GenIndex,
+    key: Vec<u8>,
+    life: u64,
+    /// Ascending by id.
+    operations: Vec<PendingOperation>,
+}
+
+#[derive(Clone, Debug)]
+struct PendingOperation {
+    id: CellId,
+    hlc: Hlc,
+    value: Vec<u8>,
+}
+
+impl Transaction {
+    /// Begins a transaction of this replica, at the time that its clock shows.
+    pub fn begin(namespace: &Namespace, replica: ReplicaIndex, now_milliseconds: u64) -> Self {
+        Transaction {
+            replica,
+            number: namespace.heard(replica) + 1,
+            now: Hlc::from_milliseconds(now_milliseconds),
+            documents: Vec::new(),
+            sorted: Vec::new(),
+            byte_count: 0,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Whether nothing has been written.
+    pub fn is_empty(&self) -> bool {
+        self.documents.is_empty()
+    }
+
+    /// How many documents have been written to.
+    pub fn document_count(&self) -> usize {
+        self.documents.len()
+    }
+
+    /// Creates a document.
+    ///
+    /// # Errors
+    /// It exists, or its key is empty or too long.
+    pub fn create<S: ChunkSource>(
+        &mut self,
+        namespace: &mut Namespace,
+        source: &mut S,
+        gen_index: GenIndex,
+        key: &[u8],
+    ) -> Result<(), WriteError<S::Error>> {
+        if key.is_empty() || key.len() > MAX_KEY_BYTES {
+            return Err(WriteError::KeyLength(key.len()));
+        }
+        self.grow(key.len() + 8)?;
+        let life = self.life(namespace, source, gen_index, key)?;
+        if life & 1 == 1 {
+            return Err(WriteError::AlreadyExists);
+        }
+        self.begin_life(gen_index, key, life + 1);
+        Ok(())
+    }
+
+    /// Deletes a document.
+    ///
+    /// # Errors
+    /// It does not exist.
+    pub fn delete<S: ChunkSource>(
+        &mut self,
+        namespace: &mut Namespace,
+        source: &mut S,
+        gen_index: GenIndex,
+        key: &[u8],
+    ) -> Result<(), WriteError<S::Error>> {
+        self.grow(key.len() + 8)?;
+        let life = self.alive(namespace, source, gen_index, key)?;
+        self.begin_life(gen_index, key, life + 1);
+        Ok(())
+    }
+
+    /// Sets a register. Defaults are not stored, so setting one is a write like any other.
+    ///
+    /// # Errors
+    /// The document does not exist, the value is not of the field's type, the field is a counter,
+    /// or it is immutable and set.
+    pub fn set<S: ChunkSource>(
+        &mut self,
+        namespace: &mut Namespace,
+        source: &mut S,
+        gen_index: GenIndex,
+        key: &[u8],
+        field: &FieldSchema,
+        value: &Value,
+    ) -> Result<(), WriteError<S::Error>> {
+        if !field.value_type.admits(value) {
+            return Err(WriteError::TypeMismatch);
+        }
+        let bytes = value.to_bytes();
+        self.set_encoded(namespace, source, gen_index, key, field.id(), bytes)
+    }
+
+    /// [`Transaction::set`] for a value that is encoded and known to be of the field's type.
+    ///
+    /// # Errors
+    /// As for [`Transaction::set`].
+    pub fn set_encoded<S: ChunkSource>(
+        &mut self,
+        namespace: &mut Namespace,
+        source: &mut S,
+        gen_index: GenIndex,
+        key: &[u8],
+        id: CellId,
+        value: Vec<u8>,
+    ) -> Result<(), WriteError<S::Error>> {
+        if id.counter_strategy().is_some() {
+            return Err(WriteError::NotThisOperation);
+        }
+        self.grow(key.len() + value.len() + 16)?;
+        let life = self.alive(namespace, source, gen_index, key)?;
+        let stored = namespace
+            .loaded_row(gen_index, key)
+            .filter(|row| row.life == life);
+        let overwritten = stored.and_then(|row| row.cell(id));
+        if id.tag() == Strategy::Immutable.tag() {
+            let is_pending = self
+                .pending(gen_index, key)
+                .is_some_and(|document| document.has(id));
+            if overwritten.is_some() || is_pending {
+                return Err(WriteError::Immutable);
+            }
+        }
+        let hlc = match overwritten {
+            Some(cell) => cell.stamp.hlc.overwritten_at(self.now),
+            None => Some(self.now),
+        };
+        let hlc = hlc.ok_or(WriteError::ClockAtCeiling)?;
+        self.write(gen_index, key, life, PendingOperation { id, hlc, value });
+        Ok(())
+    }
+
+    /// Adds to an integer counter; a negative amount takes away.
+    ///
+    /// # Errors
+    /// The document does not exist, the field is no integer counter, or the counter would leave
+    /// the bounds of its options or the range of its type.
+    pub fn add<S: ChunkSource>(
+        &mut self,
+        namespace: &mut Namespace,
+        source: &mut S,
+        gen_index: GenIndex,
+        key: &[u8],
+        field: &FieldSchema,
+        amount: i64,
+    ) -> Result<(), WriteError<S::Error>> {
+        if field.strategy != Strategy::PnCounter {
+            return Err(WriteError::NotThisOperation);
+        }
+        let range = field
+            .value_type
+            .integer_range()
+            .unwrap_or((i128::MIN, i128::MAX));
+        let least = field.counter.min_value.map_or(range.0, i128::from);
+        let greatest = field.counter.max_value.map_or(range.1, i128::from);
+        let add = |totals: Totals| totals.after_adding(amount);
+        let bounds = (least.max(range.0), greatest.min(range.1));
+        self.add_with(namespace, source, gen_index, key, field.id(), bounds, add)
+    }
+
+    /// Adds to a float counter; a negative amount takes away.
+    ///
+    /// # Errors
+    /// The document does not exist, the field is no float counter, or the amount is not finite.
+    pub fn add_float<S: ChunkSource>(
+        &mut self,
+        namespace: &mut Namespace,
+        source: &mut S,
+        gen_index: GenIndex,
+        key: &[u8],
+        field: &FieldSchema,
+        amount: f64,
+    ) -> Result<(), WriteError<S::Error>> {
+        if field.strategy != Strategy::PnCounterFloat {
+            return Err(WriteError::NotThisOperation);
+        }
+        if !amount.is_finite() {
+            return Err(WriteError::TypeMismatch);
+        }
+        let add = |totals: Totals| totals.after_adding_float(amount);
+        let bounds = (i128::MIN, i128::MAX);
+        self.add_with(namespace, source, gen_index, key, field.id(), bounds, add)
+    }
+
+    #[allow(clippy::too_many_arguments)] // A document, a field and a context, spelled out.
+    fn add_with<S: ChunkSource>(
+        &mut self,
+        namespace: &mut Namespace,
+        source: &mut S,
+        gen_index: GenIndex,
+        key: &[u8],
+        id: CellId,
+        (least, greatest): (i128, i128),
+        add: impl FnOnce(Totals) -> Totals,
+    ) -> Result<(), WriteError<S::Error>> {
+        self.grow(key.len() + 64)?;
+        let Some(strategy) = id.counter_strategy() else {
+            return Err(WriteError::NotThisOperation);
+        };
+        self.alive(namespace, source, gen_index, key)?;
+        let replica = self.replica;
+        let Some(row) = self.read(namespace, source, gen_index, key)? else {
+            return Err(WriteError::NotFound);
+        };
+        let life = row.life;
+        let state = row.cell(id).map(|cell| cell.state);
+        let before = counter::totals_of(state, replica, strategy);
+        let total_before = counter_total(&row, id);
+        let after = add(before);
+        if let (Totals::Integer { plus, minus }, Totals::Integer { plus: p, minus: m }) =
+            (after, before)
+        {
+            let total = total_before
+                .saturating_add(plus - p)
+                .saturating_sub(minus - m);
+            // A merge may have taken the counter past a bound; coming back is always allowed.
+            let leaves = (total < least && total < total_before)
+                || (total > greatest && total > total_before);
+            if leaves {
+                return Err(WriteError::OutOfBounds { total });
+            }
+        }
+        let mut value = Vec::new();
+        after.encode_operation(&mut value);
+        self.write(
+            gen_index,
+            key,
+            life,
+            PendingOperation {
+                id,
+                hlc: self.now,
+                value,
+            },
+        );
+        Ok(())
+    }
+
+    /// The row of a document as this transaction sees it. Deleted documents have one too.
+    ///
+    /// # Errors
+    /// The chunk could not be read.
+    pub fn read<'t, S: ChunkSource>(
+        &'t mut self,
+        namespace: &'t mut Namespace,
+        source: &mut S,
+        gen_index: GenIndex,
+        key: &[u8],
+    ) -> Result<Option<Row<'t>>, ChunkError<S::Error>> {
+        namespace.table_mut(gen_index).load(key, source)?;
+        let namespace = &*namespace;
+        let stored = namespace.loaded_row(gen_index, key);
+        let Some(pending) = self.pending(gen_index, key) else {
+            return Ok(stored);
+        };
+        let stamp = Stamp {
+            hlc: self.now,
+            replica: self.replica,
+            number: self.number,
+        };
+        let mut delta = Vec::new();
+        pending.write_row(stamp, &mut delta);
+        self.scratch.clear();
+        match stored {
+            Some(stored) => {
+                let delta = Row::parse(&delta);
+                join_rows(&stored, &delta, &namespace.replicas, &mut self.scratch);
+            }
+            None => self.scratch.append(&mut delta),
+        }
+        Ok(Some(Row::parse(&self.scratch)))
+    }
+
+    /// Applies the transaction as one change and hands it to the observer; nothing happens where
+    /// nothing was written. Gives the number of the change.
+    ///
+    /// # Errors
+    /// A chunk could not be read; nothing has been applied.
+    pub fn commit<S: ChunkSource, O: Observer>(
+        self,
+        namespace: &mut Namespace,
+        source: &mut S,
+        observer: &mut O,
+    ) -> Result<Option<u64>, ChunkError<S::Error>> {
+        if self.is_empty() {
+            return Ok(None);
+        }
+        let mut body = Vec::with_capacity(self.byte_count);
+        write_varint(&mut body, self.documents.len() as u64);
+        for document in &self.documents {
+            document.encode(self.now, &mut body);
+        }
+        let change = Change {
+            replica: self.replica,
+            number: self.number,
+            now: self.now,
+            body: &body,
+        };
+        namespace.apply_own(&change, source, observer)?;
+        Ok(Some(self.number))
+    }
+
+    /// Counts towards the bound of a change, generously.
+    fn grow<E>(&mut self, byte_count: usize) -> Result<(), WriteError<E>> {
+        if self.byte_count + byte_count > MAX_CHANGE_BYTES {
+            return Err(WriteError::ChangeTooLarge);
+        }
+        self.byte_count += byte_count;
+        Ok(())
+    }
+
+    fn pending(&self, gen_index: GenIndex, key: &[u8]) -> Option<&PendingDocument> {
+        let place = self.position(gen_index, key).ok()?;
+        Some(&self.documents[self.sorted[place] as usize])
+    }
+
+    fn position(&self, gen_index: GenIndex, key: &[u8]) -> Result<usize, usize> {
+        let wanted = (gen_index, key);
+        self.sorted
+            .binary_search_by(|index| self.documents[*index as usize].id().cmp(&wanted))
+    }
+
+    /// The life of a document as this transaction sees it; zero where it never existed.
+    fn life<S: ChunkSource>(
+        &mut self,
+        namespace: &mut Namespace,
+        source: &mut S,
+        gen_index: GenIndex,
+        key: &[u8],
+    ) -> Result<u64, ChunkError<S::Error>> {
+        let pending_life = self
+            .pending(gen_index, key)
+            .map_or(0, |document| document.life);
+        let stored_life = namespace
+            .row(gen_index, key, source)?
+            .map_or(0, |row| row.life);
+        Ok(pending_life.max(stored_life))
+    }
+
+    fn alive<S: ChunkSource>(
+        &mut self,
+        namespace: &mut Namespace,
+        source: &mut S,
+        gen_index: GenIndex,
+        key: &[u8],
+    ) -> Result<u64, WriteError<S::Error>> {
+        let life = self.life(namespace, source, gen_index, key)?;
+        if life & 1 == 0 {
+            Err(WriteError::NotFound)
+        } else {
+            Ok(life)
+        }
+    }
+
+    fn begin_life(&mut self, gen_index: GenIndex, key: &[u8], life: u64) {
+        let document = self.document(gen_index, key, life);
+        document.life = life;
+        document.operations.clear();
+    }
+
+    fn write(&mut self, gen_index: GenIndex, key: &[u8], life: u64, operation: PendingOperation) {
+        let operations = &mut self.document(gen_index, key, life).operations;
+        match operations.binary_search_by(|candidate| candidate.id.cmp(&operation.id)) {
+            Ok(found) => operations[found] = operation,
+            Err(place) => operations.insert(place, operation),
+        }
+    }
+
+    fn document(&mut self, gen_index: GenIndex, key: &[u8], life: u64) -> &mut PendingDocument {
+        let place = self.position(gen_index, key).unwrap_or_else(|place| {
+            self.sorted.insert(place, self.documents.len() as u32);
+            let key = Vec::from(key);
+            self.documents.push(PendingDocument {
+                gen_index,
+                key,
+                life,
+                operations: Vec::new(),
+            });
+            place
+        });
+        &mut self.documents[self.sorted[place] as usize]
+    }
+}
+
+impl PendingDocument {
+    fn id(&self) -> (GenIndex, &[u8]) {
+        (self.gen_index, &self.key)
+    }
+
+    fn has(&self, id: CellId) -> bool {
+        self.operations.iter().any(|operation| operation.id == id)
+    }
+
+    fn write_row(&self, stamp: Stamp, out: &mut Vec<u8>) {
+        let mut writer = RowWriter::begin(out, &self.key, self.life, stamp);
+        for operation in &self.operations {
+            let stamp = Stamp {
+                hlc: operation.hlc,
+                ..stamp
+            };
+            if operation.id.counter_strategy().is_some() {
+                let mut state = Vec::new();
+                counter::lift(stamp.replica, stamp.number, &operation.value, &mut state);
+                writer.cell(operation.id, stamp, &state);
+            } else {
+                writer.cell(operation.id, stamp, &operation.value);
+            }
+        }
+    }
+
+    fn encode(&self, now: Hlc, out: &mut Vec<u8>) {
+        write_varint(out, self.gen_index.into());
+        write_bytes(out, &self.key);
+        write_varint(out, self.life);
+        write_varint(out, self.operations.len() as u64);
+        let mut running = now;
+        for operation in &self.operations {
+            let is_register = operation.id.counter_strategy().is_none();
+            let begins_hlc = is_register && operation.hlc != running;
+            write_varint(out, operation.id.header(begins_hlc));
+            if begins_hlc {
+                operation.hlc.encode(out);
+                running = operation.hlc;
+            }
+            out.extend_from_slice(&operation.value);
+        }
+    }
+}
