@@ -1,1 +1,53 @@
-//! The state engine of VUDO: a local database of converging documents
+//! The state engine of VUDO: a local database of converging documents.
+//!
+//! **The idea.** Tables live in memory and are joined there; the log of changes goes to disk, one
+//! sync for everything that waits for it; now and then the tables follow, so that opening has
+//! little to replay.
+//!
+//! **Who owns what.** A [`Database`] is a handle to a store. A store has namespaces, each with its
+//! own tables, log and subscribers. Storage is a trait: an ordered map with atomic, durable commits.
+//!
+//! **The invariant.** What [`Durability::Durable`] returned for survives a crash, no change is
+//! ever torn, and nothing leaves the store before it is durable here.
+//!
+//! ```
+//! use vudo_crdt::{FieldSchema, GenSchema, Strategy, ValueType};
+//! use vudo_state::{Database, Interest};
+//!
+//! let title = FieldSchema::new("title", 1, Strategy::Lww, ValueType::String);
+//! let task = GenSchema { name: "Task".into(), fields: vec![title] };
+//! let database = Database::open_in_memory()?;
+//! let subscription = database.subscribe(Interest::Namespace)?;
+//! let milk = database.document_id("milk");
+//! database.create(&task, &milk, &[("title", "Buy milk".into())])?;
+//! let record = database.read(&task, &milk)?.unwrap();
+//! assert_eq!(record.get("title"), Some(&"Buy milk".into()));
+//! assert_eq!(subscription.try_next().unwrap().documents[0].key, "milk");
+//! # Ok::<(), vudo_state::Error>(())
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod database;
+mod document;
+mod error;
+mod identity;
+mod layout;
+mod record;
+mod replication;
+mod shard;
+pub mod storage;
+mod subscription;
+mod transaction;
+
+pub use database::{DEFAULT_NAMESPACE, Database, DocumentId, Durability, NAMESPACE_NAME_BYTES_MAX};
+pub use document::{Document, FromValue};
+pub use error::{Error, Refusal, Result};
+pub use identity::SecretKeyBytes;
+pub use record::Record;
+pub use replication::{OutgoingFrame, Replication};
+pub use shard::ListenerGuard;
+pub use subscription::{
+    ChangeKind, DocumentEvent, Event, Interest, Origin, QUEUE_EVENTS_MAX, Subscription,
+};
+pub use transaction::Transaction;

@@ -1,0 +1,637 @@
+//! A store, and the handle that applications hold.
+
+use std::collections::HashMap;
+#[cfg(feature = "native")]
+use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use ed25519_dalek::SigningKey;
+use vudo_crdt::{GenSchema, ReplicaKey, Schema, Value};
+
+use crate::error::{Error, Result};
+use crate::identity::{self, SecretKeyBytes};
+use crate::layout;
+use crate::record::{Record, field_of};
+use crate::replication::Replication;
+use crate::shard::Shard;
+use crate::storage::{MemoryStorage, Storage, StorageError, WriteBatch};
+use crate::subscription::{Interest, Subscription};
+use crate::transaction::Transaction;
+
+/// The namespace of a handle that names no other.
+pub const DEFAULT_NAMESPACE: &str = "default";
+
+/// Longest name of a namespace.
+pub const NAMESPACE_NAME_BYTES_MAX: usize = 255;
+
+/// How long an eventual commit may wait for the disk.
+const EVENTUAL_DELAY: Duration = Duration::from_millis(20);
+
+/// When a commit returns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// After the change is on disk. Concurrent commits share one sync.
+    #[default]
+    Durable,
+    /// At once; the next flush, at most some 20 ms later, makes it durable. A crash before that
+    /// loses it, and nothing else.
+    Eventual,
+}
+
+/// Names a document: a namespace and a key. The Gen is named where the document is used.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DocumentId {
+    namespace: String,
+    key: String,
+}
+
+impl DocumentId {
+    /// The document of this key in this namespace.
+    pub fn new(namespace: impl Into<String>, key: impl Into<String>) -> DocumentId {
+        DocumentId {
+            namespace: namespace.into(),
+            key: key.into(),
+        }
+    }
+
+    /// The namespace.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The key.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+}
+
+/// A handle to a store. Clones are cheap and share the store; it closes with the last of them.
+#[derive(Clone)]
+pub struct Database {
+    engine: Arc<Engine>,
+    namespace: Arc<str>,
+    durability: Durability,
+}
+
+struct Engine {
+    storage: Arc<dyn Storage>,
+    key: SigningKey,
+    seed: u64,
+    shards: Mutex<HashMap<String, Arc<Shard>>>,
+    schema: Mutex<Arc<Schema>>,
+    /// Flushes what was committed eventually; started by the first such commit.
+    flusher: Mutex<Option<Flusher>>,
+}
+
+struct Flusher {
+    wake: SyncSender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Database {
+    /// Opens the store in a folder, which is created where there is none. Its namespaces are
+    /// opened when they are first used.
+    ///
+    /// # Errors
+    /// Another process has the store open, the folder cannot be used, or the store is of another
+    /// version or damaged.
+    #[cfg(feature = "native")]
+    pub fn open(path: impl AsRef<Path>) -> Result<Database> {
+        use crate::storage::NativeStorage;
+
+        let path = path.as_ref();
+        let failed = |error: &dyn std::fmt::Display| Error::Open {
+            path: path.to_owned(),
+            source: StorageError::new(error.to_string()),
+        };
+        create_private_folder(path).map_err(|error| failed(&error))?;
+        let file = path.join("store.redb");
+        let storage = NativeStorage::open(&file).map_err(|error| match error {
+            redb::DatabaseError::DatabaseAlreadyOpen => Error::InUse {
+                path: path.to_owned(),
+            },
+            other => failed(&other),
+        })?;
+        check_format(&storage, path)?;
+        let file_identity = identity::of_file(&file).map_err(|error| failed(&error))?;
+        Database::with_storage(Arc::new(storage), Some(file_identity))
+    }
+
+    /// A store that lives as long as its last handle.
+    ///
+    /// # Errors
+    /// The system gave no randomness.
+    pub fn open_in_memory() -> Result<Database> {
+        Database::with_storage(Arc::new(MemoryStorage::default()), None)
+    }
+
+    /// A store in some other storage. `file_identity` tells a store from its copies, where the
+    /// storage can be copied.
+    ///
+    /// # Errors
+    /// The storage failed, or holds a damaged store.
+    pub fn with_storage(
+        storage: Arc<dyn Storage>,
+        file_identity: Option<Vec<u8>>,
+    ) -> Result<Database> {
+        let key = identity::load_or_mint(&*storage, file_identity)?;
+        let mut seed = [0; 8];
+        identity::fill_random(&mut seed)?;
+        let schema = match storage.get(&layout::meta("schema"))? {
+            None => Schema::default(),
+            Some(stored) => Schema::decode(&stored)
+                .map_err(|what| Error::damaged(format!("the schema: {what}")))?,
+        };
+        let engine = Engine {
+            storage,
+            key,
+            seed: u64::from_le_bytes(seed),
+            shards: Mutex::default(),
+            schema: Mutex::new(Arc::new(schema)),
+            flusher: Mutex::default(),
+        };
+        Ok(Database {
+            engine: Arc::new(engine),
+            namespace: DEFAULT_NAMESPACE.into(),
+            durability: Durability::Durable,
+        })
+    }
+
+    /// The namespace that this handle works in.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The document of this key in the handle's namespace.
+    pub fn document_id(&self, key: &str) -> DocumentId {
+        DocumentId::new(&*self.namespace, key)
+    }
+
+    /// A handle to the same store that works in another namespace.
+    #[must_use]
+    pub fn in_namespace(&self, namespace: &str) -> Database {
+        Database {
+            namespace: namespace.into(),
+            ..self.clone()
+        }
+    }
+
+    /// A handle to the same store whose commits return at another time.
+    #[must_use]
+    pub fn with_durability(&self, durability: Durability) -> Database {
+        Database {
+            durability,
+            ..self.clone()
+        }
+    }
+
+    /// The public key under which this store writes.
+    pub fn replica_key(&self) -> ReplicaKey {
+        ReplicaKey(self.engine.key.verifying_key().to_bytes())
+    }
+
+    /// The seed of the store's key, which a network node uses as its identity. Keep it secret.
+    pub fn secret_key(&self) -> SecretKeyBytes {
+        self.engine.key.to_bytes()
+    }
+
+    /// The schema that has been defined in this store.
+    pub fn schema(&self) -> Arc<Schema> {
+        self.engine
+            .schema
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The Gen of this name.
+    ///
+    /// # Errors
+    /// [`Error::UnknownGen`] where none has been defined.
+    pub fn gen_schema(&self, name: &str) -> Result<GenSchema> {
+        let schema = self.schema();
+        schema
+            .gen_named(name)
+            .cloned()
+            .ok_or_else(|| Error::UnknownGen(name.to_owned()))
+    }
+
+    /// Defines Gens, in place of those of the same names. The store remembers them.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn define(&self, schema: &Schema) -> Result<()> {
+        let mut current = self
+            .engine
+            .schema
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut merged = (**current).clone();
+        for new in &schema.gens {
+            match merged.gens.iter_mut().find(|known| known.name == new.name) {
+                Some(known) => *known = new.clone(),
+                None => merged.gens.push(new.clone()),
+            }
+        }
+        if merged != **current {
+            let mut batch = WriteBatch::default();
+            batch.put(layout::meta("schema"), merged.encode());
+            self.engine.storage.commit(&batch)?;
+            *current = Arc::new(merged);
+        }
+        Ok(())
+    }
+
+    /// Runs a transaction over any documents of the handle's namespace. It becomes one change,
+    /// atomic for everybody; where the function fails, nothing happens.
+    ///
+    /// Transactions of a namespace run one after the other. The function must not use the
+    /// database itself, which waits for the transaction to end.
+    ///
+    /// # Errors
+    /// The function's own, or the disk failed.
+    pub fn transaction<T>(&self, run: impl FnOnce(&mut Transaction<'_>) -> Result<T>) -> Result<T> {
+        self.transaction_in(&self.namespace, run)
+    }
+
+    fn transaction_in<T>(
+        &self,
+        namespace: &str,
+        run: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let shard = self.engine.shard(namespace)?;
+        let mut state = shard.lock();
+        let mut transaction = Transaction::begin(&shard, &mut state, now_milliseconds());
+        let result = run(&mut transaction)?;
+        let writes = transaction.into_writes();
+        if writes.is_empty() {
+            return Ok(result);
+        }
+        let applied_count = shard.commit(&mut state, writes)?;
+        drop(state);
+        match self.durability {
+            Durability::Durable => shard.flush(applied_count)?,
+            Durability::Eventual => self.wake_flusher(),
+        }
+        Ok(result)
+    }
+
+    /// Creates a document with these fields.
+    ///
+    /// # Errors
+    /// It exists, or a field refuses its value.
+    pub fn create(
+        &self,
+        gen_schema: &GenSchema,
+        id: &DocumentId,
+        fields: &[(&str, Value)],
+    ) -> Result<()> {
+        let key = id.key();
+        self.transaction_in(id.namespace(), |transaction| {
+            transaction.create(gen_schema, key)?;
+            fields.iter().try_for_each(|(name, value)| {
+                transaction.write(gen_schema, key, name, value.clone())
+            })
+        })
+    }
+
+    /// Writes fields of a document: registers are set, counters are added to.
+    ///
+    /// # Errors
+    /// The document does not exist, or a field refuses its value.
+    pub fn update(
+        &self,
+        gen_schema: &GenSchema,
+        id: &DocumentId,
+        fields: &[(&str, Value)],
+    ) -> Result<()> {
+        self.transaction_in(id.namespace(), |transaction| {
+            fields.iter().try_for_each(|(name, value)| {
+                transaction.write(gen_schema, id.key(), name, value.clone())
+            })
+        })
+    }
+
+    /// Deletes a document.
+    ///
+    /// # Errors
+    /// It does not exist.
+    pub fn delete(&self, gen_schema: &GenSchema, id: &DocumentId) -> Result<()> {
+        self.transaction_in(id.namespace(), |transaction| {
+            transaction.delete(gen_schema, id.key())
+        })
+    }
+
+    /// Reads a document; `None` where there is none.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn read(&self, gen_schema: &GenSchema, id: &DocumentId) -> Result<Option<Record>> {
+        let shard = self.engine.shard(id.namespace())?;
+        let mut state = shard.lock();
+        let Some(gen_index) = state.namespace.find_gen(&gen_schema.name) else {
+            return Ok(None);
+        };
+        let row = state
+            .namespace
+            .row(gen_index, id.key().as_bytes(), &mut shard.chunks())?;
+        row.filter(|row| row.is_alive())
+            .map(|row| Record::read(gen_schema, &row))
+            .transpose()
+    }
+
+    /// One field of a document: `None` where there is no document, or nothing in the field.
+    ///
+    /// # Errors
+    /// The Gen has no such field, or the disk failed.
+    pub fn read_field(
+        &self,
+        gen_schema: &GenSchema,
+        id: &DocumentId,
+        field: &str,
+    ) -> Result<Option<Value>> {
+        let field = field_of(gen_schema, field)?;
+        let shard = self.engine.shard(id.namespace())?;
+        let mut state = shard.lock();
+        let Some(gen_index) = state.namespace.find_gen(&gen_schema.name) else {
+            return Ok(None);
+        };
+        let row = state
+            .namespace
+            .row(gen_index, id.key().as_bytes(), &mut shard.chunks())?;
+        match row.filter(|row| row.is_alive()) {
+            Some(row) => Ok(field.read(&row)?),
+            None => Ok(None),
+        }
+    }
+
+    /// Visits the documents of a Gen, ascending by key, until the visitor says `false`. The
+    /// visitor must not use the database.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn for_each(
+        &self,
+        gen_schema: &GenSchema,
+        mut visit: impl FnMut(Record) -> bool,
+    ) -> Result<()> {
+        let shard = self.engine.shard(&self.namespace)?;
+        let mut state = shard.lock();
+        let Some(gen_index) = state.namespace.find_gen(&gen_schema.name) else {
+            return Ok(());
+        };
+        let rows = state
+            .namespace
+            .rows_from(gen_index, &[], &mut shard.chunks())?;
+        for row in rows.filter(|row| row.is_alive()) {
+            if !visit(Record::read(gen_schema, &row)?) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The documents of a Gen, ascending by key.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn list(&self, gen_schema: &GenSchema) -> Result<Vec<Record>> {
+        let mut records = Vec::new();
+        self.for_each(gen_schema, |record| {
+            records.push(record);
+            true
+        })?;
+        Ok(records)
+    }
+
+    /// Subscribes to a document or to the handle's namespace.
+    ///
+    /// # Errors
+    /// The namespace cannot be opened.
+    pub fn subscribe(&self, interest: Interest) -> Result<Subscription> {
+        Ok(self
+            .engine
+            .shard(&self.namespace)?
+            .subscribers
+            .subscribe(interest))
+    }
+
+    /// The namespaces that the store holds, ascending.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn namespaces(&self) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        let (from, to) = (layout::namespace(""), b"o".to_vec());
+        self.engine.storage.scan(&from, &to, &mut |key, _| {
+            names.push(String::from_utf8_lossy(&key[1..]).into_owned());
+            true
+        })?;
+        Ok(names)
+    }
+
+    /// Makes everything durable that has been committed.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn flush(&self) -> Result<()> {
+        self.engine.flush()
+    }
+
+    /// One namespace as the sync layer sees it.
+    ///
+    /// # Errors
+    /// The namespace cannot be opened.
+    pub fn replication(&self, namespace: &str) -> Result<Replication> {
+        Ok(Replication::new(
+            self.engine.shard(namespace)?,
+            self.clone(),
+        ))
+    }
+
+    /// How many bytes the store takes up on disk; zero in memory.
+    pub fn disk_bytes(&self) -> u64 {
+        self.engine.storage.disk_bytes()
+    }
+
+    /// Remembers a small value under a name, durably: what belongs to a store beside its data.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn set_setting(&self, name: &str, value: &[u8]) -> Result<()> {
+        let mut batch = WriteBatch::default();
+        batch.put(layout::meta(&format!("setting/{name}")), value.to_vec());
+        Ok(self.engine.storage.commit(&batch)?)
+    }
+
+    /// The value that [`Database::set_setting`] remembered.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn setting(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        Ok(self
+            .engine
+            .storage
+            .get(&layout::meta(&format!("setting/{name}")))?)
+    }
+
+    fn wake_flusher(&self) {
+        let mut flusher = self
+            .engine
+            .flusher
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let flusher = flusher.get_or_insert_with(|| start_flusher(&self.engine));
+        // A full channel means that it has been woken already.
+        let _ = flusher.wake.try_send(());
+    }
+}
+
+impl Engine {
+    /// The namespace of this name, opened where it is not open yet.
+    fn shard(&self, name: &str) -> Result<Arc<Shard>> {
+        let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shard) = shards.get(name) {
+            return Ok(shard.clone());
+        }
+        if name.is_empty() || name.len() > NAMESPACE_NAME_BYTES_MAX {
+            return Err(Error::NamespaceName(name.to_owned()));
+        }
+        let id = self.namespace_id(name)?;
+        let key = ReplicaKey(self.key.verifying_key().to_bytes());
+        let shard = Arc::new(Shard::open(name, id, self.storage.clone(), key, self.seed)?);
+        shards.insert(name.to_owned(), shard.clone());
+        Ok(shard)
+    }
+
+    fn namespace_id(&self, name: &str) -> Result<u32> {
+        let key = layout::namespace(name);
+        if let Some(stored) = self.storage.get(&key)? {
+            let bytes = stored.as_slice().try_into();
+            return bytes
+                .map(u32::from_be_bytes)
+                .map_err(|_| Error::damaged("a namespace's number"));
+        }
+        let mut count = 0;
+        self.storage
+            .scan(&layout::namespace(""), b"o", &mut |_, _| {
+                count += 1;
+                true
+            })?;
+        let id: u32 = count + 1;
+        let mut batch = WriteBatch::default();
+        batch.put(key, id.to_be_bytes().to_vec());
+        self.storage.commit(&batch)?;
+        Ok(id)
+    }
+
+    fn open_shards(&self) -> Vec<Arc<Shard>> {
+        let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        shards.values().cloned().collect()
+    }
+
+    fn flush(&self) -> Result<()> {
+        self.open_shards()
+            .iter()
+            .try_for_each(|shard| shard.flush_all())
+    }
+}
+
+/// Starts the thread that makes eventual commits durable. It holds the engine weakly, so that
+/// the store closes with its last handle.
+fn start_flusher(engine: &Arc<Engine>) -> Flusher {
+    let (wake, woken) = sync_channel(1);
+    let engine: Weak<Engine> = Arc::downgrade(engine);
+    let thread = std::thread::spawn(move || {
+        while woken.recv().is_ok() {
+            let deadline = Instant::now() + EVENTUAL_DELAY;
+            // Waking again does not shorten the delay; closing does, and flushes by itself.
+            loop {
+                match woken.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                    Ok(()) => {}
+                    Err(RecvTimeoutError::Timeout) => break,
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
+            }
+            let Some(engine) = engine.upgrade() else {
+                return;
+            };
+            if let Err(error) = engine.flush() {
+                tracing::error!("{error}");
+            }
+        }
+    });
+    Flusher { wake, thread }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let flusher = self
+            .flusher
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(Flusher { wake, thread }) = flusher {
+            drop(wake);
+            // The flusher itself may hold the last handle; it must not wait for itself.
+            if thread.thread().id() != std::thread::current().id() {
+                let _ = thread.join();
+            }
+        }
+        for shard in self.open_shards() {
+            if let Err(error) = shard.close() {
+                tracing::error!("closing namespace '{}': {error}", shard.name);
+            }
+        }
+    }
+}
+
+/// Milliseconds since 1970; zero where the clock shows an earlier time.
+fn now_milliseconds() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
+}
+
+#[cfg(feature = "native")]
+fn check_format(storage: &dyn Storage, path: &Path) -> Result<()> {
+    let key = layout::meta("format");
+    match storage.get(&key)? {
+        None => {
+            let mut batch = WriteBatch::default();
+            batch.put(key, layout::FORMAT_VERSION.to_be_bytes().to_vec());
+            Ok(storage.commit(&batch)?)
+        }
+        Some(stored) => {
+            let found = stored.as_slice().try_into().map(u32::from_be_bytes);
+            let found = found.map_err(|_| Error::damaged("the format version"))?;
+            if found == layout::FORMAT_VERSION {
+                return Ok(());
+            }
+            let supported = layout::FORMAT_VERSION;
+            Err(Error::FormatVersion {
+                path: path.to_owned(),
+                found,
+                supported,
+            })
+        }
+    }
+}
+
+/// The store holds a secret key, so nobody else may read its folder.
+#[cfg(all(feature = "native", unix))]
+fn create_private_folder(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+}
+
+#[cfg(all(feature = "native", not(unix)))]
+fn create_private_folder(path: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(path)
+}

@@ -1,0 +1,129 @@
+//! What can go wrong, who is at fault, and what to do.
+
+use std::path::PathBuf;
+
+use vudo_crdt::{ApplyError, ChunkError, CounterOverflow, WriteError};
+
+use crate::storage::StorageError;
+
+/// An error of the state engine. Nothing of the operation that gave it has taken effect, unless
+/// it says otherwise.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another process has the store open.
+    #[error("the store {path} is in use by another process: stop that one, or use another store")]
+    InUse {
+        /// The store.
+        path: PathBuf,
+    },
+    /// The folder holds no store that this version can read.
+    #[error(
+        "the store {path} has format version {found}, this build reads {supported}: use the version of VUDO that wrote it"
+    )]
+    FormatVersion {
+        /// The store.
+        path: PathBuf,
+        /// The version that was found.
+        found: u32,
+        /// The version that this build reads and writes.
+        supported: u32,
+    },
+    /// The store cannot be opened.
+    #[error("cannot open the store {path}: {source}")]
+    Open {
+        /// The store.
+        path: PathBuf,
+        /// What the system said.
+        source: StorageError,
+    },
+    /// The disk failed. What was committed since the last durable commit is still in memory, and
+    /// the next commit tries to write it again.
+    #[error("the disk failed: {0}; nothing acknowledged is lost, and the next commit tries again")]
+    Storage(#[from] StorageError),
+    /// Something on disk is not what was written.
+    #[error("the store is damaged: {what}; restore a backup, or sync a new store from a peer")]
+    Damaged {
+        /// What is damaged, and how.
+        what: String,
+    },
+    /// A local write was refused.
+    #[error("{gen_name}/{key}: {reason}")]
+    Refused {
+        /// The Gen.
+        gen_name: String,
+        /// The document.
+        key: String,
+        /// Why.
+        reason: Refusal,
+    },
+    /// The Gen has no field of this name.
+    #[error("{gen_name} has no field '{field}'; it has {known}")]
+    UnknownField {
+        /// The Gen.
+        gen_name: String,
+        /// The name that was asked for.
+        field: String,
+        /// The names that there are.
+        known: String,
+    },
+    /// No Gen of this name has been defined in the store.
+    #[error("the store knows no Gen '{0}'; define its schema first")]
+    UnknownGen(String),
+    /// A namespace has 1 to 255 bytes.
+    #[error("'{0}' is no name for a namespace: it takes 1 to 255 bytes")]
+    NamespaceName(String),
+    /// A counter's total does not fit its type, and its Gen asks for an error then.
+    #[error("{0}")]
+    CounterOverflow(#[from] CounterOverflow),
+    /// A peer sent something that cannot be applied.
+    #[error("a frame was refused: {0}")]
+    Frame(String),
+}
+
+/// Why a local write was refused.
+pub type Refusal = WriteError<StorageError>;
+
+impl Error {
+    /// Whether a peer caused the error by what it sent.
+    pub fn is_peer_fault(&self) -> bool {
+        matches!(self, Error::Frame(_))
+    }
+
+    pub(crate) fn refused(gen_name: &str, key: &str, reason: Refusal) -> Error {
+        match reason {
+            Refusal::Chunk(error) => error.into(),
+            reason => Error::Refused {
+                gen_name: gen_name.to_owned(),
+                key: key.to_owned(),
+                reason,
+            },
+        }
+    }
+
+    pub(crate) fn damaged(what: impl std::fmt::Display) -> Error {
+        Error::Damaged {
+            what: what.to_string(),
+        }
+    }
+}
+
+impl From<ChunkError<StorageError>> for Error {
+    fn from(error: ChunkError<StorageError>) -> Error {
+        match error {
+            ChunkError::Source(error) => Error::Storage(error),
+            damaged @ ChunkError::Damaged { .. } => Error::damaged(damaged),
+        }
+    }
+}
+
+impl From<ApplyError<StorageError>> for Error {
+    fn from(error: ApplyError<StorageError>) -> Error {
+        match error {
+            ApplyError::Chunk(error) => error.into(),
+            peer => Error::Frame(peer.to_string()),
+        }
+    }
+}
+
+/// The result of an operation of the state engine.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,79 @@
+//! Which store this is: its signing key, and whether the file is the one that the key was made for.
+//!
+//! Two stores that write under one key would give two changes one number. So a store remembers the
+//! identity of its own file; where that has changed, the store is a copy, and a copy is a new
+//! replica with a new key. The original keeps its own.
+
+use std::fs::Metadata;
+use std::path::Path;
+
+use ed25519_dalek::SigningKey;
+
+use crate::error::{Error, Result};
+use crate::layout;
+use crate::storage::{Storage, WriteBatch};
+
+/// The 32-byte seed of an Ed25519 key.
+pub type SecretKeyBytes = [u8; 32];
+
+/// The store's key, minting one for a new store and for a copied one.
+pub(crate) fn load_or_mint(
+    storage: &dyn Storage,
+    file_identity: Option<Vec<u8>>,
+) -> Result<SigningKey> {
+    let stored = storage.get(&layout::meta("secret"))?;
+    let stored_identity = storage.get(&layout::meta("identity"))?;
+    let is_copy = stored.is_some() && stored_identity != file_identity;
+    if let (Some(secret), false) = (&stored, is_copy) {
+        let secret: &SecretKeyBytes = secret
+            .as_slice()
+            .try_into()
+            .map_err(|_| Error::damaged("its secret key does not have 32 bytes"))?;
+        return Ok(SigningKey::from_bytes(secret));
+    }
+    if is_copy {
+        tracing::info!("this store is a copy of another one: it becomes a replica of its own");
+    }
+    let mut secret = SecretKeyBytes::default();
+    fill_random(&mut secret)?;
+    let mut batch = WriteBatch::default();
+    batch.put(layout::meta("secret"), secret.to_vec());
+    if let Some(identity) = file_identity {
+        batch.put(layout::meta("identity"), identity);
+    }
+    storage.commit(&batch)?;
+    Ok(SigningKey::from_bytes(&secret))
+}
+
+/// What tells a file from its copies: its number in the file system and the time of its birth.
+pub(crate) fn of_file(path: &Path) -> std::io::Result<Vec<u8>> {
+    let metadata = std::fs::metadata(path)?;
+    let mut identity = file_number(&metadata, path);
+    if let Ok(born) = metadata.created()
+        && let Ok(since_1970) = born.duration_since(std::time::UNIX_EPOCH)
+    {
+        identity.extend_from_slice(&since_1970.as_nanos().to_le_bytes());
+    }
+    Ok(identity)
+}
+
+#[cfg(unix)]
+fn file_number(metadata: &Metadata, _: &Path) -> Vec<u8> {
+    use std::os::unix::fs::MetadataExt;
+    metadata.ino().to_le_bytes().to_vec()
+}
+
+/// Where files have no number that the standard library tells, the place stands in for it; a store
+/// that was moved becomes a new replica then, which is safe.
+#[cfg(not(unix))]
+fn file_number(_: &Metadata, path: &Path) -> Vec<u8> {
+    let place = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    place.to_string_lossy().into_owned().into_bytes()
+}
+
+pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<()> {
+    getrandom::fill(bytes).map_err(|error| {
+        let message = format!("the system gave no randomness: {error}");
+        Error::Storage(crate::storage::StorageError::new(message))
+    })
+}

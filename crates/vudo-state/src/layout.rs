@@ -1,0 +1,109 @@
+//! The keys of storage, and the small records behind them.
+//!
+//! ```text
+//! m name                          meta: format version, file identity, secret key, schema
+//! n name                          a namespace's number
+//! d namespace                     directory: replicas, numbers heard, names of Gens
+//! k namespace                     checkpoint: up to where tables hold the log, next chunk id
+//! t namespace gen                 a table's directory of chunks
+//! c namespace chunk               a chunk
+//! l namespace position            log record: changes, in the order in which they were applied
+//! r namespace replica number      the position of the log record that ends with this number
+//! ```
+//!
+//! Numbers in keys are big endian, so that they sort.
+
+use vudo_crdt::wire::{MalformedFrame, Reader, write_bytes, write_varint};
+use vudo_crdt::{Change, ChunkId, GenIndex, Hlc, ReplicaIndex};
+
+/// The format of a store. A store of another version is refused, never guessed at.
+pub(crate) const FORMAT_VERSION: u32 = 1;
+
+pub(crate) type NamespaceId = u32;
+
+pub(crate) fn meta(name: &str) -> Vec<u8> {
+    [b"m", name.as_bytes()].concat()
+}
+
+pub(crate) fn namespace(name: &str) -> Vec<u8> {
+    [b"n", name.as_bytes()].concat()
+}
+
+pub(crate) fn directory(id: NamespaceId) -> Vec<u8> {
+    [b"d", &id.to_be_bytes()[..]].concat()
+}
+
+pub(crate) fn checkpoint(id: NamespaceId) -> Vec<u8> {
+    [b"k", &id.to_be_bytes()[..]].concat()
+}
+
+pub(crate) fn table(id: NamespaceId, gen_index: GenIndex) -> Vec<u8> {
+    [b"t", &id.to_be_bytes()[..], &gen_index.to_be_bytes()[..]].concat()
+}
+
+pub(crate) fn chunk(id: NamespaceId, chunk: ChunkId) -> Vec<u8> {
+    [b"c", &id.to_be_bytes()[..], &chunk.to_be_bytes()[..]].concat()
+}
+
+pub(crate) fn log(id: NamespaceId, position: u64) -> Vec<u8> {
+    [b"l", &id.to_be_bytes()[..], &position.to_be_bytes()[..]].concat()
+}
+
+pub(crate) fn log_index(id: NamespaceId, replica: ReplicaIndex, last_number: u64) -> Vec<u8> {
+    let (replica, last_number) = (replica.to_be_bytes(), last_number.to_be_bytes());
+    [b"r", &id.to_be_bytes()[..], &replica[..], &last_number[..]].concat()
+}
+
+/// A number at the end of a key, or a whole value.
+pub(crate) fn trailing_u64(bytes: &[u8]) -> u64 {
+    bytes
+        .last_chunk::<8>()
+        .map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+/// Up to where the tables hold the log.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Checkpoint {
+    /// The first position that the tables on disk do not hold.
+    pub(crate) position: u64,
+    /// The id that the next chunk gets.
+    pub(crate) next_chunk: ChunkId,
+}
+
+impl Checkpoint {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        write_varint(&mut out, self.position);
+        write_varint(&mut out, self.next_chunk);
+        out
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Checkpoint, MalformedFrame> {
+        let mut reader = Reader::new(bytes);
+        Ok(Checkpoint {
+            position: reader.varint()?,
+            next_chunk: reader.varint()?,
+        })
+    }
+}
+
+/// Appends a change to a log record.
+pub(crate) fn append_change(record: &mut Vec<u8>, change: &Change<'_>) {
+    write_varint(record, change.replica.into());
+    write_varint(record, change.number);
+    write_varint(record, change.now.milliseconds());
+    write_bytes(record, change.body);
+}
+
+/// Reads the changes of a log record one after the other.
+pub(crate) fn read_change<'a>(reader: &mut Reader<'a>) -> Result<Change<'a>, MalformedFrame> {
+    let replica = reader.varint_up_to(u32::MAX.into())? as ReplicaIndex;
+    let number = reader.varint()?;
+    let now = Hlc::from_milliseconds(reader.varint()?);
+    Ok(Change {
+        replica,
+        number,
+        now,
+        body: reader.bytes()?,
+    })
+}

@@ -1,0 +1,585 @@
+//! One namespace in a store: the tables in memory, what is not on disk yet, and who is told.
+//!
+//! ```text
+//! commit --> tables + pending --(flush: one disk sync for everything pending)--> log record
+//!                                                    |
+//!                     every CHECKPOINT_BYTES of log: chunks and directories as well
+//! ```
+//!
+//! Invariant: what storage holds is a prefix of what was applied, in the order in which it was
+//! applied. Sync reads storage, so nothing leaves this store before it is durable here.
+//!
+//! Recovery: the tables of the last checkpoint, then the log after it is joined again. Joining is
+//! idempotent, so it does not matter how much of it the tables held already.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use vudo_crdt::wire::Reader;
+use vudo_crdt::{
+    Applied, Change, ChunkId, ChunkSource, Fingerprint, GenIndex, Namespace, Observer,
+    ReplicaIndex, ReplicaKey, Row, Transaction, VersionVector,
+};
+
+use crate::error::{Error, Result};
+use crate::layout::{self, Checkpoint, NamespaceId};
+use crate::storage::{Storage, StorageError, WriteBatch};
+use crate::subscription::{ChangeKind, DocumentEvent, Event, Origin, Subscribers};
+
+/// After this much log the tables are written out, which bounds how much opening replays.
+const CHECKPOINT_BYTES: usize = 1 << 20;
+/// A log record ends when it is this large, so that reading the log needs little memory.
+const RECORD_BYTES: usize = 256 << 10;
+
+pub(crate) struct Shard {
+    pub(crate) name: Arc<str>,
+    id: NamespaceId,
+    storage: Arc<dyn Storage>,
+    state: Mutex<State>,
+    /// Held while a batch is on its way to disk: whoever waits for it shares the sync.
+    flushing: Mutex<()>,
+    pub(crate) subscribers: Subscribers,
+    pub(crate) durable_listeners: Listeners,
+}
+
+pub(crate) struct State {
+    pub(crate) namespace: Namespace,
+    pub(crate) own: ReplicaIndex,
+    pending: Pending,
+    checkpoint: Checkpoint,
+    /// Replicas and Gens on disk: the directory is written again when there are more.
+    directory_counts: (usize, usize),
+    log_bytes_since_checkpoint: usize,
+    next_position: u64,
+    /// How many changes have been applied and how many of those are on disk, since opening.
+    applied_count: u64,
+    durable_count: u64,
+    durable_vector: VersionVector,
+    /// What the change that is being applied does; kept for its allocation.
+    events: Vec<DocumentEvent>,
+}
+
+/// Changes that are applied and not on disk yet.
+#[derive(Default)]
+struct Pending {
+    record: Vec<u8>,
+    change_count: u64,
+}
+
+/// Loads chunks from storage.
+pub(crate) struct StoredChunks<'a> {
+    storage: &'a dyn Storage,
+    id: NamespaceId,
+}
+
+impl ChunkSource for StoredChunks<'_> {
+    type Error = StorageError;
+
+    fn load(&mut self, id: ChunkId) -> std::result::Result<Vec<u8>, StorageError> {
+        let stored = self.storage.get(&layout::chunk(self.id, id))?;
+        stored.ok_or_else(|| StorageError::new(format!("chunk {id} is missing")))
+    }
+}
+
+/// Takes down what applying a change does.
+struct Recorder<'a> {
+    pending: &'a mut Pending,
+    events: Option<&'a mut Vec<DocumentEvent>>,
+}
+
+impl Observer for Recorder<'_> {
+    fn change(&mut self, change: &Change<'_>) {
+        self.pending.push(change);
+    }
+
+    fn row(&mut self, gen_index: GenIndex, before: Option<Row<'_>>, after: Row<'_>) {
+        if let Some(events) = &mut self.events {
+            let was_alive = before.is_some_and(|row| row.is_alive());
+            let kind = match (was_alive, after.is_alive()) {
+                (false, true) => ChangeKind::Created,
+                (true, true) => ChangeKind::Updated,
+                (true, false) => ChangeKind::Deleted,
+                (false, false) => return,
+            };
+            events.push(DocumentEvent::new(gen_index, after.key, kind));
+        }
+    }
+}
+
+impl Pending {
+    fn push(&mut self, change: &Change<'_>) {
+        layout::append_change(&mut self.record, change);
+        self.change_count += 1;
+    }
+}
+
+impl Shard {
+    /// Opens a namespace, replaying what its tables on disk do not hold.
+    pub(crate) fn open(
+        name: &str,
+        id: NamespaceId,
+        storage: Arc<dyn Storage>,
+        own_key: ReplicaKey,
+        seed: u64,
+    ) -> Result<Shard> {
+        let mut read_error = None;
+        let mut namespace = match storage.get(&layout::directory(id))? {
+            None => Namespace::new(seed),
+            Some(directory) => {
+                let read_table = |gen_index| match storage.get(&layout::table(id, gen_index)) {
+                    Ok(stored) => stored,
+                    Err(error) => {
+                        read_error = Some(error);
+                        None
+                    }
+                };
+                Namespace::open(&directory, read_table, seed).map_err(|what| {
+                    Error::damaged(format!("the directory of namespace '{name}': {what}"))
+                })?
+            }
+        };
+        if let Some(error) = read_error {
+            return Err(error.into());
+        }
+        let checkpoint = match storage.get(&layout::checkpoint(id))? {
+            None => Checkpoint::default(),
+            Some(stored) => Checkpoint::decode(&stored).map_err(|what| {
+                Error::damaged(format!("the checkpoint of namespace '{name}': {what}"))
+            })?,
+        };
+        let replayed = replay(&mut namespace, id, &*storage, checkpoint.position)?;
+        let directory_counts = (
+            namespace.replicas().keys().len(),
+            namespace.gen_names().len(),
+        );
+        let own = namespace.intern_replica(own_key);
+        let durable_vector = namespace.version_vector();
+        let state = State {
+            namespace,
+            own,
+            pending: Pending::default(),
+            checkpoint,
+            directory_counts,
+            log_bytes_since_checkpoint: replayed.byte_count,
+            next_position: replayed.next_position,
+            applied_count: 0,
+            durable_count: 0,
+            durable_vector,
+            events: Vec::new(),
+        };
+        Ok(Shard {
+            name: name.into(),
+            id,
+            storage,
+            state: Mutex::new(state),
+            flushing: Mutex::new(()),
+            subscribers: Subscribers::default(),
+            durable_listeners: Listeners::default(),
+        })
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn chunks(&self) -> StoredChunks<'_> {
+        StoredChunks {
+            storage: &*self.storage,
+            id: self.id,
+        }
+    }
+
+    /// Applies a local transaction. Gives what [`Shard::flush`] has to be asked for.
+    pub(crate) fn commit(&self, state: &mut State, transaction: Transaction) -> Result<u64> {
+        let has_subscribers = self.subscribers.any();
+        let mut recorder = Recorder {
+            pending: &mut state.pending,
+            events: has_subscribers.then_some(&mut state.events),
+        };
+        let number = transaction.commit(&mut state.namespace, &mut self.chunks(), &mut recorder)?;
+        state.applied_count += u64::from(number.is_some());
+        self.publish(state, Origin::Local);
+        Ok(state.applied_count)
+    }
+
+    /// Applies a peer's frame, durably.
+    pub(crate) fn apply_frame(&self, frame: &[u8]) -> Result<Applied> {
+        let mut state = self.lock();
+        let inner = &mut *state;
+        let mut recorder = Recorder {
+            pending: &mut inner.pending,
+            events: self.subscribers.any().then_some(&mut inner.events),
+        };
+        let applied = inner
+            .namespace
+            .apply_frame(frame, &mut self.chunks(), &mut recorder)?;
+        inner.applied_count += applied.changes;
+        let wanted = inner.applied_count;
+        self.publish(inner, Origin::Remote);
+        drop(state);
+        self.flush(wanted)?;
+        Ok(applied)
+    }
+
+    fn publish(&self, state: &mut State, origin: Origin) {
+        if !state.events.is_empty() {
+            let changes = std::mem::take(&mut state.events);
+            let gens = state
+                .namespace
+                .gen_names()
+                .map(Arc::from)
+                .collect::<Vec<Arc<str>>>();
+            self.subscribers
+                .publish(&Event::new(self.name.clone(), origin, changes, &gens));
+        }
+    }
+
+    /// Returns when at least this many of the applied changes are on disk. Concurrent callers
+    /// share one disk sync: whoever comes first takes everybody's changes along.
+    pub(crate) fn flush(&self, wanted_count: u64) -> Result<()> {
+        if self.lock().durable_count >= wanted_count {
+            return Ok(());
+        }
+        let turn = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
+        if state.durable_count >= wanted_count {
+            return Ok(());
+        }
+        let mut batch = WriteBatch::default();
+        let flushed = state.write_pending(self.id, &mut batch);
+        drop(state);
+        let written = self.storage.commit(&batch);
+        let mut state = self.lock();
+        if let Err(error) = written {
+            state.restore_pending(flushed);
+            return Err(error.into());
+        }
+        state.finish_flush(flushed);
+        let is_checkpoint_due = state.log_bytes_since_checkpoint >= CHECKPOINT_BYTES;
+        drop(state);
+        if is_checkpoint_due {
+            self.checkpoint()?;
+        }
+        drop(turn);
+        self.durable_listeners.notify();
+        Ok(())
+    }
+
+    /// Makes everything durable that has been applied.
+    pub(crate) fn flush_all(&self) -> Result<()> {
+        let applied_count = self.lock().applied_count;
+        self.flush(applied_count)
+    }
+
+    /// Flushes, and writes the tables out so that the next opening replays nothing.
+    pub(crate) fn close(&self) -> Result<()> {
+        self.flush_all()?;
+        let _turn = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.lock().log_bytes_since_checkpoint > 0 {
+            self.checkpoint()?;
+        }
+        Ok(())
+    }
+
+    /// Writes changed chunks and directories. The caller holds the turn to flush.
+    ///
+    /// The state may run ahead of the log on disk here, by changes applied since the flush. They
+    /// go to the log in the same batch, so that the tables never hold what the log does not.
+    fn checkpoint(&self) -> Result<()> {
+        let mut state = self.lock();
+        let mut batch = WriteBatch::default();
+        let flushed = state.write_pending(self.id, &mut batch);
+        state.write_tables(self.id, &mut batch);
+        // The lock is kept: chunks carry their new ids already, and nobody may load them before
+        // they are there. Should the commit fail, memory still holds every chunk.
+        match self.storage.commit(&batch) {
+            Ok(()) => {
+                state.finish_flush(flushed);
+                state.log_bytes_since_checkpoint = 0;
+                Ok(())
+            }
+            Err(error) => {
+                state.restore_pending(flushed);
+                Err(error.into())
+            }
+        }
+    }
+
+    pub(crate) fn durable_vector(&self) -> VersionVector {
+        self.lock().durable_vector.clone()
+    }
+
+    pub(crate) fn fingerprint(&self) -> Result<(VersionVector, Fingerprint)> {
+        let mut state = self.lock();
+        let fingerprint = state.namespace.fingerprint(&mut self.chunks())?;
+        Ok((state.namespace.version_vector(), fingerprint))
+    }
+
+    /// Visits the changes on disk that `since` does not cover, in the order in which they were
+    /// applied, until the visitor says `false`. Indexes are the namespace's.
+    pub(crate) fn visit_log(
+        &self,
+        since: &VersionVector,
+        mut visit: impl FnMut(&Change<'_>) -> bool,
+    ) -> Result<()> {
+        let (keys, durable) = {
+            let state = self.lock();
+            (
+                state.namespace.replicas().keys().to_vec(),
+                state.durable_vector.clone(),
+            )
+        };
+        let covered: Vec<u64> = keys.iter().map(|key| since.get(key)).collect();
+        let mut start = u64::MAX;
+        for (replica, key) in keys.iter().enumerate() {
+            if durable.get(key) > covered[replica] {
+                let first = self.position_of(replica as ReplicaIndex, covered[replica] + 1)?;
+                start = start.min(first);
+            }
+        }
+        let mut malformed = None;
+        let to = layout::log(self.id, u64::MAX);
+        self.storage
+            .scan(&layout::log(self.id, start), &to, &mut |_, record| {
+                let mut reader = Reader::new(record);
+                while !reader.is_empty() {
+                    match layout::read_change(&mut reader) {
+                        Ok(change) => {
+                            let is_known = covered.get(change.replica as usize).copied();
+                            // A replica that was interned after the lists were read comes later.
+                            let Some(covered) = is_known else {
+                                return false;
+                            };
+                            if change.number > covered && !visit(&change) {
+                                return false;
+                            }
+                        }
+                        Err(what) => {
+                            malformed = Some(what);
+                            return false;
+                        }
+                    }
+                }
+                true
+            })?;
+        match malformed {
+            Some(what) => Err(Error::damaged(format!(
+                "the log of namespace '{}': {what}",
+                self.name
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// The position of the log record that holds a replica's change of this number.
+    fn position_of(&self, replica: ReplicaIndex, number: u64) -> Result<u64> {
+        let from = layout::log_index(self.id, replica, number);
+        let to = layout::log_index(self.id, replica, u64::MAX);
+        let mut position = None;
+        self.storage.scan(&from, &to, &mut |_, value| {
+            position = Some(layout::trailing_u64(value));
+            false
+        })?;
+        position.ok_or_else(|| {
+            Error::damaged(format!(
+                "the log of namespace '{}' lacks a change",
+                self.name
+            ))
+        })
+    }
+}
+
+/// What is on its way to disk.
+struct Flushed {
+    pending: Pending,
+    vector: VersionVector,
+    previous_position: u64,
+    previous_directory_counts: (usize, usize),
+}
+
+impl State {
+    /// Moves what is pending into a batch.
+    fn write_pending(&mut self, id: NamespaceId, batch: &mut WriteBatch) -> Flushed {
+        let pending = std::mem::take(&mut self.pending);
+        let flushed = Flushed {
+            vector: self.namespace.version_vector(),
+            previous_position: self.next_position,
+            previous_directory_counts: self.directory_counts,
+            pending,
+        };
+        if !flushed.pending.record.is_empty() {
+            self.write_records(id, &flushed.pending, batch);
+        }
+        let counts = (
+            self.namespace.replicas().keys().len(),
+            self.namespace.gen_names().len(),
+        );
+        if counts != self.directory_counts {
+            batch.put(layout::directory(id), self.namespace.encode_directory());
+            self.directory_counts = counts;
+        }
+        flushed
+    }
+
+    fn write_records(&mut self, id: NamespaceId, pending: &Pending, batch: &mut WriteBatch) {
+        let mut reader = Reader::new(&pending.record);
+        while !reader.is_empty() {
+            let start = reader.rest();
+            let mut last_numbers: Vec<(ReplicaIndex, u64)> = Vec::new();
+            let taken = |reader: &Reader<'_>| start.len() - reader.rest().len();
+            while taken(&reader) < RECORD_BYTES {
+                let Ok(change) = layout::read_change(&mut reader) else {
+                    break;
+                };
+                match last_numbers
+                    .iter_mut()
+                    .find(|(replica, _)| *replica == change.replica)
+                {
+                    Some((_, number)) => *number = change.number,
+                    None => last_numbers.push((change.replica, change.number)),
+                }
+            }
+            let record = start[..taken(&reader)].to_vec();
+            batch.put(layout::log(id, self.next_position), record);
+            for (replica, number) in last_numbers {
+                let position = self.next_position.to_be_bytes().to_vec();
+                batch.put(layout::log_index(id, replica, number), position);
+            }
+            self.next_position += 1;
+        }
+    }
+
+    fn write_tables(&mut self, id: NamespaceId, batch: &mut WriteBatch) {
+        let gen_count = self.namespace.gen_names().len() as GenIndex;
+        for gen_index in 0..gen_count {
+            let table = self.namespace.table_mut(gen_index);
+            let mut store = |chunk, bytes| batch.put(layout::chunk(id, chunk), bytes);
+            let replaced = table.persist(&mut self.checkpoint.next_chunk, &mut store);
+            batch.put(layout::table(id, gen_index), table.encode_directory());
+            for chunk in replaced {
+                batch.remove(layout::chunk(id, chunk));
+            }
+        }
+        self.checkpoint.position = self.next_position;
+        batch.put(layout::checkpoint(id), self.checkpoint.encode());
+        batch.put(layout::directory(id), self.namespace.encode_directory());
+    }
+
+    fn finish_flush(&mut self, flushed: Flushed) {
+        self.log_bytes_since_checkpoint += flushed.pending.record.len();
+        self.durable_count += flushed.pending.change_count;
+        self.durable_vector.join(&flushed.vector);
+    }
+
+    /// Puts back what could not be written, in front of what has come since.
+    fn restore_pending(&mut self, flushed: Flushed) {
+        self.next_position = flushed.previous_position;
+        self.directory_counts = flushed.previous_directory_counts;
+        let later = std::mem::replace(&mut self.pending, flushed.pending);
+        self.pending.record.extend_from_slice(&later.record);
+        self.pending.change_count += later.change_count;
+    }
+}
+
+struct Replayed {
+    next_position: u64,
+    byte_count: usize,
+}
+
+/// Joins the log from a position on.
+fn replay(
+    namespace: &mut Namespace,
+    id: NamespaceId,
+    storage: &dyn Storage,
+    from: u64,
+) -> Result<Replayed> {
+    let mut replayed = Replayed {
+        next_position: from,
+        byte_count: 0,
+    };
+    let mut failure = None;
+    let to = layout::log(id, u64::MAX);
+    storage.scan(&layout::log(id, from), &to, &mut |key, record| {
+        replayed.next_position = layout::trailing_u64(key) + 1;
+        replayed.byte_count += record.len();
+        match replay_record(namespace, id, storage, record) {
+            Ok(()) => true,
+            Err(error) => {
+                failure = Some(error);
+                false
+            }
+        }
+    })?;
+    failure.map_or(Ok(replayed), Err)
+}
+
+fn replay_record(
+    namespace: &mut Namespace,
+    id: NamespaceId,
+    storage: &dyn Storage,
+    record: &[u8],
+) -> Result<()> {
+    let mut reader = Reader::new(record);
+    while !reader.is_empty() {
+        let change = layout::read_change(&mut reader)
+            .map_err(|what| Error::damaged(format!("a log record: {what}")))?;
+        if change.replica as usize >= namespace.replicas().keys().len() {
+            return Err(Error::damaged(
+                "a log record names a replica that is not in the directory",
+            ));
+        }
+        namespace.apply_own(&change, &mut StoredChunks { storage, id }, &mut ())?;
+    }
+    Ok(())
+}
+
+/// Callbacks that are called when more has become durable.
+#[derive(Default)]
+pub(crate) struct Listeners {
+    entries: Arc<Mutex<ListenerEntries>>,
+}
+
+type Callback = Arc<dyn Fn() + Send + Sync>;
+
+#[derive(Default)]
+struct ListenerEntries {
+    next_id: u64,
+    callbacks: Vec<(u64, Callback)>,
+}
+
+/// Ends a subscription when it is dropped.
+pub struct ListenerGuard {
+    entries: Arc<Mutex<ListenerEntries>>,
+    id: u64,
+}
+
+impl Listeners {
+    pub(crate) fn add(&self, callback: impl Fn() + Send + Sync + 'static) -> ListenerGuard {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = entries.next_id;
+        entries.next_id += 1;
+        entries.callbacks.push((id, Arc::new(callback)));
+        ListenerGuard {
+            entries: self.entries.clone(),
+            id,
+        }
+    }
+
+    fn notify(&self) {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let callbacks: Vec<Callback> = entries
+            .callbacks
+            .iter()
+            .map(|(_, callback)| callback.clone())
+            .collect();
+        // A callback may end its own subscription, so the list must not be locked meanwhile.
+        drop(entries);
+        callbacks.iter().for_each(|callback| callback());
+    }
+}
+
+impl Drop for ListenerGuard {
+    fn drop(&mut self) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.callbacks.retain(|(id, _)| *id != self.id);
+    }
+}

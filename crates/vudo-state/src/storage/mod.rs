@@ -1,0 +1,81 @@
+//! Where bytes are kept: an ordered map with atomic, durable commits.
+//!
+//! The engine builds everything else on it: one implementation on redb, one in memory.
+
+mod memory;
+#[cfg(feature = "native")]
+mod native;
+
+pub use memory::MemoryStorage;
+#[cfg(feature = "native")]
+pub use native::NativeStorage;
+
+/// Why storage failed, in the words of whatever failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct StorageError {
+    message: String,
+}
+
+impl StorageError {
+    /// An error with these words.
+    pub fn new(message: impl Into<String>) -> StorageError {
+        StorageError {
+            message: message.into(),
+        }
+    }
+}
+
+impl PartialEq for StorageError {
+    fn eq(&self, other: &StorageError) -> bool {
+        self.message == other.message
+    }
+}
+
+/// Writes that are committed together.
+#[derive(Clone, Debug, Default)]
+pub struct WriteBatch {
+    /// In order; a later write to a key wins. `None` removes.
+    pub writes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+impl WriteBatch {
+    /// Adds a write.
+    pub fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.writes.push((key, Some(value)));
+    }
+
+    /// Adds a removal.
+    pub fn remove(&mut self, key: Vec<u8>) {
+        self.writes.push((key, None));
+    }
+}
+
+/// An ordered map from bytes to bytes.
+pub trait Storage: Send + Sync {
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// Reading failed.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError>;
+
+    /// Visits the entries with `from <= key < to`, ascending, until the visitor says `false`.
+    ///
+    /// # Errors
+    /// Reading failed.
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StorageError>;
+
+    /// Commits a batch: all of it or nothing, and it is on disk when this returns.
+    ///
+    /// # Errors
+    /// Writing failed; nothing of the batch is visible.
+    fn commit(&self, batch: &WriteBatch) -> Result<(), StorageError>;
+
+    /// How many bytes the store takes up on disk; zero in memory.
+    fn disk_bytes(&self) -> u64;
+}
