@@ -28,12 +28,7 @@ pub(crate) struct WriteBuffer {
 
 impl WriteBuffer {
     pub(crate) fn new(seed: u64) -> WriteBuffer {
-        WriteBuffer {
-            arena: Vec::new(),
-            slots: Vec::new(),
-            row_count: 0,
-            seed,
-        }
+        WriteBuffer { arena: Vec::new(), slots: Vec::new(), row_count: 0, seed }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -67,8 +62,7 @@ impl WriteBuffer {
             return false;
         }
         self.slots[slot] = hash & !0xffff_ffff | (self.arena.len() as u64 + 1);
-        self.arena
-            .extend_from_slice(&(row.len() as u32).to_le_bytes());
+        self.arena.extend_from_slice(&(row.len() as u32).to_le_bytes());
         self.arena.extend_from_slice(row);
         self.row_count += usize::from(taken == 0);
         taken == 0
@@ -76,10 +70,7 @@ impl WriteBuffer {
 
     /// The rows, in no order.
     pub(crate) fn rows(&self) -> impl Iterator<Item = &[u8]> {
-        self.slots
-            .iter()
-            .filter(|slot| **slot != 0)
-            .map(|slot| self.row_at(*slot))
+        self.slots.iter().filter(|slot| **slot != 0).map(|slot| self.row_at(*slot))
     }
 
     /// The rows, ascending by key.

@@ -55,11 +55,7 @@ struct Operation<'a> {
 impl<'a> Operation<'a> {
     fn read(reader: &mut Reader<'a>, previous: Hlc) -> Result<Operation<'a>, MalformedFrame> {
         let header = reader.varint_up_to(u64::from(MAX_FIELD_NUMBER) << 5 | 31)?;
-        let hlc = if header & 1 == 1 {
-            Hlc::decode(reader)?
-        } else {
-            previous
-        };
+        let hlc = if header & 1 == 1 { Hlc::decode(reader)? } else { previous };
         let value = skip_value(reader)?;
         Ok(Operation { header, hlc, value })
     }
@@ -109,13 +105,7 @@ pub(crate) fn read_document<'a>(
         }
     }
     let operations = &start[..start.len() - reader.rest().len()];
-    Ok(DocumentChange {
-        gen_index,
-        key,
-        life,
-        operation_count,
-        operations,
-    })
+    Ok(DocumentChange { gen_index, key, life, operation_count, operations })
 }
 
 /// Steps over a body, checking it whole, and gives its bytes.

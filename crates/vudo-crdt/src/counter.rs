@@ -72,12 +72,7 @@ pub(crate) fn entries(state: &[u8]) -> impl Iterator<Item = Entry<'_>> {
 pub(crate) fn lift(replica: ReplicaIndex, number: u64, operation: &[u8], out: &mut Vec<u8>) {
     let totals = decode_counts(operation).unwrap_or_default();
     let mut body = Vec::with_capacity(totals.len() + 8);
-    Entry {
-        replica,
-        number,
-        totals,
-    }
-    .encode(&mut body);
+    Entry { replica, number, totals }.encode(&mut body);
     encode_counts(&body, out);
 }
 
@@ -93,16 +88,8 @@ pub(crate) fn join(left: &[u8], right: &[u8], out: &mut Vec<u8>) {
             (None, Some(_)) => Ordering::Greater,
             (Some(left), Some(right)) => left.replica.cmp(&right.replica),
         };
-        let from_left = if order != Ordering::Greater {
-            left_entries.next()
-        } else {
-            None
-        };
-        let from_right = if order != Ordering::Less {
-            right_entries.next()
-        } else {
-            None
-        };
+        let from_left = if order != Ordering::Greater { left_entries.next() } else { None };
+        let from_right = if order != Ordering::Less { right_entries.next() } else { None };
         let winner = match (from_left, from_right) {
             // Equal numbers with other totals come from a fork; the greater bytes win everywhere.
             (Some(left), Some(right)) => {
@@ -139,10 +126,7 @@ pub(crate) fn sum(state: &[u8], strategy: Strategy) -> Totals {
 impl Totals {
     pub(crate) fn zero(strategy: Strategy) -> Totals {
         match strategy {
-            Strategy::PnCounterFloat => Totals::Float {
-                plus: 0.0,
-                minus: 0.0,
-            },
+            Strategy::PnCounterFloat => Totals::Float { plus: 0.0, minus: 0.0 },
             _ => Totals::Integer { plus: 0, minus: 0 },
         }
     }
@@ -152,15 +136,11 @@ impl Totals {
     fn plus(&self, other: &Totals) -> Totals {
         match (*self, *other) {
             (Totals::Integer { plus, minus }, Totals::Integer { plus: p, minus: m }) => {
-                Totals::Integer {
-                    plus: plus.saturating_add(p),
-                    minus: minus.saturating_add(m),
-                }
+                Totals::Integer { plus: plus.saturating_add(p), minus: minus.saturating_add(m) }
             }
-            (Totals::Float { plus, minus }, Totals::Float { plus: p, minus: m }) => Totals::Float {
-                plus: plus + p,
-                minus: minus + m,
-            },
+            (Totals::Float { plus, minus }, Totals::Float { plus: p, minus: m }) => {
+                Totals::Float { plus: plus + p, minus: minus + m }
+            }
             (kept, _) => kept,
         }
     }
@@ -168,18 +148,12 @@ impl Totals {
     /// These totals after one more local amount.
     pub(crate) fn after_adding(&self, integer: i64) -> Totals {
         let wide = i128::from(integer);
-        self.plus(&Totals::Integer {
-            plus: wide.max(0),
-            minus: (-wide).max(0),
-        })
+        self.plus(&Totals::Integer { plus: wide.max(0), minus: (-wide).max(0) })
     }
 
     /// These totals after one more local amount.
     pub(crate) fn after_adding_float(&self, amount: f64) -> Totals {
-        self.plus(&Totals::Float {
-            plus: amount.max(0.0),
-            minus: (-amount).max(0.0),
-        })
+        self.plus(&Totals::Float { plus: amount.max(0.0), minus: (-amount).max(0.0) })
     }
 
     /// Appends the totals as an operation's payload.
@@ -189,10 +163,7 @@ impl Totals {
             Totals::Integer { plus, minus } => {
                 for total in [plus, minus] {
                     let bytes = total.to_le_bytes();
-                    let length = bytes
-                        .iter()
-                        .rposition(|byte| *byte != 0)
-                        .map_or(0, |at| at + 1);
+                    let length = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
                     write_bytes(&mut body, &bytes[..length]);
                 }
             }
@@ -217,20 +188,14 @@ impl Totals {
                 minus: decode_integer_total(&mut reader)?,
             },
         };
-        if reader.is_empty() {
-            Ok(totals)
-        } else {
-            Err(MalformedFrame::PayloadDoesNotFit)
-        }
+        if reader.is_empty() { Ok(totals) } else { Err(MalformedFrame::PayloadDoesNotFit) }
     }
 }
 
 fn decode_integer_total(reader: &mut Reader<'_>) -> Result<i128, MalformedFrame> {
     let bytes = reader.bytes()?;
     let mut wide = [0; 16];
-    let low = wide
-        .get_mut(..bytes.len())
-        .ok_or(MalformedFrame::TooLarge)?;
+    let low = wide.get_mut(..bytes.len()).ok_or(MalformedFrame::TooLarge)?;
     low.copy_from_slice(bytes);
     let total = i128::from_le_bytes(wide);
     if bytes.last() == Some(&0) || total < 0 {

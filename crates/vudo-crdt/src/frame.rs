@@ -126,9 +126,8 @@ impl<'a> Frame<'a> {
         if bytes.len() > MAX_FRAME_BYTES {
             return Err(MalformedFrame::TooLarge);
         }
-        let (content, sum) = bytes
-            .split_last_chunk::<CHECKSUM_BYTES>()
-            .ok_or(MalformedFrame::Truncated)?;
+        let (content, sum) =
+            bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(MalformedFrame::Truncated)?;
         let mut reader = Reader::new(content);
         if reader.take(MAGIC.len())? != MAGIC {
             return Err(MalformedFrame::FormatVersion);
@@ -145,19 +144,10 @@ impl<'a> Frame<'a> {
         }
         let gens = &start[..start.len() - reader.rest().len()];
         let runs = reader.rest();
-        let frame = Frame {
-            replicas,
-            gen_count,
-            gens,
-            runs,
-        };
+        let frame = Frame { replicas, gen_count, gens, runs };
         let mut changes = frame.changes();
         while changes.try_next()?.is_some() {}
-        changes
-            .reader
-            .is_empty()
-            .then_some(frame)
-            .ok_or(MalformedFrame::TrailingBytes)
+        changes.reader.is_empty().then_some(frame).ok_or(MalformedFrame::TrailingBytes)
     }
 
     /// The replicas that the frame names, in the order of its indexes.
@@ -238,12 +228,7 @@ impl<'a> Changes<'a> {
         let number = self.number;
         self.left -= 1;
         self.number += 1;
-        Ok(Some(Change {
-            replica: self.replica,
-            number,
-            now,
-            body,
-        }))
+        Ok(Some(Change { replica: self.replica, number, now, body }))
     }
 }
 

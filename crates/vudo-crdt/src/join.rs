@@ -26,16 +26,8 @@ pub(crate) fn join_rows(left: &Row<'_>, right: &Row<'_>, replicas: &Replicas, ou
     let mut writer = RowWriter::begin(out, left.key, life, stamp);
     let mut left_cells = left.cells();
     let mut right_cells = right.cells();
-    let mut left_next = if left.life == life {
-        left_cells.next()
-    } else {
-        None
-    };
-    let mut right_next = if right.life == life {
-        right_cells.next()
-    } else {
-        None
-    };
+    let mut left_next = if left.life == life { left_cells.next() } else { None };
+    let mut right_next = if right.life == life { right_cells.next() } else { None };
     loop {
         let order = match (&left_next, &right_next) {
             (None, None) => return,
@@ -85,9 +77,7 @@ fn compare_registers(
 ) -> Ordering {
     let by_stamp = || compare_stamps(&left.stamp, &right.stamp, replicas);
     match strategy {
-        Some(Strategy::Immutable) => by_stamp()
-            .reverse()
-            .then_with(|| right.state.cmp(left.state)),
+        Some(Strategy::Immutable) => by_stamp().reverse().then_with(|| right.state.cmp(left.state)),
         Some(Strategy::LwwContent) => (left.stamp.hlc.cmp(&right.stamp.hlc))
             .then_with(|| left.state.cmp(right.state))
             .then_with(by_stamp),

@@ -47,12 +47,7 @@ impl Log {
         self.entries.iter().map(move |entry| {
             let body = &self.bodies[start..entry.body_end];
             start = entry.body_end;
-            Change {
-                replica: entry.replica,
-                number: entry.number,
-                now: entry.now,
-                body,
-            }
+            Change { replica: entry.replica, number: entry.number, now: entry.now, body }
         })
     }
 

@@ -111,11 +111,7 @@ impl<E: fmt::Display> fmt::Display for ApplyError<E> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ApplyError::Malformed(what) => write!(formatter, "the frame is malformed: {what}"),
-            ApplyError::Gap {
-                replica,
-                expected,
-                found,
-            } => write!(
+            ApplyError::Gap { replica, expected, found } => write!(
                 formatter,
                 "changes of replica {replica} are missing: expected number {expected}, got {found}"
             ),
@@ -179,19 +175,13 @@ impl Namespace {
         if self.gens.len() >= MAX_GENS {
             return None;
         }
-        self.gens.push(GenTable {
-            name: String::from(name),
-            table: Table::new(self.seed),
-        });
+        self.gens.push(GenTable { name: String::from(name), table: Table::new(self.seed) });
         Some((self.gens.len() - 1) as GenIndex)
     }
 
     /// The index of a Gen that some change or caller has named.
     pub fn find_gen(&self, name: &str) -> Option<GenIndex> {
-        let found = self
-            .gens
-            .iter()
-            .position(|candidate| candidate.name == name);
+        let found = self.gens.iter().position(|candidate| candidate.name == name);
         found.map(|index| index as GenIndex)
     }
 
@@ -217,10 +207,7 @@ impl Namespace {
 
     /// The row of a document whose chunk is loaded, or that has none.
     pub fn loaded_row(&self, gen_index: GenIndex, key: &[u8]) -> Option<Row<'_>> {
-        self.gens[gen_index as usize]
-            .table
-            .loaded_row(key)
-            .map(Row::parse)
+        self.gens[gen_index as usize].table.loaded_row(key).map(Row::parse)
     }
 
     /// The rows of a Gen from a key on, ascending, deleted documents included.
@@ -251,33 +238,20 @@ impl Namespace {
     ) -> Result<Applied, ApplyError<S::Error>> {
         let frame = Frame::parse(bytes)?;
         self.check_gaps(&frame)?;
-        let new_gens = frame
-            .gen_names()
-            .filter(|name| self.find_gen(name).is_none())
-            .count();
+        let new_gens = frame.gen_names().filter(|name| self.find_gen(name).is_none()).count();
         if self.gens.len() + new_gens > MAX_GENS {
             return Err(ApplyError::TooManyGens);
         }
-        let replica_map: Vec<ReplicaIndex> = frame
-            .replicas()
-            .map(|key| self.intern_replica(key))
-            .collect();
-        let gen_map: Vec<GenIndex> = frame
-            .gen_names()
-            .filter_map(|name| self.intern_gen(name))
-            .collect();
+        let replica_map: Vec<ReplicaIndex> =
+            frame.replicas().map(|key| self.intern_replica(key)).collect();
+        let gen_map: Vec<GenIndex> =
+            frame.gen_names().filter_map(|name| self.intern_gen(name)).collect();
         self.load_touched(&frame, &gen_map, source)?;
-        let is_same_order = gen_map
-            .iter()
-            .enumerate()
-            .all(|(at, index)| at as u32 == *index);
+        let is_same_order = gen_map.iter().enumerate().all(|(at, index)| at as u32 == *index);
         let mut applied = Applied::default();
         let mut body = Vec::new();
         for change in frame.changes() {
-            let mut change = Change {
-                replica: replica_map[change.replica as usize],
-                ..change
-            };
+            let mut change = Change { replica: replica_map[change.replica as usize], ..change };
             if change.number <= self.heard(change.replica) {
                 applied.duplicates += 1;
                 continue;
@@ -305,20 +279,14 @@ impl Namespace {
         observer: &mut O,
     ) -> Result<u64, ChunkError<S::Error>> {
         for document in change::documents(change.body, change.now) {
-            self.gens[document.gen_index as usize]
-                .table
-                .load(document.key, source)?;
+            self.gens[document.gen_index as usize].table.load(document.key, source)?;
         }
         Ok(self.join_change(change, observer))
     }
 
     /// Every replica's changes must follow on what is held, or be held already.
     fn check_gaps<E>(&self, frame: &Frame<'_>) -> Result<(), ApplyError<E>> {
-        let held = |key: ReplicaKey| {
-            self.replicas
-                .find(&key)
-                .map_or(0, |index| self.heard(index))
-        };
+        let held = |key: ReplicaKey| self.replicas.find(&key).map_or(0, |index| self.heard(index));
         let keys: Vec<ReplicaKey> = frame.replicas().collect();
         let mut reached: Vec<u64> = keys.iter().map(|key| held(*key)).collect();
         for change in frame.changes() {
@@ -341,19 +309,13 @@ impl Namespace {
         gen_map: &[GenIndex],
         source: &mut S,
     ) -> Result<(), ChunkError<S::Error>> {
-        if self
-            .gens
-            .iter()
-            .all(|gen_table| gen_table.table.is_loaded())
-        {
+        if self.gens.iter().all(|gen_table| gen_table.table.is_loaded()) {
             return Ok(());
         }
         for change in frame.changes() {
             for document in change::documents(change.body, change.now) {
                 let gen_index = gen_map[document.gen_index as usize];
-                self.gens[gen_index as usize]
-                    .table
-                    .load(document.key, source)?;
+                self.gens[gen_index as usize].table.load(document.key, source)?;
             }
         }
         Ok(())
@@ -361,11 +323,7 @@ impl Namespace {
 
     /// Joins a validated change whose chunks are loaded. Gives the count of its operations.
     fn join_change<O: Observer>(&mut self, change: &Change<'_>, observer: &mut O) -> u64 {
-        let stamp = Stamp {
-            hlc: change.now,
-            replica: change.replica,
-            number: change.number,
-        };
+        let stamp = Stamp { hlc: change.now, replica: change.replica, number: change.number };
         let mut operation_count = 0;
         for document in change::documents(change.body, change.now) {
             operation_count += document.operation_count();
@@ -427,11 +385,7 @@ impl Namespace {
             };
             namespace.gens.push(GenTable { name, table });
         }
-        if reader.is_empty() {
-            Ok(namespace)
-        } else {
-            Err(MalformedFrame::TrailingBytes)
-        }
+        if reader.is_empty() { Ok(namespace) } else { Err(MalformedFrame::TrailingBytes) }
     }
 
     /// The table of a Gen, for persisting it.

@@ -14,11 +14,7 @@ pub struct CounterOverflow {
 
 impl core::fmt::Display for CounterOverflow {
     fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(
-            formatter,
-            "the counter's total {} does not fit its type",
-            self.total
-        )
+        write!(formatter, "the counter's total {} does not fit its type", self.total)
     }
 }
 
@@ -38,10 +34,8 @@ impl FieldSchema {
     pub fn read(&self, row: &Row<'_>) -> Result<Option<Value>, CounterOverflow> {
         match self.strategy {
             Strategy::PnCounter => {
-                let (least, greatest) = self
-                    .value_type
-                    .integer_range()
-                    .unwrap_or((i64::MIN.into(), i64::MAX.into()));
+                let (least, greatest) =
+                    self.value_type.integer_range().unwrap_or((i64::MIN.into(), i64::MAX.into()));
                 let total = counter_total(row, self.id());
                 let fitted = fit(total, least, greatest, self.counter.overflow)?;
                 Ok(Some(Value::Int(fitted)))
@@ -53,11 +47,7 @@ impl FieldSchema {
                     Totals::Integer { .. } => 0.0,
                 };
                 let is_narrow = self.value_type == ValueType::F32;
-                Ok(Some(Value::Float(if is_narrow {
-                    f64::from(sum as f32)
-                } else {
-                    sum
-                })))
+                Ok(Some(Value::Float(if is_narrow { f64::from(sum as f32) } else { sum })))
             }
             _ => {
                 let stored = row.register(self.id());
@@ -70,10 +60,7 @@ impl FieldSchema {
 
 /// The total of an integer counter; zero where nobody has added to it.
 pub fn counter_total(row: &Row<'_>, id: CellId) -> i128 {
-    match row
-        .cell(id)
-        .map(|cell| counter::sum(cell.state, Strategy::PnCounter))
-    {
+    match row.cell(id).map(|cell| counter::sum(cell.state, Strategy::PnCounter)) {
         Some(Totals::Integer { plus, minus }) => plus - minus,
         _ => 0,
     }

@@ -102,9 +102,7 @@ impl VersionVector {
 
     /// Whether every change that `other` covers is covered here too.
     pub fn covers(&self, other: &VersionVector) -> bool {
-        other
-            .iter()
-            .all(|(replica, number)| self.get(&replica) >= number)
+        other.iter().all(|(replica, number)| self.get(&replica) >= number)
     }
 
     /// The replicas and their numbers, sorted by key.
@@ -150,7 +148,6 @@ impl VersionVector {
     }
 
     fn position(&self, replica: &ReplicaKey) -> Result<usize, usize> {
-        self.entries
-            .binary_search_by(|(candidate, _)| candidate.cmp(replica))
+        self.entries.binary_search_by(|(candidate, _)| candidate.cmp(replica))
     }
 }

@@ -45,11 +45,7 @@ impl Stamp {
         let replica = reader.varint_up_to(u32::MAX.into())? as ReplicaIndex;
         let number = reader.varint()?;
         let hlc = Hlc::decode(reader)?;
-        Ok(Stamp {
-            hlc,
-            replica,
-            number,
-        })
+        Ok(Stamp { hlc, replica, number })
     }
 }
 
@@ -125,12 +121,7 @@ impl<'a> Row<'a> {
         let life = reader.varint()?;
         let stamp = Stamp::decode(&mut reader)?;
         let cells = reader.rest();
-        Ok(Row {
-            key,
-            life,
-            stamp,
-            cells,
-        })
+        Ok(Row { key, life, stamp, cells })
     }
 
     /// Whether the document exists.
@@ -140,10 +131,7 @@ impl<'a> Row<'a> {
 
     /// The cells, ascending by [`CellId`].
     pub fn cells(&self) -> Cells<'a> {
-        Cells {
-            reader: Reader::new(self.cells),
-            stamp: self.stamp,
-        }
+        Cells { reader: Reader::new(self.cells), stamp: self.stamp }
     }
 
     /// The cell of a field under a strategy, if somebody has written it in this life.
@@ -186,11 +174,7 @@ impl<'a> Cells<'a> {
             self.stamp = Stamp::decode(&mut self.reader)?;
         }
         let state = skip_value(&mut self.reader)?;
-        Ok(Some(Cell {
-            id: CellId::from_header(header),
-            stamp: self.stamp,
-            state,
-        }))
+        Ok(Some(Cell { id: CellId::from_header(header), stamp: self.stamp, state }))
     }
 }
 

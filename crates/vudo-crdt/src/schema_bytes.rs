@@ -30,10 +30,7 @@ impl Schema {
         for gen_schema in &self.gens {
             write_bytes(&mut out, gen_schema.name.as_bytes());
             write_varint(&mut out, gen_schema.fields.len() as u64);
-            gen_schema
-                .fields
-                .iter()
-                .for_each(|field| encode_field(field, &mut out));
+            gen_schema.fields.iter().for_each(|field| encode_field(field, &mut out));
         }
         out
     }
@@ -57,11 +54,7 @@ impl Schema {
             }
             schema.gens.push(GenSchema { name, fields });
         }
-        if reader.is_empty() {
-            Ok(schema)
-        } else {
-            Err(MalformedFrame::TrailingBytes)
-        }
+        if reader.is_empty() { Ok(schema) } else { Err(MalformedFrame::TrailingBytes) }
     }
 }
 
@@ -112,19 +105,8 @@ fn decode_field(reader: &mut Reader<'_>) -> Result<FieldSchema, MalformedFrame> 
         2 => Overflow::Error,
         _ => return Err(unknown),
     };
-    let counter = CounterOptions {
-        min_value,
-        max_value,
-        overflow,
-    };
-    Ok(FieldSchema {
-        name,
-        number,
-        strategy,
-        value_type,
-        default,
-        counter,
-    })
+    let counter = CounterOptions { min_value, max_value, overflow };
+    Ok(FieldSchema { name, number, strategy, value_type, default, counter })
 }
 
 fn read_name(reader: &mut Reader<'_>) -> Result<String, MalformedFrame> {
@@ -143,21 +125,12 @@ mod tests {
     #[test]
     fn a_schema_survives_its_bytes_and_every_truncation_is_refused() {
         let mut score = FieldSchema::new("score", 2, Strategy::PnCounter, ValueType::U32);
-        score.counter = CounterOptions {
-            min_value: Some(-3),
-            max_value: Some(900),
-            overflow: Overflow::Error,
-        };
+        score.counter =
+            CounterOptions { min_value: Some(-3), max_value: Some(900), overflow: Overflow::Error };
         let mut title = FieldSchema::new("title", 1, Strategy::Lww, ValueType::String);
         title.default = Some(Value::from("untitled"));
         let fields = [title, score].into();
-        let schema = Schema {
-            gens: [GenSchema {
-                name: "a.Task".into(),
-                fields,
-            }]
-            .into(),
-        };
+        let schema = Schema { gens: [GenSchema { name: "a.Task".into(), fields }].into() };
         let bytes = schema.encode();
         assert_eq!(Schema::decode(&bytes), Ok(schema));
         for length in 0..bytes.len() {

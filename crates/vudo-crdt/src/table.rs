@@ -72,10 +72,7 @@ struct Chunk {
 impl Chunk {
     fn row(&self, index: usize) -> &[u8] {
         let start = self.starts[index] as usize;
-        let end = self
-            .starts
-            .get(index + 1)
-            .map_or(self.bytes.len(), |next| *next as usize);
+        let end = self.starts.get(index + 1).map_or(self.bytes.len(), |next| *next as usize);
         &self.bytes[start..end]
     }
 
@@ -286,9 +283,7 @@ impl Table {
         buffered.drain(..buffered.partition_point(|row| key_of(row) < from));
         let mut buffered = buffered.into_iter().peekable();
         let first_slot = self.slot_of(from).unwrap_or(0);
-        let chunks = self.slots[first_slot..]
-            .iter()
-            .filter_map(|slot| slot.chunk.as_ref());
+        let chunks = self.slots[first_slot..].iter().filter_map(|slot| slot.chunk.as_ref());
         let from = Vec::from(from);
         let in_range = move |row: &&[u8]| key_of(row) >= from.as_slice();
         let mut stored = chunks.flat_map(Chunk::rows).filter(in_range).peekable();
@@ -349,26 +344,13 @@ impl Table {
             let first_key = Box::from(reader.bytes()?);
             let row_count = reader.varint_up_to(u32::MAX.into())? as usize;
             let id = Some(reader.varint()?);
-            if table
-                .slots
-                .last()
-                .is_some_and(|last| last.first_key >= first_key)
-            {
+            if table.slots.last().is_some_and(|last| last.first_key >= first_key) {
                 return Err(MalformedFrame::NotSorted);
             }
-            table.slots.push(Slot {
-                first_key,
-                row_count,
-                id,
-                chunk: None,
-            });
+            table.slots.push(Slot { first_key, row_count, id, chunk: None });
         }
         table.has_absent = slot_count > 0;
-        if reader.is_empty() {
-            Ok(table)
-        } else {
-            Err(MalformedFrame::TrailingBytes)
-        }
+        if reader.is_empty() { Ok(table) } else { Err(MalformedFrame::TrailingBytes) }
     }
 }
 
@@ -380,11 +362,7 @@ fn rewrite(old: Option<&Chunk>, new_rows: &[&[u8]], slots: &mut Vec<Slot>) {
         while let Some(new) = new_rows.next_if(|new| key_of(new) < key_of(row)) {
             merged.push(new);
         }
-        merged.push(
-            new_rows
-                .next_if(|new| key_of(new) == key_of(row))
-                .unwrap_or(row),
-        );
+        merged.push(new_rows.next_if(|new| key_of(new) == key_of(row)).unwrap_or(row));
     }
     merged.extend(new_rows);
     let byte_count: usize = merged.iter().map(|row| row.len()).sum();

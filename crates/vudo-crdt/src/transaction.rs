@@ -60,10 +60,7 @@ impl<E: fmt::Display> fmt::Display for WriteError<E> {
             WriteError::AlreadyExists => formatter.write_str("the document exists already"),
             WriteError::NotFound => formatter.write_str("there is no such document"),
             WriteError::KeyLength(length) => {
-                write!(
-                    formatter,
-                    "a key has 1 to {MAX_KEY_BYTES} bytes, this one has {length}"
-                )
+                write!(formatter, "a key has 1 to {MAX_KEY_BYTES} bytes, this one has {length}")
             }
             WriteError::TypeMismatch => formatter.write_str("the value is not of the field's type"),
             WriteError::NotThisOperation => {
@@ -73,16 +70,10 @@ impl<E: fmt::Display> fmt::Display for WriteError<E> {
                 formatter.write_str("the field is immutable and has a value already")
             }
             WriteError::OutOfBounds { total } => {
-                write!(
-                    formatter,
-                    "the counter would come to {total}, which is out of its bounds"
-                )
+                write!(formatter, "the counter would come to {total}, which is out of its bounds")
             }
             WriteError::ChangeTooLarge => {
-                write!(
-                    formatter,
-                    "one change holds at most {MAX_CHANGE_BYTES} bytes"
-                )
+                write!(formatter, "one change holds at most {MAX_CHANGE_BYTES} bytes")
             }
             WriteError::ClockAtCeiling => formatter.write_str(
                 "the value carries the greatest time there is; \
@@ -228,14 +219,10 @@ impl Transaction {
         }
         self.grow(key.len() + value.len() + 16)?;
         let life = self.alive(namespace, source, gen_index, key)?;
-        let stored = namespace
-            .loaded_row(gen_index, key)
-            .filter(|row| row.life == life);
+        let stored = namespace.loaded_row(gen_index, key).filter(|row| row.life == life);
         let overwritten = stored.and_then(|row| row.cell(id));
         if id.tag() == Strategy::Immutable.tag() {
-            let is_pending = self
-                .pending(gen_index, key)
-                .is_some_and(|document| document.has(id));
+            let is_pending = self.pending(gen_index, key).is_some_and(|document| document.has(id));
             if overwritten.is_some() || is_pending {
                 return Err(WriteError::Immutable);
             }
@@ -266,10 +253,7 @@ impl Transaction {
         if field.strategy != Strategy::PnCounter {
             return Err(WriteError::NotThisOperation);
         }
-        let range = field
-            .value_type
-            .integer_range()
-            .unwrap_or((i128::MIN, i128::MAX));
+        let range = field.value_type.integer_range().unwrap_or((i128::MIN, i128::MAX));
         let least = field.counter.min_value.map_or(range.0, i128::from);
         let greatest = field.counter.max_value.map_or(range.1, i128::from);
         let add = |totals: Totals| totals.after_adding(amount);
@@ -329,9 +313,7 @@ impl Transaction {
         if let (Totals::Integer { plus, minus }, Totals::Integer { plus: p, minus: m }) =
             (after, before)
         {
-            let total = total_before
-                .saturating_add(plus - p)
-                .saturating_sub(minus - m);
+            let total = total_before.saturating_add(plus - p).saturating_sub(minus - m);
             // A merge may have taken the counter past a bound; coming back is always allowed.
             let leaves = (total < least && total < total_before)
                 || (total > greatest && total > total_before);
@@ -341,16 +323,7 @@ impl Transaction {
         }
         let mut value = Vec::new();
         after.encode_operation(&mut value);
-        self.write(
-            gen_index,
-            key,
-            life,
-            PendingOperation {
-                id,
-                hlc: self.now,
-                value,
-            },
-        );
+        self.write(gen_index, key, life, PendingOperation { id, hlc: self.now, value });
         Ok(())
     }
 
@@ -371,11 +344,7 @@ impl Transaction {
         let Some(pending) = self.pending(gen_index, key) else {
             return Ok(stored);
         };
-        let stamp = Stamp {
-            hlc: self.now,
-            replica: self.replica,
-            number: self.number,
-        };
+        let stamp = Stamp { hlc: self.now, replica: self.replica, number: self.number };
         let mut delta = Vec::new();
         pending.write_row(stamp, &mut delta);
         self.scratch.clear();
@@ -408,12 +377,8 @@ impl Transaction {
         for document in &self.documents {
             document.encode(self.now, &mut body);
         }
-        let change = Change {
-            replica: self.replica,
-            number: self.number,
-            now: self.now,
-            body: &body,
-        };
+        let change =
+            Change { replica: self.replica, number: self.number, now: self.now, body: &body };
         namespace.apply_own(&change, source, observer)?;
         Ok(Some(self.number))
     }
@@ -434,8 +399,7 @@ impl Transaction {
 
     fn position(&self, gen_index: GenIndex, key: &[u8]) -> Result<usize, usize> {
         let wanted = (gen_index, key);
-        self.sorted
-            .binary_search_by(|index| self.documents[*index as usize].id().cmp(&wanted))
+        self.sorted.binary_search_by(|index| self.documents[*index as usize].id().cmp(&wanted))
     }
 
     /// The life of a document as this transaction sees it; zero where it never existed.
@@ -446,12 +410,8 @@ impl Transaction {
         gen_index: GenIndex,
         key: &[u8],
     ) -> Result<u64, ChunkError<S::Error>> {
-        let pending_life = self
-            .pending(gen_index, key)
-            .map_or(0, |document| document.life);
-        let stored_life = namespace
-            .row(gen_index, key, source)?
-            .map_or(0, |row| row.life);
+        let pending_life = self.pending(gen_index, key).map_or(0, |document| document.life);
+        let stored_life = namespace.row(gen_index, key, source)?.map_or(0, |row| row.life);
         Ok(pending_life.max(stored_life))
     }
 
@@ -463,11 +423,7 @@ impl Transaction {
         key: &[u8],
     ) -> Result<u64, WriteError<S::Error>> {
         let life = self.life(namespace, source, gen_index, key)?;
-        if life & 1 == 0 {
-            Err(WriteError::NotFound)
-        } else {
-            Ok(life)
-        }
+        if life & 1 == 0 { Err(WriteError::NotFound) } else { Ok(life) }
     }
 
     fn begin_life(&mut self, gen_index: GenIndex, key: &[u8], life: u64) {
@@ -488,12 +444,7 @@ impl Transaction {
         let place = self.position(gen_index, key).unwrap_or_else(|place| {
             self.sorted.insert(place, self.documents.len() as u32);
             let key = Vec::from(key);
-            self.documents.push(PendingDocument {
-                gen_index,
-                key,
-                life,
-                operations: Vec::new(),
-            });
+            self.documents.push(PendingDocument { gen_index, key, life, operations: Vec::new() });
             place
         });
         &mut self.documents[self.sorted[place] as usize]
@@ -512,10 +463,7 @@ impl PendingDocument {
     fn write_row(&self, stamp: Stamp, out: &mut Vec<u8>) {
         let mut writer = RowWriter::begin(out, &self.key, self.life, stamp);
         for operation in &self.operations {
-            let stamp = Stamp {
-                hlc: operation.hlc,
-                ..stamp
-            };
+            let stamp = Stamp { hlc: operation.hlc, ..stamp };
             if operation.id.counter_strategy().is_some() {
                 let mut state = Vec::new();
                 counter::lift(stamp.replica, stamp.number, &operation.value, &mut state);

@@ -98,10 +98,7 @@ impl<'a> Reader<'a> {
     /// [`MalformedFrame::Truncated`] where there are fewer.
     #[inline]
     pub fn take(&mut self, count: usize) -> Result<&'a [u8], MalformedFrame> {
-        let (taken, rest) = self
-            .rest
-            .split_at_checked(count)
-            .ok_or(MalformedFrame::Truncated)?;
+        let (taken, rest) = self.rest.split_at_checked(count).ok_or(MalformedFrame::Truncated)?;
         self.rest = rest;
         Ok(taken)
     }
@@ -112,10 +109,7 @@ impl<'a> Reader<'a> {
     /// [`MalformedFrame::Truncated`] where there are fewer.
     #[inline]
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], MalformedFrame> {
-        let (taken, rest) = self
-            .rest
-            .split_first_chunk::<N>()
-            .ok_or(MalformedFrame::Truncated)?;
+        let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or(MalformedFrame::Truncated)?;
         self.rest = rest;
         Ok(*taken)
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 #[cfg(feature = "native")]
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -51,10 +51,7 @@ pub struct DocumentId {
 impl DocumentId {
     /// The document of this key in this namespace.
     pub fn new(namespace: impl Into<String>, key: impl Into<String>) -> DocumentId {
-        DocumentId {
-            namespace: namespace.into(),
-            key: key.into(),
-        }
+        DocumentId { namespace: namespace.into(), key: key.into() }
     }
 
     /// The namespace.
@@ -80,10 +77,29 @@ struct Engine {
     storage: Arc<dyn Storage>,
     key: SigningKey,
     seed: u64,
-    shards: Mutex<HashMap<String, Arc<Shard>>>,
+    shards: Arc<OpenShards>,
     schema: Mutex<Arc<Schema>>,
     /// Flushes what was committed eventually; started by the first such commit.
     flusher: Mutex<Option<Flusher>>,
+}
+
+/// The namespaces that are open, by name. The flusher shares them, and nothing else of the engine:
+/// so the store closes when its last handle goes, not some time later on another thread.
+#[derive(Default)]
+struct OpenShards(Mutex<HashMap<String, Arc<Shard>>>);
+
+impl OpenShards {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Shard>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn all(&self) -> Vec<Arc<Shard>> {
+        self.lock().values().cloned().collect()
+    }
+
+    fn flush(&self) -> Result<()> {
+        self.all().iter().try_for_each(|shard| shard.flush_all())
+    }
 }
 
 struct Flusher {
@@ -110,9 +126,7 @@ impl Database {
         create_private_folder(path).map_err(|error| failed(&error))?;
         let file = path.join("store.redb");
         let storage = NativeStorage::open(&file).map_err(|error| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => Error::InUse {
-                path: path.to_owned(),
-            },
+            redb::DatabaseError::DatabaseAlreadyOpen => Error::InUse { path: path.to_owned() },
             other => failed(&other),
         })?;
         check_format(&storage, path)?;
@@ -149,7 +163,7 @@ impl Database {
             storage,
             key,
             seed: u64::from_le_bytes(seed),
-            shards: Mutex::default(),
+            shards: Arc::default(),
             schema: Mutex::new(Arc::new(schema)),
             flusher: Mutex::default(),
         };
@@ -173,19 +187,13 @@ impl Database {
     /// A handle to the same store that works in another namespace.
     #[must_use]
     pub fn in_namespace(&self, namespace: &str) -> Database {
-        Database {
-            namespace: namespace.into(),
-            ..self.clone()
-        }
+        Database { namespace: namespace.into(), ..self.clone() }
     }
 
     /// A handle to the same store whose commits return at another time.
     #[must_use]
     pub fn with_durability(&self, durability: Durability) -> Database {
-        Database {
-            durability,
-            ..self.clone()
-        }
+        Database { durability, ..self.clone() }
     }
 
     /// The public key under which this store writes.
@@ -200,11 +208,7 @@ impl Database {
 
     /// The schema that has been defined in this store.
     pub fn schema(&self) -> Arc<Schema> {
-        self.engine
-            .schema
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.engine.schema.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The Gen of this name.
@@ -213,10 +217,7 @@ impl Database {
     /// [`Error::UnknownGen`] where none has been defined.
     pub fn gen_schema(&self, name: &str) -> Result<GenSchema> {
         let schema = self.schema();
-        schema
-            .gen_named(name)
-            .cloned()
-            .ok_or_else(|| Error::UnknownGen(name.to_owned()))
+        schema.gen_named(name).cloned().ok_or_else(|| Error::UnknownGen(name.to_owned()))
     }
 
     /// Defines Gens, in place of those of the same names. The store remembers them.
@@ -224,11 +225,7 @@ impl Database {
     /// # Errors
     /// The disk failed.
     pub fn define(&self, schema: &Schema) -> Result<()> {
-        let mut current = self
-            .engine
-            .schema
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.engine.schema.lock().unwrap_or_else(PoisonError::into_inner);
         let mut merged = (**current).clone();
         for new in &schema.gens {
             match merged.gens.iter_mut().find(|known| known.name == new.name) {
@@ -320,9 +317,7 @@ impl Database {
     /// # Errors
     /// It does not exist.
     pub fn delete(&self, gen_schema: &GenSchema, id: &DocumentId) -> Result<()> {
-        self.transaction_in(id.namespace(), |transaction| {
-            transaction.delete(gen_schema, id.key())
-        })
+        self.transaction_in(id.namespace(), |transaction| transaction.delete(gen_schema, id.key()))
     }
 
     /// Reads a document; `None` where there is none.
@@ -335,12 +330,8 @@ impl Database {
         let Some(gen_index) = state.namespace.find_gen(&gen_schema.name) else {
             return Ok(None);
         };
-        let row = state
-            .namespace
-            .row(gen_index, id.key().as_bytes(), &mut shard.chunks())?;
-        row.filter(|row| row.is_alive())
-            .map(|row| Record::read(gen_schema, &row))
-            .transpose()
+        let row = state.namespace.row(gen_index, id.key().as_bytes(), &mut shard.chunks())?;
+        row.filter(|row| row.is_alive()).map(|row| Record::read(gen_schema, &row)).transpose()
     }
 
     /// One field of a document: `None` where there is no document, or nothing in the field.
@@ -359,9 +350,7 @@ impl Database {
         let Some(gen_index) = state.namespace.find_gen(&gen_schema.name) else {
             return Ok(None);
         };
-        let row = state
-            .namespace
-            .row(gen_index, id.key().as_bytes(), &mut shard.chunks())?;
+        let row = state.namespace.row(gen_index, id.key().as_bytes(), &mut shard.chunks())?;
         match row.filter(|row| row.is_alive()) {
             Some(row) => Ok(field.read(&row)?),
             None => Ok(None),
@@ -383,9 +372,7 @@ impl Database {
         let Some(gen_index) = state.namespace.find_gen(&gen_schema.name) else {
             return Ok(());
         };
-        let rows = state
-            .namespace
-            .rows_from(gen_index, &[], &mut shard.chunks())?;
+        let rows = state.namespace.rows_from(gen_index, &[], &mut shard.chunks())?;
         for row in rows.filter(|row| row.is_alive()) {
             if !visit(Record::read(gen_schema, &row)?) {
                 break;
@@ -412,11 +399,7 @@ impl Database {
     /// # Errors
     /// The namespace cannot be opened.
     pub fn subscribe(&self, interest: Interest) -> Result<Subscription> {
-        Ok(self
-            .engine
-            .shard(&self.namespace)?
-            .subscribers
-            .subscribe(interest))
+        Ok(self.engine.shard(&self.namespace)?.subscribers.subscribe(interest))
     }
 
     /// The namespaces that the store holds, ascending.
@@ -438,7 +421,7 @@ impl Database {
     /// # Errors
     /// The disk failed.
     pub fn flush(&self) -> Result<()> {
-        self.engine.flush()
+        self.engine.shards.flush()
     }
 
     /// One namespace as the sync layer sees it.
@@ -446,10 +429,7 @@ impl Database {
     /// # Errors
     /// The namespace cannot be opened.
     pub fn replication(&self, namespace: &str) -> Result<Replication> {
-        Ok(Replication::new(
-            self.engine.shard(namespace)?,
-            self.clone(),
-        ))
+        Ok(Replication::new(self.engine.shard(namespace)?, self.clone()))
     }
 
     /// How many bytes the store takes up on disk; zero in memory.
@@ -472,19 +452,12 @@ impl Database {
     /// # Errors
     /// The disk failed.
     pub fn setting(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        Ok(self
-            .engine
-            .storage
-            .get(&layout::meta(&format!("setting/{name}")))?)
+        Ok(self.engine.storage.get(&layout::meta(&format!("setting/{name}")))?)
     }
 
     fn wake_flusher(&self) {
-        let mut flusher = self
-            .engine
-            .flusher
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let flusher = flusher.get_or_insert_with(|| start_flusher(&self.engine));
+        let mut flusher = self.engine.flusher.lock().unwrap_or_else(PoisonError::into_inner);
+        let flusher = flusher.get_or_insert_with(|| start_flusher(self.engine.shards.clone()));
         // A full channel means that it has been woken already.
         let _ = flusher.wake.try_send(());
     }
@@ -493,7 +466,7 @@ impl Database {
 impl Engine {
     /// The namespace of this name, opened where it is not open yet.
     fn shard(&self, name: &str) -> Result<Arc<Shard>> {
-        let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shards = self.shards.lock();
         if let Some(shard) = shards.get(name) {
             return Ok(shard.clone());
         }
@@ -516,35 +489,21 @@ impl Engine {
                 .map_err(|_| Error::damaged("a namespace's number"));
         }
         let mut count = 0;
-        self.storage
-            .scan(&layout::namespace(""), b"o", &mut |_, _| {
-                count += 1;
-                true
-            })?;
+        self.storage.scan(&layout::namespace(""), b"o", &mut |_, _| {
+            count += 1;
+            true
+        })?;
         let id: u32 = count + 1;
         let mut batch = WriteBatch::default();
         batch.put(key, id.to_be_bytes().to_vec());
         self.storage.commit(&batch)?;
         Ok(id)
     }
-
-    fn open_shards(&self) -> Vec<Arc<Shard>> {
-        let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
-        shards.values().cloned().collect()
-    }
-
-    fn flush(&self) -> Result<()> {
-        self.open_shards()
-            .iter()
-            .try_for_each(|shard| shard.flush_all())
-    }
 }
 
-/// Starts the thread that makes eventual commits durable. It holds the engine weakly, so that
-/// the store closes with its last handle.
-fn start_flusher(engine: &Arc<Engine>) -> Flusher {
+/// Starts the thread that makes eventual commits durable.
+fn start_flusher(shards: Arc<OpenShards>) -> Flusher {
     let (wake, woken) = sync_channel(1);
-    let engine: Weak<Engine> = Arc::downgrade(engine);
     let thread = std::thread::spawn(move || {
         while woken.recv().is_ok() {
             let deadline = Instant::now() + EVENTUAL_DELAY;
@@ -556,10 +515,7 @@ fn start_flusher(engine: &Arc<Engine>) -> Flusher {
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
             }
-            let Some(engine) = engine.upgrade() else {
-                return;
-            };
-            if let Err(error) = engine.flush() {
+            if let Err(error) = shards.flush() {
                 tracing::error!("{error}");
             }
         }
@@ -569,19 +525,13 @@ fn start_flusher(engine: &Arc<Engine>) -> Flusher {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        let flusher = self
-            .flusher
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let flusher = self.flusher.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(Flusher { wake, thread }) = flusher {
             drop(wake);
-            // The flusher itself may hold the last handle; it must not wait for itself.
-            if thread.thread().id() != std::thread::current().id() {
-                let _ = thread.join();
-            }
+            // It only fails where the thread panicked, which its message has told already.
+            let _ = thread.join();
         }
-        for shard in self.open_shards() {
+        for shard in self.shards.all() {
             if let Err(error) = shard.close() {
                 tracing::error!("closing namespace '{}': {error}", shard.name);
             }
@@ -591,9 +541,7 @@ impl Drop for Engine {
 
 /// Milliseconds since 1970; zero where the clock shows an earlier time.
 fn now_milliseconds() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis() as u64)
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 #[cfg(feature = "native")]
@@ -612,11 +560,7 @@ fn check_format(storage: &dyn Storage, path: &Path) -> Result<()> {
                 return Ok(());
             }
             let supported = layout::FORMAT_VERSION;
-            Err(Error::FormatVersion {
-                path: path.to_owned(),
-                found,
-                supported,
-            })
+            Err(Error::FormatVersion { path: path.to_owned(), found, supported })
         }
     }
 }
@@ -625,10 +569,7 @@ fn check_format(storage: &dyn Storage, path: &Path) -> Result<()> {
 #[cfg(all(feature = "native", unix))]
 fn create_private_folder(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 #[cfg(all(feature = "native", not(unix)))]

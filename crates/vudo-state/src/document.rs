@@ -56,11 +56,7 @@ impl Document {
     }
 
     fn new(database: &Database, gen_schema: Arc<GenSchema>, id: DocumentId) -> Document {
-        Document {
-            database: database.clone(),
-            gen_schema,
-            id,
-        }
+        Document { database: database.clone(), gen_schema, id }
     }
 
     /// The document's key.
@@ -81,8 +77,7 @@ impl Document {
     /// # Errors
     /// As for [`crate::Transaction::set`].
     pub fn set(&self, field: &str, value: impl Into<Value>) -> Result<()> {
-        self.database
-            .update(&self.gen_schema, &self.id, &[(field, value.into())])
+        self.database.update(&self.gen_schema, &self.id, &[(field, value.into())])
     }
 
     /// Adds to a counter; a negative amount takes away.
@@ -90,8 +85,7 @@ impl Document {
     /// # Errors
     /// As for [`crate::Transaction::add`].
     pub fn add(&self, field: &str, amount: impl Into<Value>) -> Result<()> {
-        self.database
-            .update(&self.gen_schema, &self.id, &[(field, amount.into())])
+        self.database.update(&self.gen_schema, &self.id, &[(field, amount.into())])
     }
 
     /// Deletes the document.
@@ -111,31 +105,19 @@ pub trait FromValue: Sized {
 
 impl FromValue for bool {
     fn from_value(value: Value) -> Option<bool> {
-        if let Value::Bool(truth) = value {
-            Some(truth)
-        } else {
-            None
-        }
+        if let Value::Bool(truth) = value { Some(truth) } else { None }
     }
 }
 
 impl FromValue for String {
     fn from_value(value: Value) -> Option<String> {
-        if let Value::String(text) = value {
-            Some(text)
-        } else {
-            None
-        }
+        if let Value::String(text) = value { Some(text) } else { None }
     }
 }
 
 impl FromValue for f64 {
     fn from_value(value: Value) -> Option<f64> {
-        if let Value::Float(number) = value {
-            Some(number)
-        } else {
-            None
-        }
+        if let Value::Float(number) = value { Some(number) } else { None }
     }
 }
 

@@ -92,18 +92,12 @@ impl Error {
     pub(crate) fn refused(gen_name: &str, key: &str, reason: Refusal) -> Error {
         match reason {
             Refusal::Chunk(error) => error.into(),
-            reason => Error::Refused {
-                gen_name: gen_name.to_owned(),
-                key: key.to_owned(),
-                reason,
-            },
+            reason => Error::Refused { gen_name: gen_name.to_owned(), key: key.to_owned(), reason },
         }
     }
 
     pub(crate) fn damaged(what: impl std::fmt::Display) -> Error {
-        Error::Damaged {
-            what: what.to_string(),
-        }
+        Error::Damaged { what: what.to_string() }
     }
 }
 

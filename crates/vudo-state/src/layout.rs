@@ -56,9 +56,7 @@ pub(crate) fn log_index(id: NamespaceId, replica: ReplicaIndex, last_number: u64
 
 /// A number at the end of a key, or a whole value.
 pub(crate) fn trailing_u64(bytes: &[u8]) -> u64 {
-    bytes
-        .last_chunk::<8>()
-        .map_or(0, |bytes| u64::from_be_bytes(*bytes))
+    bytes.last_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
 /// Up to where the tables hold the log.
@@ -80,10 +78,7 @@ impl Checkpoint {
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Checkpoint, MalformedFrame> {
         let mut reader = Reader::new(bytes);
-        Ok(Checkpoint {
-            position: reader.varint()?,
-            next_chunk: reader.varint()?,
-        })
+        Ok(Checkpoint { position: reader.varint()?, next_chunk: reader.varint()? })
     }
 }
 
@@ -100,10 +95,5 @@ pub(crate) fn read_change<'a>(reader: &mut Reader<'a>) -> Result<Change<'a>, Mal
     let replica = reader.varint_up_to(u32::MAX.into())? as ReplicaIndex;
     let number = reader.varint()?;
     let now = Hlc::from_milliseconds(reader.varint()?);
-    Ok(Change {
-        replica,
-        number,
-        now,
-        body: reader.bytes()?,
-    })
+    Ok(Change { replica, number, now, body: reader.bytes()? })
 }

@@ -21,29 +21,19 @@ impl Record {
                 fields.push((field.name.clone(), value));
             }
         }
-        Ok(Record {
-            key: String::from_utf8_lossy(row.key).into_owned(),
-            fields,
-        })
+        Ok(Record { key: String::from_utf8_lossy(row.key).into_owned(), fields })
     }
 
     /// The value of a field; `None` where it shows none.
     pub fn get(&self, field: &str) -> Option<&Value> {
-        self.fields
-            .iter()
-            .find(|(name, _)| name == field)
-            .map(|(_, value)| value)
+        self.fields.iter().find(|(name, _)| name == field).map(|(_, value)| value)
     }
 }
 
 /// The field of this name, or an error that names the fields there are.
 pub(crate) fn field_of<'a>(gen_schema: &'a GenSchema, name: &str) -> Result<&'a FieldSchema> {
     gen_schema.field(name).ok_or_else(|| {
-        let names: Vec<&str> = gen_schema
-            .fields
-            .iter()
-            .map(|field| field.name.as_str())
-            .collect();
+        let names: Vec<&str> = gen_schema.fields.iter().map(|field| field.name.as_str()).collect();
         Error::UnknownField {
             gen_name: gen_schema.name.clone(),
             field: name.to_owned(),

@@ -29,10 +29,7 @@ pub struct OutgoingFrame {
 
 impl Replication {
     pub(crate) fn new(shard: Arc<Shard>, database: Database) -> Replication {
-        Replication {
-            shard,
-            _database: database,
-        }
+        Replication { shard, _database: database }
     }
 
     /// The namespace's name.
@@ -74,15 +71,9 @@ impl Replication {
             reached[change.replica as usize] = change.number;
             writer.byte_count() < bytes_max
         })?;
-        keys.iter()
-            .zip(reached)
-            .for_each(|(key, number)| vector.advance(*key, number));
+        keys.iter().zip(reached).for_each(|(key, number)| vector.advance(*key, number));
         let changes = writer.change_count();
-        Ok((changes > 0).then(|| OutgoingFrame {
-            bytes: writer.finish(),
-            vector,
-            changes,
-        }))
+        Ok((changes > 0).then(|| OutgoingFrame { bytes: writer.finish(), vector, changes }))
     }
 
     /// Applies a peer's frame; what it brought is on disk when this returns.

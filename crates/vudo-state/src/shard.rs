@@ -147,10 +147,7 @@ impl Shard {
             })?,
         };
         let replayed = replay(&mut namespace, id, &*storage, checkpoint.position)?;
-        let directory_counts = (
-            namespace.replicas().keys().len(),
-            namespace.gen_names().len(),
-        );
+        let directory_counts = (namespace.replicas().keys().len(), namespace.gen_names().len());
         let own = namespace.intern_replica(own_key);
         let durable_vector = namespace.version_vector();
         let state = State {
@@ -182,10 +179,7 @@ impl Shard {
     }
 
     pub(crate) fn chunks(&self) -> StoredChunks<'_> {
-        StoredChunks {
-            storage: &*self.storage,
-            id: self.id,
-        }
+        StoredChunks { storage: &*self.storage, id: self.id }
     }
 
     /// Applies a local transaction. Gives what [`Shard::flush`] has to be asked for.
@@ -209,9 +203,7 @@ impl Shard {
             pending: &mut inner.pending,
             events: self.subscribers.any().then_some(&mut inner.events),
         };
-        let applied = inner
-            .namespace
-            .apply_frame(frame, &mut self.chunks(), &mut recorder)?;
+        let applied = inner.namespace.apply_frame(frame, &mut self.chunks(), &mut recorder)?;
         inner.applied_count += applied.changes;
         let wanted = inner.applied_count;
         self.publish(inner, Origin::Remote);
@@ -223,13 +215,8 @@ impl Shard {
     fn publish(&self, state: &mut State, origin: Origin) {
         if !state.events.is_empty() {
             let changes = std::mem::take(&mut state.events);
-            let gens = state
-                .namespace
-                .gen_names()
-                .map(Arc::from)
-                .collect::<Vec<Arc<str>>>();
-            self.subscribers
-                .publish(&Event::new(self.name.clone(), origin, changes, &gens));
+            let gens = state.namespace.gen_names().map(Arc::from).collect::<Vec<Arc<str>>>();
+            self.subscribers.publish(&Event::new(self.name.clone(), origin, changes, &gens));
         }
     }
 
@@ -323,10 +310,7 @@ impl Shard {
     ) -> Result<()> {
         let (keys, durable) = {
             let state = self.lock();
-            (
-                state.namespace.replicas().keys().to_vec(),
-                state.durable_vector.clone(),
-            )
+            (state.namespace.replicas().keys().to_vec(), state.durable_vector.clone())
         };
         let covered: Vec<u64> = keys.iter().map(|key| since.get(key)).collect();
         let mut start = u64::MAX;
@@ -338,34 +322,32 @@ impl Shard {
         }
         let mut malformed = None;
         let to = layout::log(self.id, u64::MAX);
-        self.storage
-            .scan(&layout::log(self.id, start), &to, &mut |_, record| {
-                let mut reader = Reader::new(record);
-                while !reader.is_empty() {
-                    match layout::read_change(&mut reader) {
-                        Ok(change) => {
-                            let is_known = covered.get(change.replica as usize).copied();
-                            // A replica that was interned after the lists were read comes later.
-                            let Some(covered) = is_known else {
-                                return false;
-                            };
-                            if change.number > covered && !visit(&change) {
-                                return false;
-                            }
-                        }
-                        Err(what) => {
-                            malformed = Some(what);
+        self.storage.scan(&layout::log(self.id, start), &to, &mut |_, record| {
+            let mut reader = Reader::new(record);
+            while !reader.is_empty() {
+                match layout::read_change(&mut reader) {
+                    Ok(change) => {
+                        let is_known = covered.get(change.replica as usize).copied();
+                        // A replica that was interned after the lists were read comes later.
+                        let Some(covered) = is_known else {
+                            return false;
+                        };
+                        if change.number > covered && !visit(&change) {
                             return false;
                         }
                     }
+                    Err(what) => {
+                        malformed = Some(what);
+                        return false;
+                    }
                 }
-                true
-            })?;
+            }
+            true
+        })?;
         match malformed {
-            Some(what) => Err(Error::damaged(format!(
-                "the log of namespace '{}': {what}",
-                self.name
-            ))),
+            Some(what) => {
+                Err(Error::damaged(format!("the log of namespace '{}': {what}", self.name)))
+            }
             None => Ok(()),
         }
     }
@@ -380,10 +362,7 @@ impl Shard {
             false
         })?;
         position.ok_or_else(|| {
-            Error::damaged(format!(
-                "the log of namespace '{}' lacks a change",
-                self.name
-            ))
+            Error::damaged(format!("the log of namespace '{}' lacks a change", self.name))
         })
     }
 }
@@ -409,10 +388,7 @@ impl State {
         if !flushed.pending.record.is_empty() {
             self.write_records(id, &flushed.pending, batch);
         }
-        let counts = (
-            self.namespace.replicas().keys().len(),
-            self.namespace.gen_names().len(),
-        );
+        let counts = (self.namespace.replicas().keys().len(), self.namespace.gen_names().len());
         if counts != self.directory_counts {
             batch.put(layout::directory(id), self.namespace.encode_directory());
             self.directory_counts = counts;
@@ -430,10 +406,7 @@ impl State {
                 let Ok(change) = layout::read_change(&mut reader) else {
                     break;
                 };
-                match last_numbers
-                    .iter_mut()
-                    .find(|(replica, _)| *replica == change.replica)
-                {
+                match last_numbers.iter_mut().find(|(replica, _)| *replica == change.replica) {
                     Some((_, number)) => *number = change.number,
                     None => last_numbers.push((change.replica, change.number)),
                 }
@@ -492,10 +465,7 @@ fn replay(
     storage: &dyn Storage,
     from: u64,
 ) -> Result<Replayed> {
-    let mut replayed = Replayed {
-        next_position: from,
-        byte_count: 0,
-    };
+    let mut replayed = Replayed { next_position: from, byte_count: 0 };
     let mut failure = None;
     let to = layout::log(id, u64::MAX);
     storage.scan(&layout::log(id, from), &to, &mut |key, record| {
@@ -558,19 +528,13 @@ impl Listeners {
         let id = entries.next_id;
         entries.next_id += 1;
         entries.callbacks.push((id, Arc::new(callback)));
-        ListenerGuard {
-            entries: self.entries.clone(),
-            id,
-        }
+        ListenerGuard { entries: self.entries.clone(), id }
     }
 
     fn notify(&self) {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let callbacks: Vec<Callback> = entries
-            .callbacks
-            .iter()
-            .map(|(_, callback)| callback.clone())
-            .collect();
+        let callbacks: Vec<Callback> =
+            entries.callbacks.iter().map(|(_, callback)| callback.clone()).collect();
         // A callback may end its own subscription, so the list must not be locked meanwhile.
         drop(entries);
         callbacks.iter().for_each(|callback| callback());

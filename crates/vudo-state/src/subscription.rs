@@ -59,12 +59,7 @@ impl DocumentEvent {
     pub(crate) fn new(gen_index: GenIndex, key: &[u8], kind: ChangeKind) -> DocumentEvent {
         // Keys are checked to be UTF-8 where they enter.
         let key = String::from_utf8_lossy(key).into_owned();
-        DocumentEvent {
-            gen_index,
-            gen_name: Arc::default(),
-            key,
-            kind,
-        }
+        DocumentEvent { gen_index, gen_name: Arc::default(), key, kind }
     }
 }
 
@@ -104,12 +99,7 @@ impl Event {
                 }
             }
         }
-        Event {
-            namespace,
-            origin,
-            documents,
-            lagged: 0,
-        }
+        Event { namespace, origin, documents, lagged: 0 }
     }
 }
 
@@ -144,11 +134,7 @@ impl Subscription {
     /// The next event, waiting for it at most this long.
     pub fn next_within(&self, timeout: Duration) -> Option<Event> {
         let deadline = Instant::now() + timeout;
-        let mut queued = self
-            .queue
-            .events
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut queued = self.queue.events.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some(event) = queued.0.pop_front() {
                 return Some(event);
@@ -172,11 +158,7 @@ pub(crate) struct Subscribers {
 impl Subscribers {
     pub(crate) fn subscribe(&self, interest: Interest) -> Subscription {
         let events = Mutex::default();
-        let queue = Arc::new(Queue {
-            interest,
-            events,
-            arrived: Condvar::new(),
-        });
+        let queue = Arc::new(Queue { interest, events, arrived: Condvar::new() });
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         queues.push(Arc::downgrade(&queue));
         Subscription { queue }
@@ -190,10 +172,7 @@ impl Subscribers {
 
     pub(crate) fn publish(&self, event: &Event) {
         let queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        queues
-            .iter()
-            .filter_map(Weak::upgrade)
-            .for_each(|queue| queue.offer(event));
+        queues.iter().filter_map(Weak::upgrade).for_each(|queue| queue.offer(event));
     }
 }
 

@@ -16,11 +16,7 @@ pub struct Transaction<'a> {
 impl<'a> Transaction<'a> {
     pub(crate) fn begin(shard: &'a Shard, state: &'a mut State, now_milliseconds: u64) -> Self {
         let writes = vudo_crdt::Transaction::begin(&state.namespace, state.own, now_milliseconds);
-        Transaction {
-            shard,
-            state,
-            writes,
-        }
+        Transaction { shard, state, writes }
     }
 
     pub(crate) fn into_writes(self) -> vudo_crdt::Transaction {
@@ -40,12 +36,7 @@ impl<'a> Transaction<'a> {
         let gen_index = self.gen_index(gen_schema)?;
         let namespace = &mut self.state.namespace;
         self.writes
-            .create(
-                namespace,
-                &mut self.shard.chunks(),
-                gen_index,
-                key.as_bytes(),
-            )
+            .create(namespace, &mut self.shard.chunks(), gen_index, key.as_bytes())
             .map_err(|reason| Error::refused(&gen_schema.name, key, reason))
     }
 
@@ -57,12 +48,7 @@ impl<'a> Transaction<'a> {
         let gen_index = self.gen_index(gen_schema)?;
         let namespace = &mut self.state.namespace;
         self.writes
-            .delete(
-                namespace,
-                &mut self.shard.chunks(),
-                gen_index,
-                key.as_bytes(),
-            )
+            .delete(namespace, &mut self.shard.chunks(), gen_index, key.as_bytes())
             .map_err(|reason| Error::refused(&gen_schema.name, key, reason))
     }
 
@@ -100,14 +86,7 @@ impl<'a> Transaction<'a> {
         let namespace = &mut self.state.namespace;
         let mut chunks = self.shard.chunks();
         self.writes
-            .set(
-                namespace,
-                &mut chunks,
-                gen_index,
-                key.as_bytes(),
-                field,
-                &value.into(),
-            )
+            .set(namespace, &mut chunks, gen_index, key.as_bytes(), field, &value.into())
             .map_err(|reason| refused(gen_schema, key, &field.name, reason))
     }
 
@@ -131,13 +110,11 @@ impl<'a> Transaction<'a> {
         let amount = amount.into();
         let added = match (field.strategy, &amount) {
             (Strategy::PnCounterFloat, Value::Float(amount)) => {
-                self.writes
-                    .add_float(namespace, &mut chunks, gen_index, key_bytes, field, *amount)
+                self.writes.add_float(namespace, &mut chunks, gen_index, key_bytes, field, *amount)
             }
             (Strategy::PnCounter, Value::Int(amount)) => match i64::try_from(*amount) {
                 Ok(amount) => {
-                    self.writes
-                        .add(namespace, &mut chunks, gen_index, key_bytes, field, amount)
+                    self.writes.add(namespace, &mut chunks, gen_index, key_bytes, field, amount)
                 }
                 Err(_) => Err(Refusal::TypeMismatch),
             },
@@ -155,12 +132,8 @@ impl<'a> Transaction<'a> {
         let gen_index = self.gen_index(gen_schema)?;
         let namespace = &mut self.state.namespace;
         let mut chunks = self.shard.chunks();
-        let row = self
-            .writes
-            .read(namespace, &mut chunks, gen_index, key.as_bytes())?;
-        row.filter(|row| row.is_alive())
-            .map(|row| Record::read(gen_schema, &row))
-            .transpose()
+        let row = self.writes.read(namespace, &mut chunks, gen_index, key.as_bytes())?;
+        row.filter(|row| row.is_alive()).map(|row| Record::read(gen_schema, &row)).transpose()
     }
 
     fn gen_index(&mut self, gen_schema: &GenSchema) -> Result<GenIndex> {

@@ -20,9 +20,7 @@ pub struct StorageError {
 impl StorageError {
     /// An error with these words.
     pub fn new(message: impl Into<String>) -> StorageError {
-        StorageError {
-            message: message.into(),
-        }
+        StorageError { message: message.into() }
     }
 }
 

@@ -25,13 +25,8 @@ impl NativeStorage {
     /// [`redb::DatabaseError::DatabaseAlreadyOpen`] where another process has it open, and
     /// whatever the system says.
     pub fn open(path: &Path) -> Result<NativeStorage, redb::DatabaseError> {
-        let database = Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .create(path)?;
-        Ok(NativeStorage {
-            path: path.to_owned(),
-            database,
-        })
+        let database = Database::builder().set_cache_size(CACHE_BYTES).create(path)?;
+        Ok(NativeStorage { path: path.to_owned(), database })
     }
 }
 
