@@ -1,1 +1,41 @@
-//! The C-ABI face of vudo-crdt.
+//! The C-ABI face of `vudo-crdt`, from which the compiler cuts an application's WASM module.
+//!
+//! **The idea.** The merge code is the native one, compiled for wasm32 as it is. Around it lie one
+//! namespace in memory with its log, an allocator, and a function per kind of operation. The
+//! compiler adds an export per field that calls one of those functions with constants, and drops
+//! what no field calls.
+//!
+//! ```text
+//! host --writes--> input buffer --\
+//!                                  +--> export of a field --> function here --> Namespace, Log
+//! host <--reads--- output buffer -/          (constants)
+//! ```
+//!
+//! **Who owns what.** The module owns all of its memory; the host writes into what `input` gave
+//! and copies out of what `output` shows, and frees nothing.
+//!
+//! **The invariant.** Every function gives a [code](code::Code); bytes from outside are refused by
+//! a code and never trap.
+//!
+//! On any target but wasm32 the crate is empty, so that the workspace builds as a whole.
+
+#![cfg_attr(target_arch = "wasm32", no_std)]
+
+#[cfg(target_arch = "wasm32")]
+extern crate alloc;
+
+#[cfg(target_arch = "wasm32")]
+mod abi;
+#[cfg(target_arch = "wasm32")]
+mod code;
+#[cfg(target_arch = "wasm32")]
+mod memory;
+#[cfg(target_arch = "wasm32")]
+mod session;
+
+/// Without a message: printing one would cost more than the rest of a small module's allocator.
+#[cfg(target_arch = "wasm32")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    core::arch::wasm32::unreachable()
+}

@@ -1,0 +1,376 @@
+//! The functions that a module exports, and those that the compiler cuts exports from.
+//!
+//! Arguments named `field` are field words: `type tag << 20 | field number << 4 | strategy tag`.
+//! `key_length` says how much of the input is the document's key; a text value follows it.
+
+use core::cell::UnsafeCell;
+
+use alloc::vec::Vec;
+
+use vudo_crdt::limits::MAX_FRAME_BYTES;
+use vudo_crdt::value::{decode_str, encode_str, skip_value};
+use vudo_crdt::wire::{Reader, zigzag_decode};
+use vudo_crdt::{
+    FieldSchema, GenIndex, MalformedFrame, Overflow, Strategy, Value, ValueType, counter_total,
+};
+
+use crate::code::Code;
+use crate::session::{Document, Outcome, Session, text};
+
+/// Raised when an export changes its meaning; new exports do not raise it.
+const ABI_VERSION: u32 = 1;
+
+const HAS_DEFAULT: u8 = 1;
+const HAS_MINIMUM: u8 = 2;
+const HAS_MAXIMUM: u8 = 4;
+
+struct State {
+    input: Vec<u8>,
+    output: Vec<u8>,
+    session: Option<Session>,
+}
+
+struct Global(UnsafeCell<State>);
+
+// SAFETY: the module has one thread: it is built without atomics and shares no memory.
+unsafe impl Sync for Global {}
+
+static STATE: Global =
+    Global(UnsafeCell::new(State { input: Vec::new(), output: Vec::new(), session: None }));
+
+fn state() -> &'static mut State {
+    // SAFETY: each export calls this once and no export calls another, so no two references to
+    // the state are alive at once.
+    unsafe { &mut *STATE.0.get() }
+}
+
+// The compiler replaces both by constants.
+#[link(wasm_import_module = "schema")]
+unsafe extern "C" {
+    safe fn address() -> *const u8;
+    safe fn length() -> usize;
+}
+
+/// The compiler's data: the Gens' names, then what single fields point to.
+fn schema() -> &'static [u8] {
+    // SAFETY: the compiler places so many bytes there before the module runs, outside of anything
+    // that the allocator gives out, and nothing writes to them.
+    unsafe { core::slice::from_raw_parts(address(), length()) }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn abi_version() -> u32 {
+    ABI_VERSION
+}
+
+/// Makes the input this long and says where it lies, or gives zero for a length past the largest
+/// frame. It stays there until the next call.
+#[unsafe(no_mangle)]
+extern "C" fn input(length: usize) -> *mut u8 {
+    let state = state();
+    if length > MAX_FRAME_BYTES {
+        return core::ptr::null_mut();
+    }
+    state.input.clear();
+    state.input.resize(length, 0);
+    state.input.as_mut_ptr()
+}
+
+/// Where the output of the last call lies.
+#[unsafe(no_mangle)]
+extern "C" fn output() -> *const u8 {
+    state().output.as_ptr()
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn output_length() -> usize {
+    state().output.len()
+}
+
+/// Opens the module for the replica whose key of 32 bytes is the input.
+#[unsafe(no_mangle)]
+extern "C" fn open(seed: u64) -> u32 {
+    let state = state();
+    Code::of((|| {
+        if state.session.is_some() {
+            return Err(Code::ALREADY_OPEN);
+        }
+        state.session = Some(Session::open(&state.input, seed, schema())?);
+        Ok(())
+    })())
+}
+
+/// Runs an operation on the open session with the input, after emptying the output.
+#[inline(always)]
+fn run(work: impl FnOnce(&mut Session, &[u8], &mut Vec<u8>) -> Outcome) -> u32 {
+    let state = state();
+    state.output.clear();
+    Code::of(match &mut state.session {
+        Some(session) => work(session, &state.input, &mut state.output),
+        None => Err(Code::NOT_OPEN),
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn begin(now: f64) -> u32 {
+    run(|session, _, _| session.begin(now))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn commit() -> u32 {
+    run(|session, _, _| session.commit())
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn rollback() -> u32 {
+    run(|session, _, _| session.roll_back())
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn merge() -> u32 {
+    run(|session, input, _| session.merge(input))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn changes_since() -> u32 {
+    run(|session, input, output| {
+        *output = session.changes_since(input)?;
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn version() -> u32 {
+    run(|session, _, output| {
+        session.version(output);
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn create(gen_index: GenIndex, now: f64) -> u32 {
+    run(|session, key, _| session.create(Document { gen_index, key }, now))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn delete(gen_index: GenIndex, now: f64) -> u32 {
+    run(|session, key, _| session.delete(Document { gen_index, key }, now))
+}
+
+/// Succeeds where the document exists.
+#[unsafe(no_mangle)]
+extern "C" fn exists(gen_index: GenIndex) -> u32 {
+    run(|session, key, _| session.row(Document { gen_index, key }).map(drop))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn keys(gen_index: GenIndex) -> u32 {
+    run(|session, _, output| session.keys(gen_index, output))
+}
+
+/// The document at the front of the input, and what follows.
+fn document(
+    gen_index: GenIndex,
+    input: &[u8],
+    key_length: usize,
+) -> Result<(Document<'_>, &[u8]), Code> {
+    let (key, rest) = input.split_at_checked(key_length).ok_or(Code::INPUT_LENGTH)?;
+    Ok((Document { gen_index, key }, rest))
+}
+
+fn field_of(word: u32) -> FieldSchema {
+    let strategy = Strategy::from_tag((word & 15) as u8).unwrap_or(Strategy::Lww);
+    let value_type = ValueType::from_tag((word >> 20) as u8).unwrap_or(ValueType::Bool);
+    FieldSchema::new("", word >> 4 & 0xffff, strategy, value_type)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn set_string(gen_index: GenIndex, field: u32, key_length: usize, now: f64) -> u32 {
+    run(|session, input, _| {
+        let (document, value) = document(gen_index, input, key_length)?;
+        let mut bytes = Vec::new();
+        encode_str(text(value)?, &mut bytes);
+        session.set(document, field_of(field).id(), bytes, now)
+    })
+}
+
+#[inline(never)]
+fn set_value(gen_index: GenIndex, field: u32, key_length: usize, value: Value, now: f64) -> u32 {
+    run(|session, input, _| {
+        let (document, _) = document(gen_index, input, key_length)?;
+        let field = field_of(field);
+        if !field.value_type.admits(&value) {
+            return Err(Code::TYPE_MISMATCH);
+        }
+        session.set(document, field.id(), value.to_bytes(), now)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn set_bool(
+    gen_index: GenIndex,
+    field: u32,
+    key_length: usize,
+    value: u32,
+    now: f64,
+) -> u32 {
+    set_value(gen_index, field, key_length, Value::Bool(value != 0), now)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn set_integer(
+    gen_index: GenIndex,
+    field: u32,
+    key_length: usize,
+    value: i64,
+    now: f64,
+) -> u32 {
+    let is_u64 = field >> 20 == u32::from(ValueType::U64.tag());
+    let wide = if is_u64 { i128::from(value as u64) } else { value.into() };
+    set_value(gen_index, field, key_length, Value::Int(wide), now)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn set_float(
+    gen_index: GenIndex,
+    field: u32,
+    key_length: usize,
+    value: f64,
+    now: f64,
+) -> u32 {
+    set_value(gen_index, field, key_length, Value::Float(value), now)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn add(
+    gen_index: GenIndex,
+    field: u32,
+    key_length: usize,
+    amount: i64,
+    now: f64,
+) -> u32 {
+    add_to(gen_index, &field_of(field), key_length, amount, now)
+}
+
+/// As `add`, for a field with options: `extras` says where in the compiler's data they are.
+#[unsafe(no_mangle)]
+extern "C" fn add_bounded(
+    gen_index: GenIndex,
+    field: u32,
+    extras: usize,
+    key_length: usize,
+    amount: i64,
+    now: f64,
+) -> u32 {
+    let mut field = field_of(field);
+    read_extras(&mut field, extras);
+    add_to(gen_index, &field, key_length, amount, now)
+}
+
+#[inline(never)]
+fn add_to(
+    gen_index: GenIndex,
+    field: &FieldSchema,
+    key_length: usize,
+    amount: i64,
+    now: f64,
+) -> u32 {
+    run(|session, input, _| {
+        let (document, _) = document(gen_index, input, key_length)?;
+        session.add(document, field, amount, now)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn add_float(
+    gen_index: GenIndex,
+    field: u32,
+    key_length: usize,
+    amount: f64,
+    now: f64,
+) -> u32 {
+    run(|session, input, _| {
+        let (document, _) = document(gen_index, input, key_length)?;
+        session.add_float(document, &field_of(field), amount, now)
+    })
+}
+
+/// Puts the text that a register of text shows into the output.
+#[unsafe(no_mangle)]
+extern "C" fn get_string(gen_index: GenIndex, field: u32, key_length: usize) -> u32 {
+    run(|session, input, output| {
+        let (document, _) = document(gen_index, input, key_length)?;
+        let cell = session.row(document)?.cell(field_of(field).id());
+        let text = cell.and_then(|cell| decode_str(cell.state));
+        output.extend_from_slice(text.ok_or(Code::NOT_SET)?.as_bytes());
+        Ok(())
+    })
+}
+
+/// Puts what a field of any kind shows into the output.
+#[unsafe(no_mangle)]
+extern "C" fn get(gen_index: GenIndex, field: u32, key_length: usize) -> u32 {
+    read(gen_index, &field_of(field), key_length)
+}
+
+/// As `get`, for a field with a default or options: `extras` says where in the compiler's data
+/// they are.
+#[unsafe(no_mangle)]
+extern "C" fn get_with(gen_index: GenIndex, field: u32, extras: usize, key_length: usize) -> u32 {
+    let mut field = field_of(field);
+    read_extras(&mut field, extras);
+    read(gen_index, &field, key_length)
+}
+
+#[inline(never)]
+fn read(gen_index: GenIndex, field: &FieldSchema, key_length: usize) -> u32 {
+    run(|session, input, output| {
+        let (document, _) = document(gen_index, input, key_length)?;
+        let value = field.read(&session.row(document)?)?;
+        match value.ok_or(Code::NOT_SET)? {
+            Value::Bool(truth) => output.push(truth.into()),
+            Value::Int(number) => output.extend_from_slice(&(number as u64).to_le_bytes()),
+            Value::Float(number) => output.extend_from_slice(&number.to_le_bytes()),
+            Value::String(text) => output.extend_from_slice(text.as_bytes()),
+        }
+        Ok(())
+    })
+}
+
+/// Puts the total of an integer counter without options into the output.
+#[unsafe(no_mangle)]
+extern "C" fn get_total(gen_index: GenIndex, field: u32, key_length: usize) -> u32 {
+    run(|session, input, output| {
+        let (document, _) = document(gen_index, input, key_length)?;
+        let field = field_of(field);
+        let total = counter_total(&session.row(document)?, field.id());
+        let (least, greatest) = field.value_type.integer_range().unwrap_or_default();
+        let shown = total.clamp(least, greatest);
+        output.extend_from_slice(&(shown as u64).to_le_bytes());
+        Ok(())
+    })
+}
+
+/// Reads a field's default and options: overflow, flags, then what the flags announce.
+fn read_extras(field: &mut FieldSchema, extras: usize) {
+    let mut reader = Reader::new(schema().get(extras..).unwrap_or_default());
+    // The compiler wrote these bytes; were they damaged, the field would do without.
+    let _ = (|| {
+        field.counter.overflow = match reader.byte()? {
+            0 => Overflow::Saturate,
+            1 => Overflow::Wrap,
+            _ => Overflow::Error,
+        };
+        let flags = reader.byte()?;
+        if flags & HAS_MINIMUM != 0 {
+            field.counter.min_value = Some(zigzag_decode(reader.varint()?));
+        }
+        if flags & HAS_MAXIMUM != 0 {
+            field.counter.max_value = Some(zigzag_decode(reader.varint()?));
+        }
+        if flags & HAS_DEFAULT != 0 {
+            field.default = Value::decode(skip_value(&mut reader)?);
+        }
+        Ok::<(), MalformedFrame>(())
+    })();
+}

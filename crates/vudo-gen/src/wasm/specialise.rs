@@ -1,0 +1,150 @@
+//! Cuts an application's module from the embedded runtime.
+
+use std::collections::HashSet;
+
+use vudo_crdt::Schema;
+use walrus::ir::Value;
+use walrus::{
+    ConstExpr, DataKind, ExportId, ExportItem, FunctionBuilder, FunctionId, GlobalKind, MemoryId,
+    Module, ModuleConfig, RawCustomSection,
+};
+
+use super::abi::{COMMON, OF_GEN, SchemaData, exports_of, field_word};
+use super::{BuildError, SCHEMA_SECTION};
+
+/// Built by `cargo xtask runtime` from the crate `vudo-gen-runtime`.
+const RUNTIME: &[u8] = include_bytes!("../../runtime/vudo_gen_runtime.wasm");
+
+const PAGE_BYTES: u64 = 64 << 10;
+
+pub(super) fn specialise(schema: &Schema) -> Result<Vec<u8>, BuildError> {
+    specialise_runtime(schema).map_err(|error| BuildError::NotAModule(format!("{error:#}")))
+}
+
+fn specialise_runtime(schema: &Schema) -> walrus::Result<Vec<u8>> {
+    let mut config = ModuleConfig::new();
+    config.generate_producers_section(false).generate_name_section(false);
+    let mut cutter = Cutter {
+        module: config.parse(RUNTIME)?,
+        kept: COMMON.iter().map(|name| String::from(*name)).collect(),
+    };
+    let mut data = SchemaData::of(schema);
+    for (gen_index, gen_schema) in schema.gens.iter().enumerate() {
+        let gen_index = Value::I32(gen_index as i32);
+        for operation in OF_GEN {
+            let name = format!("{}.{operation}", gen_schema.name);
+            cutter.add_export(name, operation, &[gen_index])?;
+        }
+        for field in &gen_schema.fields {
+            for export in exports_of(field) {
+                let name = format!("{}.{}.{}", gen_schema.name, field.name, export.operation);
+                let word = Value::I32(field_word(field) as i32);
+                if export.takes_extras {
+                    let extras = Value::I32(data.push_extras(field) as i32);
+                    let constants = [gen_index, word, extras];
+                    cutter.add_export(name, export.runtime_function, &constants)?;
+                } else {
+                    cutter.add_export(name, export.runtime_function, &[gen_index, word])?;
+                }
+            }
+        }
+    }
+    cutter.place_data(data.bytes)?;
+    Ok(cutter.finish(schema))
+}
+
+struct Cutter {
+    module: Module,
+    /// The names of the exports that the finished module has.
+    kept: HashSet<String>,
+}
+
+impl Cutter {
+    /// Adds an export that calls the runtime's function with these constants before its own
+    /// arguments.
+    fn add_export(
+        &mut self,
+        name: String,
+        runtime_function: &str,
+        constants: &[Value],
+    ) -> walrus::Result<()> {
+        let function = self.module.exports.get_func(runtime_function)?;
+        let function_type = self.module.funcs.get(function).ty();
+        let function_type = self.module.types.get(function_type);
+        let parameters = function_type.params()[constants.len()..].to_vec();
+        let results = function_type.results().to_vec();
+        let mut builder = FunctionBuilder::new(&mut self.module.types, &parameters, &results);
+        let arguments: Vec<_> =
+            parameters.iter().map(|parameter| self.module.locals.add(*parameter)).collect();
+        let mut body = builder.func_body();
+        constants.iter().for_each(|constant| {
+            body.const_(*constant);
+        });
+        arguments.iter().for_each(|argument| {
+            body.local_get(*argument);
+        });
+        body.call(function);
+        let wrapper = builder.finish(arguments, &mut self.module.funcs);
+        self.module.exports.add(&name, wrapper);
+        self.kept.insert(name);
+        Ok(())
+    }
+
+    /// Puts the compiler's data behind the runtime's own and tells the runtime where it is. The
+    /// allocator takes fresh pages only, so whatever lies in the first ones is safe.
+    fn place_data(&mut self, bytes: Vec<u8>) -> walrus::Result<()> {
+        let memory = self.memory()?;
+        let place = self.heap_base()?;
+        let end_page = (u64::from(place) + bytes.len() as u64).div_ceil(PAGE_BYTES);
+        let memory_limits = self.module.memories.get_mut(memory);
+        memory_limits.initial = memory_limits.initial.max(end_page);
+        self.replace_import("address", place as i32)?;
+        self.replace_import("length", bytes.len() as i32)?;
+        let offset = ConstExpr::Value(Value::I32(place as i32));
+        self.module.data.add(DataKind::Active { memory, offset }, bytes);
+        Ok(())
+    }
+
+    fn memory(&self) -> walrus::Result<MemoryId> {
+        self.module.get_memory_id()
+    }
+
+    /// Where the runtime's own data ends.
+    fn heap_base(&self) -> walrus::Result<u32> {
+        let export = self.export_named("__heap_base");
+        if let Some(ExportItem::Global(global)) = export.map(|id| self.module.exports.get(id).item)
+            && let GlobalKind::Local(ConstExpr::Value(Value::I32(address))) =
+                self.module.globals.get(global).kind
+        {
+            return Ok(address as u32);
+        }
+        Err(walrus::ErrorKind::InvalidWasm.into())
+    }
+
+    fn export_named(&self, name: &str) -> Option<ExportId> {
+        let mut exports = self.module.exports.iter();
+        exports.find(|export| export.name == name).map(|export| export.id())
+    }
+
+    fn replace_import(&mut self, name: &str, constant: i32) -> walrus::Result<FunctionId> {
+        let function = self.module.imports.get_func("schema", name)?;
+        self.module.replace_imported_func(function, |(body, _)| {
+            body.i32_const(constant);
+        })
+    }
+
+    fn finish(mut self, schema: &Schema) -> Vec<u8> {
+        let dropped: Vec<ExportId> = (self.module.exports.iter())
+            .filter(|export| !self.kept.contains(&export.name))
+            .map(|export| export.id())
+            .collect();
+        for export in dropped {
+            self.module.exports.delete(export);
+        }
+        walrus::passes::gc::run(&mut self.module);
+        self.module
+            .customs
+            .add(RawCustomSection { name: SCHEMA_SECTION.into(), data: schema.encode() });
+        self.module.emit_wasm()
+    }
+}

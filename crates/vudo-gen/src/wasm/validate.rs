@@ -1,0 +1,71 @@
+//! What a schema must hold for a module to be built: the store's bounds, and strategies that can
+//! merge their types. The language's checker says all of this earlier and with the place.
+
+use std::collections::BTreeSet;
+
+use vudo_crdt::limits::{MAX_FIELD_NUMBER, MAX_GEN_NAME_BYTES, MAX_GENS};
+use vudo_crdt::{FieldSchema, GenSchema, Schema, Strategy};
+
+use super::BuildError;
+
+pub(super) fn validate(schema: &Schema) -> Result<(), BuildError> {
+    let mut gen_names = BTreeSet::new();
+    for (index, gen_schema) in schema.gens.iter().enumerate() {
+        let refuse = |what| BuildError::Gen { name: gen_schema.name.clone(), what };
+        if index >= MAX_GENS {
+            return Err(refuse("a schema holds at most 4,096 Gens"));
+        }
+        if gen_schema.name.is_empty() || gen_schema.name.len() > MAX_GEN_NAME_BYTES {
+            return Err(refuse("a name has 1 to 255 bytes"));
+        }
+        if !gen_names.insert(gen_schema.name.as_str()) {
+            return Err(refuse("another Gen has this name"));
+        }
+        validate_fields(gen_schema)?;
+    }
+    Ok(())
+}
+
+fn validate_fields(gen_schema: &GenSchema) -> Result<(), BuildError> {
+    let mut names = BTreeSet::new();
+    let mut numbers = BTreeSet::new();
+    for field in &gen_schema.fields {
+        let what = if !names.insert(field.name.as_str()) {
+            Some("another field has this name")
+        } else if !numbers.insert(field.number) {
+            Some("another field has this number")
+        } else {
+            fault_of(field)
+        };
+        if let Some(what) = what {
+            return Err(BuildError::Field {
+                gen_name: gen_schema.name.clone(),
+                name: field.name.clone(),
+                what,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn fault_of(field: &FieldSchema) -> Option<&'static str> {
+    if field.name.is_empty() || field.name.len() > MAX_GEN_NAME_BYTES {
+        return Some("a name has 1 to 255 bytes");
+    }
+    if field.number == 0 || field.number > MAX_FIELD_NUMBER {
+        return Some("a field number is 1 to 65,535");
+    }
+    let merges_type = match field.strategy {
+        Strategy::PnCounter => field.value_type.integer_range().is_some(),
+        Strategy::PnCounterFloat => field.value_type.is_float(),
+        Strategy::Immutable | Strategy::Lww | Strategy::LwwContent => true,
+    };
+    if !merges_type {
+        return Some("the strategy does not merge this type");
+    }
+    let default_fits = match &field.default {
+        Some(default) => field.value_type.admits(default),
+        None => true,
+    };
+    (!default_fits).then_some("the default is not of the field's type")
+}
