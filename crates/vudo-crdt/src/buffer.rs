@@ -22,13 +22,21 @@ pub(crate) struct WriteBuffer {
     /// A power of two of slots, at most three quarters in use.
     slots: Vec<u64>,
     row_count: usize,
+    /// The length of the arena at which the buffer is full.
+    bytes_max: usize,
     /// Makes the places of keys unpredictable to whoever chooses them.
     seed: u64,
 }
 
 impl WriteBuffer {
     pub(crate) fn new(seed: u64) -> WriteBuffer {
-        WriteBuffer { arena: Vec::new(), slots: Vec::new(), row_count: 0, seed }
+        WriteBuffer {
+            arena: Vec::new(),
+            slots: Vec::new(),
+            row_count: 0,
+            bytes_max: BUFFER_BYTES,
+            seed,
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -36,7 +44,16 @@ impl WriteBuffer {
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.arena.len() >= BUFFER_BYTES
+        self.arena.len() >= self.bytes_max
+    }
+
+    /// Leaves out rows that have been written again, and makes room for as much once more.
+    pub(crate) fn compact(&mut self) {
+        let old = core::mem::replace(self, WriteBuffer::new(self.seed));
+        old.rows().for_each(|row| {
+            self.put(row);
+        });
+        self.bytes_max = BUFFER_BYTES.max(self.arena.len() * 2);
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Option<&[u8]> {

@@ -16,6 +16,10 @@ use crate::buffer::WriteBuffer;
 use crate::row::{Row, key_of};
 use crate::wire::{MalformedFrame, Reader, write_bytes, write_varint};
 
+/// A module in a browser keeps its tables in memory. They then are their write buffers alone, which
+/// compact themselves, and nothing of chunks is compiled into the module.
+const HAS_CHUNKS: bool = cfg!(not(target_arch = "wasm32"));
+
 /// Rewriting aims at chunks of this size: some hundreds of rows of a few small fields.
 const CHUNK_BYTES: usize = 8 << 10;
 
@@ -174,6 +178,9 @@ impl Table {
         if let Some(row) = self.buffer.get(key) {
             return Some(row);
         }
+        if !HAS_CHUNKS {
+            return None;
+        }
         let slot = self.slot_of(key)?;
         self.slots[slot].chunk.as_ref()?.get(key)
     }
@@ -184,7 +191,7 @@ impl Table {
         key: &[u8],
         source: &mut S,
     ) -> Result<(), ChunkError<S::Error>> {
-        if !self.has_absent {
+        if self.is_loaded() {
             return Ok(());
         }
         match self.slot_of(key) {
@@ -195,7 +202,7 @@ impl Table {
 
     /// Whether every chunk is known to be in memory.
     pub(crate) fn is_loaded(&self) -> bool {
-        !self.has_absent
+        !HAS_CHUNKS || !self.has_absent
     }
 
     /// Loads every chunk.
@@ -203,7 +210,7 @@ impl Table {
         &mut self,
         source: &mut S,
     ) -> Result<(), ChunkError<S::Error>> {
-        if self.has_absent {
+        if !self.is_loaded() {
             for slot in 0..self.slots.len() {
                 self.load_slot(slot, source)?;
             }
@@ -235,7 +242,11 @@ impl Table {
     pub(crate) fn put(&mut self, row: &[u8]) {
         self.buffer.put(row);
         if self.buffer.is_full() {
-            self.flush();
+            if HAS_CHUNKS {
+                self.flush();
+            } else {
+                self.buffer.compact();
+            }
         }
     }
 
@@ -275,6 +286,18 @@ impl Table {
     }
 
     /// The loaded rows, ascending by key, from a key on.
+    #[cfg(target_arch = "wasm32")]
+    pub(crate) fn loaded_rows_from<'t>(
+        &'t self,
+        from: &[u8],
+    ) -> impl Iterator<Item = &'t [u8]> + use<'t> {
+        let mut rows = self.buffer.sorted_rows();
+        rows.retain(|row| key_of(row) >= from);
+        rows.into_iter()
+    }
+
+    /// The loaded rows, ascending by key, from a key on.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn loaded_rows_from<'t>(
         &'t self,
         from: &[u8],
