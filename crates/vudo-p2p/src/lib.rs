@@ -1,1 +1,49 @@
-//! Peer-to-peer sync for VUDO: a sans-IO protocol, and its wiring to QUIC
+//! Peer-to-peer sync for VUDO: a sans-IO protocol, and its wiring to QUIC.
+//!
+//! **The idea.** Both sides say what they hold, send each other what the other lacks, and keep
+//! doing so as they change. [`proto`] decides what to say and does no input or output; [`Node`]
+//! carries it out over QUIC against an open store.
+//!
+//! **The invariants.** Only durable changes leave a store, and only durable changes are
+//! acknowledged. Nobody learns anything of a namespace without its ticket's secret. Where both
+//! sides hold the same changes, their states are compared, and a difference is an error.
+//!
+//! ```
+//! use std::time::Duration;
+//! use vudo_crdt::{FieldSchema, GenSchema, Strategy, ValueType};
+//! use vudo_p2p::{Config, Node};
+//! use vudo_state::Database;
+//!
+//! # tokio::runtime::Runtime::new()?.block_on(async {
+//! let title = FieldSchema::new("title", 1, Strategy::Lww, ValueType::String);
+//! let task = GenSchema { name: "Task".into(), fields: vec![title] };
+//! let (laptop, phone) = (Database::open_in_memory()?, Database::open_in_memory()?);
+//! let milk = laptop.document_id("milk");
+//! laptop.create(&task, &milk, &[("title", "Buy milk".into())])?;
+//!
+//! let config = Config { bind: "127.0.0.1:0".parse()? };
+//! let server = Node::spawn(&laptop, config.clone()).await?;
+//! let ticket = server.share("default")?;
+//! let client = Node::spawn(&phone, config).await?;
+//! let link = client.connect(&ticket).await?;
+//! let report = link.wait_until_synced(Duration::from_secs(5)).await?;
+//! assert_eq!(report.received_changes, 1);
+//! assert!(phone.read(&task, &milk)?.is_some());
+//! # client.shutdown().await;
+//! # server.shutdown().await;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod error;
+pub mod limits;
+mod net;
+pub mod proto;
+mod ticket;
+
+pub use error::{Error, Result};
+pub use net::{ALPN, Config, Link, Node, PeerStatus, SyncReport};
+pub use ticket::Ticket;

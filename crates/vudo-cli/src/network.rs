@@ -1,0 +1,69 @@
+//! `serve` and `sync`: what talks to other stores.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use serde_json::json;
+use tokio::runtime::Runtime;
+use vudo_p2p::{Config, Node, Ticket};
+use vudo_state::Database;
+
+use crate::{Context, data};
+
+pub(crate) fn runtime() -> Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all().build().context("cannot start the network's threads")
+}
+
+pub(crate) fn serve(context: &Context, bind: SocketAddr) -> Result<()> {
+    let database = data::open(context)?;
+    runtime()?.block_on(async {
+        let node = Node::spawn(&database, Config { bind, ..Config::default() }).await?;
+        let ticket = node.share(&context.namespace)?;
+        if context.json {
+            println!("{}", json!({ "ticket": ticket.to_string() }));
+        } else {
+            eprintln!("serving namespace '{}' until interrupted; the ticket:", context.namespace);
+            println!("{ticket}");
+        }
+        std::io::stdout().flush()?;
+        tokio::signal::ctrl_c().await?;
+        node.shutdown().await;
+        Ok(())
+    })
+}
+
+pub(crate) fn sync(context: &Context, ticket: &str, timeout_seconds: u64) -> Result<()> {
+    let ticket: Ticket = ticket.parse()?;
+    // Joining may be the first thing that a store does.
+    let database = Database::open(&context.store)?;
+    let start = Instant::now();
+    let report = runtime()?.block_on(async {
+        let node = Node::spawn(&database, Config::default()).await?;
+        let link = node.connect(&ticket).await?;
+        let report = link.wait_until_synced(Duration::from_secs(timeout_seconds)).await;
+        link.close().await;
+        node.shutdown().await;
+        report
+    })?;
+    let milliseconds = start.elapsed().as_millis() as u64;
+    if context.json {
+        println!(
+            "{}",
+            json!({
+                "sent_changes": report.sent_changes,
+                "received_changes": report.received_changes,
+                "milliseconds": milliseconds,
+                "fingerprint": report.fingerprint,
+            })
+        );
+    } else {
+        println!(
+            "sent {} changes, received {}, in {milliseconds} ms; both stores are equal: {}",
+            report.sent_changes, report.received_changes, report.fingerprint
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,208 @@
+//! The command line as a user meets it: every call is a process of its own.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const TASK: &str = "gen Task {
+    @crdt(immutable)  has id: String
+    @crdt(lww)        has title: String
+    @crdt(lww)        has size: u8
+    @crdt(pn_counter) has votes: i64
+}
+";
+
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Place {
+        let place = Place { folder: tempfile::tempdir().unwrap() };
+        place.write("task.dol", TASK);
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        std::fs::write(self.path(name), text).unwrap();
+        self.path(name)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vudo"));
+        command.current_dir(self.folder.path()).env_remove("VUDO_STORE").args(arguments);
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Standard output of a call that succeeds.
+    fn succeed(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Standard error of a call that cannot do what was asked.
+    fn fail(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", stderr(&output));
+        stderr(&output)
+    }
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn documents_are_set_got_listed_and_deleted() {
+    let place = Place::new();
+    place.succeed(&["init", "task.dol"]);
+    place.succeed(&["set", "Task/milk", "title=Buy milk", "votes+=3"]);
+    place.succeed(&["set", "Task/milk", "votes-=1"]);
+    assert_eq!(place.succeed(&["get", "Task/milk"]), "title = Buy milk\nvotes = 2\n");
+    let json: serde_json::Value =
+        serde_json::from_str(&place.succeed(&["get", "Task/milk", "--json"])).unwrap();
+    assert_eq!(json["fields"]["votes"], 2);
+    assert!(place.succeed(&["list", "Task"]).starts_with("milk  "));
+    place.succeed(&["delete", "Task/milk"]);
+    assert!(place.fail(&["get", "Task/milk"]).contains("there is no Task/milk"));
+    assert!(place.fail(&["set", "Task/a", "titel=x"]).contains("it has id, title, size, votes"));
+    assert!(place.fail(&["set", "Task/a", "votes=1"]).contains("votes+=1"));
+    assert!(place.fail(&["set", "Task/a", "size=300"]).contains("'300' is no u8"));
+    assert!(place.fail(&["get", "Tusk/a"]).contains("the store knows Task"));
+    assert!(place.fail(&["--store", "absent", "list", "Task"]).contains("vudo init"));
+    assert_eq!(place.run(&["get", "milk"]).status.code(), Some(2));
+    let stats = place.succeed(&["stats", "--json"]);
+    assert!(stats.contains("\"changes\":3"), "{stats}");
+}
+
+#[test]
+fn three_errors_are_reported_and_nothing_is_built() {
+    let place = Place::new();
+    place.write("bad.dol", "gen A {\n has a: Strin\n has b: Booll\n @crdt(lwv) has c: i64\n}\n");
+    let errors = place.fail(&["build", "bad.dol"]);
+    assert_eq!(errors.matches("] Error:").count(), 3, "{errors}");
+    assert!(!place.path("app.wasm").exists());
+    let json = place.run(&["check", "bad.dol", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(json["diagnostics"].as_array().unwrap().len(), 3);
+    assert_eq!(json["diagnostics"][0]["line"], 2);
+}
+
+#[test]
+fn a_build_writes_the_module_its_glue_and_the_lock_file() {
+    let place = Place::new();
+    let said = place.succeed(&["build", "task.dol", "-o", "out.wasm", "--rust", "task.rs"]);
+    assert!(said.contains("gzipped"), "{said}");
+    for name in ["out.wasm", "out.js", "out.d.ts", "task.rs", "task.dol.lock"] {
+        assert!(place.path(name).exists(), "{name}");
+    }
+    let again = std::fs::read(place.path("out.wasm")).unwrap();
+    place.succeed(&["build", "task.dol", "-o", "out.wasm"]);
+    assert_eq!(std::fs::read(place.path("out.wasm")).unwrap(), again, "building is repeatable");
+}
+
+#[test]
+fn bad_rows_are_named_and_nothing_is_half_written() {
+    let place = Place::new();
+    place.succeed(&["init", "task.dol"]);
+    // Line 3 lacks a column, 4 has a wrong type, 5 repeats a key, and the last is cut off.
+    let rows = "id,title,size\na,first,1\nb,second\nc,third,huge\na,again,2\nd,fine,3\ne,\"cut";
+    place.write("tasks.csv", rows);
+    let import = ["import", "tasks.csv", "--gen", "Task", "--key", "id"];
+    let errors = place.fail(&import);
+    for line in ["tasks.csv:3:", "tasks.csv:4:", "tasks.csv:5:", "tasks.csv:7:"] {
+        assert!(errors.contains(line), "{line} is missing in {errors}");
+    }
+    assert_eq!(place.succeed(&["list", "Task"]), "", "nothing was imported");
+    let skipping: Vec<&str> = import.iter().copied().chain(["--skip-bad"]).collect();
+    let said = place.succeed(&skipping);
+    assert!(said.contains("2 documents imported, 4 rows left out"), "{said}");
+    assert_eq!(place.succeed(&["list", "Task"]).lines().count(), 2);
+    assert!(place.fail(&import).contains("exists already"));
+
+    let lines = "{\"id\":\"x\",\"size\":4}\n{\"id\":\"y\",\"size\":\"big\"}\n{\"id\":\n";
+    place.write("tasks.jsonl", lines);
+    let errors = place.fail(&["import", "tasks.jsonl", "--gen", "Task", "--key", "id"]);
+    assert!(errors.contains("tasks.jsonl:2:") && errors.contains("tasks.jsonl:3:"), "{errors}");
+}
+
+/// A `vudo serve` that ends with the test.
+struct Server {
+    child: Child,
+    ticket: String,
+}
+
+impl Server {
+    fn start(place: &Place, store: &str) -> Server {
+        let mut child = place
+            .command(&["--store", store, "serve", "--bind", "127.0.0.1:0"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut ticket = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ticket).unwrap();
+        Server { child, ticket: ticket.trim().to_owned() }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+#[test]
+fn two_stores_sync_by_ticket_and_the_ticket_stays_good() {
+    let place = Place::new();
+    for (store, key) in [("left", "milk"), ("right", "bread")] {
+        place.succeed(&["--store", store, "init", "task.dol"]);
+        place.succeed(&["--store", store, "set", &format!("Task/{key}"), "votes+=1"]);
+    }
+    let first = Server::start(&place, "left");
+    let said = place.succeed(&["--store", "right", "sync", &first.ticket]);
+    assert!(said.contains("both stores are equal"), "{said}");
+    assert_eq!(place.succeed(&["--store", "right", "list", "Task"]).lines().count(), 2);
+    drop(first);
+    assert_eq!(place.succeed(&["--store", "left", "list", "Task"]).lines().count(), 2);
+}
+
+#[test]
+fn a_link_that_cannot_be_is_refused_within_seconds_and_says_why() {
+    let place = Place::new();
+    place.succeed(&["init", "task.dol"]);
+    let start = Instant::now();
+    let garbage = place.fail(&["--store", "b", "sync", "vudo1garbage"]);
+    assert!(garbage.contains("no ticket"), "{garbage}");
+    let server = Server::start(&place, "vudo-store");
+    let ticket: vudo_p2p::Ticket = server.ticket.parse().unwrap();
+    let forged = vudo_p2p::Ticket { secret: [7; 32], ..ticket };
+    let refused = place.fail(&["--store", "b", "sync", &forged.to_string()]);
+    assert!(refused.contains("secret"), "{refused}");
+    let gone = server.ticket.clone();
+    drop(server);
+    let unreachable = place.fail(&["--store", "b", "sync", &gone]);
+    assert!(unreachable.contains("did not answer"), "{unreachable}");
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+}
+
+#[test]
+fn the_demo_runs() {
+    let place = Place::new();
+    let output = place.command(&["demo", "--skip-budgets"]).env_remove("VUDO_DATA").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}{}", stderr(&output));
+    assert!(said.contains("visits 2 + 3 = 5"), "{said}");
+    assert!(Path::new(place.folder.path()).exists());
+}

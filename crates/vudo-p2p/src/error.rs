@@ -1,0 +1,90 @@
+//! What can go wrong, and what to do.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// An error of the sync layer. Errors are cheap to clone: everybody who waits on a link that ends
+/// gets the same one.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The text is no ticket.
+    #[error("this is no ticket: {what}; copy it again from where it was shared, all of it")]
+    BadTicket {
+        /// What is wrong with it.
+        what: String,
+    },
+    /// Nobody answers.
+    #[error(
+        "node {node} did not answer within {seconds} s; check that it runs and that the network reaches it, or ask for a fresh ticket"
+    )]
+    Unreachable {
+        /// The first bytes of the node's id.
+        node: String,
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// The peer does not accept the ticket, or is not the one that gave it.
+    #[error("the peer does not accept the ticket's secret; ask for a fresh ticket")]
+    WrongSecret,
+    /// Somebody answers who does not speak this protocol.
+    #[error(
+        "the peer does not speak this version of the sync protocol; use the same version of VUDO on both sides"
+    )]
+    OtherProtocol,
+    /// The peer sent what it must not send, and was cut off.
+    #[error("the peer was cut off: {what}; nothing of it was applied; update the peer")]
+    PeerMisbehaved {
+        /// What it did.
+        what: String,
+    },
+    /// Both sides hold the same changes and have different states.
+    #[error(
+        "both sides hold the same changes and yet different states; keep both stores as they are and report it"
+    )]
+    Diverged,
+    /// The address cannot be used.
+    #[error("cannot listen on {address}: {what}; use another address or stop who uses it")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        what: String,
+    },
+    /// The store failed.
+    #[error("{0}")]
+    Storage(Arc<vudo_state::Error>),
+    /// The peer's store failed.
+    #[error("the peer's store failed; look for the cause there, then connect again")]
+    PeerStorage,
+    /// It took longer than the caller wanted to wait.
+    #[error("not in sync after {seconds} s; the link keeps trying, so wait again")]
+    Timeout {
+        /// How long was waited.
+        seconds: f64,
+    },
+    /// The link or its node has been closed.
+    #[error("the link is closed; connect again")]
+    Closed,
+    /// The system gave no randomness.
+    #[error("the system gave no randomness: {what}; try again")]
+    Randomness {
+        /// What the system said.
+        what: String,
+    },
+}
+
+impl From<vudo_state::Error> for Error {
+    fn from(error: vudo_state::Error) -> Error {
+        Error::Storage(Arc::new(error))
+    }
+}
+
+/// The result of an operation of the sync layer.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// 32 random bytes, for a secret or a nonce.
+pub(crate) fn random_bytes() -> Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| Error::Randomness { what: error.to_string() })?;
+    Ok(bytes)
+}

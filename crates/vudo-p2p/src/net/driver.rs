@@ -1,0 +1,316 @@
+//! Carries out the effects of one session over one QUIC stream.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use iroh::endpoint::{Connection, RecvStream, SendStream};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, timeout};
+use vudo_crdt::{Fingerprint, VersionVector};
+use vudo_state::{Database, ListenerGuard, Replication};
+
+use crate::error::{Error, Result};
+use crate::limits::{
+    FINGERPRINT_PAUSE_FACTOR, GOODBYE_TIMEOUT, HANDSHAKE_MESSAGE_BYTES_MAX, HANDSHAKE_TIMEOUT,
+    MESSAGE_BYTES_MAX,
+};
+use crate::net::node::share_secret;
+use crate::proto::{CloseReason, Effect, Event, GoodbyeCode, Message, Notice, Session};
+
+/// Messages that may wait between the stream and the session.
+const INCOMING_MESSAGES_MAX: usize = 8;
+
+/// What a session has done so far, for whoever watches it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Progress {
+    pub(super) is_authenticated: bool,
+    pub(super) synced: Option<(VersionVector, Fingerprint)>,
+    pub(super) sent_changes: u64,
+    pub(super) received_changes: u64,
+    pub(super) sent_bytes: u64,
+    pub(super) received_bytes: u64,
+}
+
+/// What the session is about, once it is known.
+struct Served {
+    replication: Replication,
+    /// Says when more is durable, for as long as it is held.
+    _listener: ListenerGuard,
+}
+
+/// Drives one session.
+pub(super) struct Driver {
+    session: Session,
+    database: Database,
+    served: Option<Served>,
+    send: SendStream,
+    /// Answers of blocking work.
+    answers: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
+    advanced: Arc<Notify>,
+    /// No fingerprint is read before this; moved on by each reading.
+    fingerprint_from: Arc<Mutex<Instant>>,
+    message_bytes_max: Arc<AtomicUsize>,
+    progress: Arc<watch::Sender<Progress>>,
+}
+
+/// Ends when it says so, or when whoever could say so is gone.
+pub(super) async fn asked_to_leave(leave: &mut watch::Receiver<bool>) {
+    // An error means that the sender is gone, which asks for the same.
+    let _ = leave.wait_for(|leaves| *leaves).await;
+}
+
+impl Driver {
+    pub(super) fn new(
+        session: Session,
+        database: Database,
+        send: SendStream,
+        progress: Arc<watch::Sender<Progress>>,
+    ) -> Driver {
+        Driver {
+            session,
+            database,
+            served: None,
+            send,
+            answers: mpsc::unbounded_channel(),
+            advanced: Arc::new(Notify::new()),
+            fingerprint_from: Arc::new(Mutex::new(Instant::now())),
+            message_bytes_max: Arc::new(AtomicUsize::new(HANDSHAKE_MESSAGE_BYTES_MAX)),
+            progress,
+        }
+    }
+
+    /// Says from the start what the session is about: the side that dials knows.
+    pub(super) fn serve(&mut self, replication: Replication) {
+        let advanced = self.advanced.clone();
+        let listener = replication.on_durable(move || advanced.notify_one());
+        self.served = Some(Served { replication, _listener: listener });
+    }
+
+    /// Runs the session to its end. `Ok` means that one of the sides left; a lost connection is
+    /// [`Error::Closed`].
+    pub(super) async fn run(
+        mut self,
+        connection: &Connection,
+        receive: RecvStream,
+        mut leave: watch::Receiver<bool>,
+    ) -> Result<()> {
+        let (incoming_sender, mut incoming) = mpsc::channel(INCOMING_MESSAGES_MAX);
+        let reader =
+            tokio::spawn(read_messages(receive, self.message_bytes_max.clone(), incoming_sender));
+        let handshake_ends = Instant::now() + HANDSHAKE_TIMEOUT;
+        let mut event = Event::Started;
+        let result = loop {
+            match self.step(event).await {
+                Ok(None) => {}
+                Ok(Some(reason)) => break outcome(reason),
+                Err(error) => break Err(error),
+            }
+            let is_authenticated = self.progress.borrow().is_authenticated;
+            event = tokio::select! {
+                biased;
+                () = asked_to_leave(&mut leave) => Event::Leave(GoodbyeCode::Done),
+                Some(answer) = self.answers.1.recv() => answer,
+                message = incoming.recv() => match message {
+                    Some(Ok(message)) => Event::Received(message),
+                    Some(Err(Error::PeerMisbehaved { what })) => {
+                        self.farewell(GoodbyeCode::Misbehaved).await;
+                        break Err(Error::PeerMisbehaved { what });
+                    }
+                    Some(Err(error)) => break Err(error),
+                    None => break Err(Error::Closed),
+                },
+                () = self.advanced.notified() => match &self.served {
+                    Some(served) => {
+                        Event::LocalAdvanced { vector: served.replication.durable_vector() }
+                    }
+                    None => continue_event(),
+                },
+                () = tokio::time::sleep_until(handshake_ends), if !is_authenticated => {
+                    break Err(Error::OtherProtocol);
+                }
+            };
+        };
+        reader.abort();
+        connection.close(0u32.into(), b"");
+        result
+    }
+
+    /// Feeds one event. Gives why the session is over, when it is.
+    async fn step(&mut self, event: Event) -> Result<Option<CloseReason>> {
+        for effect in self.session.handle(event) {
+            match effect {
+                Effect::Send(message) => self.send(&message).await?,
+                Effect::Close(reason) => {
+                    self.finish().await;
+                    return Ok(Some(reason));
+                }
+                Effect::Notify(Notice::Authenticated) => {
+                    self.message_bytes_max.store(MESSAGE_BYTES_MAX, Ordering::Relaxed);
+                    self.progress.send_modify(|progress| progress.is_authenticated = true);
+                }
+                Effect::Notify(Notice::Synced { vector, fingerprint }) => {
+                    self.progress.send_modify(|progress| {
+                        progress.synced = Some((vector, fingerprint));
+                    });
+                }
+                Effect::ReadShare(namespace) => self.read_share(&namespace)?,
+                Effect::ReadFrame { since, bytes_max } => self.read_frame(since, bytes_max),
+                Effect::Apply(frame) => self.apply(frame),
+                Effect::ReadFingerprint => self.read_fingerprint(),
+            }
+        }
+        Ok(None)
+    }
+
+    async fn send(&mut self, message: &Message) -> Result<()> {
+        let bytes = message.encode();
+        let length = (bytes.len() as u32).to_le_bytes();
+        // A peer that has gone is noticed by the reader as well; whoever is first tells.
+        self.send.write_all(&length).await.map_err(|_| Error::Closed)?;
+        self.send.write_all(&bytes).await.map_err(|_| Error::Closed)?;
+        self.progress.send_modify(|progress| progress.sent_bytes += bytes.len() as u64 + 4);
+        Ok(())
+    }
+
+    async fn farewell(&mut self, code: GoodbyeCode) {
+        if self.send(&Message::Goodbye(code)).await.is_ok() {
+            self.finish().await;
+        }
+    }
+
+    /// Lets the last message arrive, for a moment.
+    async fn finish(&mut self) {
+        if self.send.finish().is_ok() {
+            // A peer that does not take it in time is left all the same.
+            let _ = timeout(GOODBYE_TIMEOUT, self.send.stopped()).await;
+        }
+    }
+
+    fn answer(&self, event: Event) {
+        // The receiver lives as long as the driver.
+        let _ = self.answers.0.send(event);
+    }
+
+    fn read_share(&mut self, namespace: &str) -> Result<()> {
+        let secret = share_secret(&self.database, namespace)?;
+        let mut vector = VersionVector::new();
+        if secret.is_some() {
+            let replication = self.database.replication(namespace)?;
+            vector = replication.durable_vector();
+            self.serve(replication);
+        }
+        self.answer(Event::ShareReady { secret, vector });
+        Ok(())
+    }
+
+    /// Runs work that may wait for the disk, and answers with its event.
+    fn work(&self, work: impl FnOnce(&Replication) -> Event + Send + 'static) {
+        let Some(served) = &self.served else { return };
+        let replication = served.replication.clone();
+        let answers = self.answers.0.clone();
+        spawn_blocking(move || {
+            // Nobody waits for the answer where the session has ended meanwhile.
+            let _ = answers.send(work(&replication));
+        });
+    }
+
+    fn read_frame(&self, since: VersionVector, bytes_max: usize) {
+        let progress = self.progress.clone();
+        self.work(move |replication| match replication.frame_since(&since, bytes_max) {
+            Ok(frame) => {
+                let changes = frame.as_ref().map_or(0, |frame| frame.changes);
+                progress.send_modify(|progress| progress.sent_changes += changes);
+                Event::FrameReady(frame)
+            }
+            Err(error) => failed(&error),
+        });
+    }
+
+    fn apply(&self, frame: Vec<u8>) {
+        let progress = self.progress.clone();
+        self.work(move |replication| match replication.apply_frame(&frame) {
+            Ok(applied) => {
+                progress.send_modify(|progress| {
+                    progress.received_changes += applied.changes;
+                    progress.received_bytes += frame.len() as u64;
+                });
+                Event::Applied { vector: replication.durable_vector() }
+            }
+            Err(error) => failed(&error),
+        });
+    }
+
+    fn read_fingerprint(&self) {
+        let Some(served) = &self.served else { return };
+        let replication = served.replication.clone();
+        let answers = self.answers.0.clone();
+        let from = self.fingerprint_from.clone();
+        tokio::spawn(async move {
+            let not_before = *from.lock().unwrap_or_else(PoisonError::into_inner);
+            tokio::time::sleep_until(not_before).await;
+            let start = Instant::now();
+            let read = spawn_blocking(move || match replication.fingerprint() {
+                Ok((vector, fingerprint)) => Event::FingerprintReady { vector, fingerprint },
+                Err(error) => failed(&error),
+            });
+            let Ok(event) = read.await else { return };
+            let pause = start.elapsed() * FINGERPRINT_PAUSE_FACTOR;
+            *from.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + pause;
+            // Nobody waits for the answer where the session has ended meanwhile.
+            let _ = answers.send(event);
+        });
+    }
+}
+
+fn failed(error: &vudo_state::Error) -> Event {
+    Event::ApplyFailed { is_peer_fault: error.is_peer_fault(), what: error.to_string() }
+}
+
+/// An event without effect.
+fn continue_event() -> Event {
+    Event::LocalAdvanced { vector: VersionVector::new() }
+}
+
+fn outcome(reason: CloseReason) -> Result<()> {
+    match reason {
+        CloseReason::Done => Ok(()),
+        CloseReason::Refused => Err(Error::WrongSecret),
+        CloseReason::OtherVersion => Err(Error::OtherProtocol),
+        CloseReason::PeerMisbehaved(what) => Err(Error::PeerMisbehaved { what }),
+        CloseReason::PeerStorageFailed => Err(Error::PeerStorage),
+        CloseReason::StorageFailed(what) => {
+            let error = vudo_state::storage::StorageError::new(what);
+            Err(vudo_state::Error::Storage(error).into())
+        }
+        CloseReason::Diverged => Err(Error::Diverged),
+    }
+}
+
+/// Reads messages until the stream ends, and says what is wrong with it where something is.
+async fn read_messages(
+    mut receive: RecvStream,
+    bytes_max: Arc<AtomicUsize>,
+    incoming: mpsc::Sender<Result<Message>>,
+) {
+    loop {
+        let message = read_message(&mut receive, &bytes_max).await;
+        let is_last = message.is_err();
+        if incoming.send(message).await.is_err() || is_last {
+            return;
+        }
+    }
+}
+
+async fn read_message(receive: &mut RecvStream, bytes_max: &AtomicUsize) -> Result<Message> {
+    let mut length = [0; 4];
+    receive.read_exact(&mut length).await.map_err(|_| Error::Closed)?;
+    let length = u32::from_le_bytes(length) as usize;
+    if length > bytes_max.load(Ordering::Relaxed) {
+        return Err(Error::PeerMisbehaved { what: format!("a message of {length} bytes") });
+    }
+    let mut bytes = vec![0; length];
+    receive.read_exact(&mut bytes).await.map_err(|_| Error::Closed)?;
+    Message::decode(&bytes)
+        .map_err(|error| Error::PeerMisbehaved { what: format!("a malformed message: {error}") })
+}

@@ -1,0 +1,244 @@
+//! A link: one namespace kept in sync with the node behind a ticket.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use iroh::{EndpointAddr, PublicKey};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use vudo_crdt::VersionVector;
+use vudo_state::Replication;
+
+use crate::error::{Error, Result, random_bytes};
+use crate::limits::{CONNECT_TIMEOUT, RECONNECT_DELAY_MAX, RECONNECT_DELAY_MIN};
+use crate::net::ALPN;
+use crate::net::driver::{Driver, Progress, asked_to_leave};
+use crate::net::node::Shared;
+use crate::proto::Session;
+use crate::ticket::{Ticket, short_id};
+
+/// What a link has done, when both sides are equal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SyncReport {
+    /// Changes sent since the link was opened.
+    pub sent_changes: u64,
+    /// Changes received since the link was opened.
+    pub received_changes: u64,
+    /// Bytes sent, headers of messages included.
+    pub sent_bytes: u64,
+    /// Bytes of frames received.
+    pub received_bytes: u64,
+    /// The fingerprint that both sides have, in hexadecimal.
+    pub fingerprint: String,
+    /// The changes that both sides hold.
+    pub vector: VersionVector,
+}
+
+/// A namespace that is kept in sync with a peer until this is closed or dropped.
+pub struct Link {
+    replication: Replication,
+    progress: Arc<watch::Sender<Progress>>,
+    leave: watch::Sender<bool>,
+    ended: watch::Receiver<Option<Error>>,
+    task: JoinHandle<()>,
+}
+
+impl Link {
+    pub(super) async fn open(shared: Arc<Shared>, ticket: Ticket) -> Result<Link> {
+        let replication = shared.database.replication(&ticket.namespace)?;
+        let progress = Arc::new(watch::Sender::new(Progress::default()));
+        let (leave, leave_receiver) = watch::channel(false);
+        let (end, ended) = watch::channel(None);
+        let (authenticated, is_authenticated) = oneshot::channel();
+        let keeper = Keeper {
+            shared,
+            ticket,
+            replication: replication.clone(),
+            progress: progress.clone(),
+            leave: leave_receiver,
+            end,
+        };
+        let task = tokio::spawn(keeper.keep(authenticated));
+        // The sender is only dropped without a word where the task ended.
+        is_authenticated.await.unwrap_or(Err(Error::Closed))?;
+        Ok(Link { replication, progress, leave, ended, task })
+    }
+
+    /// Whether a session with the peer is open at this moment.
+    pub fn is_connected(&self) -> bool {
+        self.progress.borrow().is_authenticated
+    }
+
+    /// Waits until both sides hold all that this store holds durably, and have told each other
+    /// equal fingerprints.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], after which waiting again is possible, or why the link ended.
+    pub async fn wait_until_synced(&self, limit: Duration) -> Result<SyncReport> {
+        let deadline = Instant::now() + limit;
+        let mut progress = self.progress.subscribe();
+        let mut ended = self.ended.clone();
+        loop {
+            if let Some(error) = ended.borrow_and_update().clone() {
+                return Err(error);
+            }
+            if let Some(report) = self.report(&progress.borrow_and_update()) {
+                return Ok(report);
+            }
+            let changed = async {
+                tokio::select! {
+                    changed = progress.changed() => changed.is_ok(),
+                    changed = ended.changed() => changed.is_ok(),
+                }
+            };
+            match timeout_at(deadline, changed).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    let last = ended.borrow().clone();
+                    return Err(last.unwrap_or(Error::Closed));
+                }
+                Err(_) => return Err(Error::Timeout { seconds: limit.as_secs_f64() }),
+            }
+        }
+    }
+
+    fn report(&self, progress: &Progress) -> Option<SyncReport> {
+        let (vector, fingerprint) = progress.synced.as_ref()?;
+        (*vector == self.replication.durable_vector()).then(|| SyncReport {
+            sent_changes: progress.sent_changes,
+            received_changes: progress.received_changes,
+            sent_bytes: progress.sent_bytes,
+            received_bytes: progress.received_bytes,
+            fingerprint: fingerprint.to_string(),
+            vector: vector.clone(),
+        })
+    }
+
+    /// Leaves the peer, telling it so.
+    pub async fn close(self) {
+        self.leave.send_replace(true);
+        // The task ends by itself; it only fails where it panicked, which was told already.
+        let _ = self.task.await;
+    }
+}
+
+/// Keeps a session going.
+struct Keeper {
+    shared: Arc<Shared>,
+    ticket: Ticket,
+    replication: Replication,
+    progress: Arc<watch::Sender<Progress>>,
+    leave: watch::Receiver<bool>,
+    end: watch::Sender<Option<Error>>,
+}
+
+type FirstResult = oneshot::Sender<Result<()>>;
+
+impl Keeper {
+    async fn keep(mut self, first: FirstResult) {
+        let mut first = Some(first);
+        let mut delay = RECONNECT_DELAY_MIN;
+        loop {
+            let result = self.session(&mut first).await;
+            let was_authenticated = self.progress.borrow().is_authenticated;
+            self.progress.send_modify(|progress| progress.is_authenticated = false);
+            if was_authenticated {
+                delay = RECONNECT_DELAY_MIN;
+            }
+            let error = result.err().unwrap_or(Error::Closed);
+            let has_left = *self.leave.borrow() || *self.shared.leave.borrow();
+            let is_passing = matches!(error, Error::Closed | Error::Unreachable { .. });
+            if let Some(first) = first.take() {
+                // The very first dial is the caller's to judge. It may have stopped waiting.
+                let _ = first.send(Err(error.clone()));
+                self.end.send_replace(Some(error));
+                return;
+            }
+            if has_left || !is_passing {
+                self.end.send_replace(Some(if has_left { Error::Closed } else { error }));
+                return;
+            }
+            tracing::debug!("the link dropped ({error}); dialling again in {delay:?}");
+            let mut node_leave = self.shared.leave.subscribe();
+            tokio::select! {
+                () = sleep(delay) => {}
+                () = asked_to_leave(&mut self.leave) => {}
+                () = asked_to_leave(&mut node_leave) => {}
+            }
+            if *self.leave.borrow() || *node_leave.borrow() || self.leave.has_changed().is_err() {
+                self.end.send_replace(Some(Error::Closed));
+                return;
+            }
+            delay = (delay * 2).min(RECONNECT_DELAY_MAX);
+        }
+    }
+
+    /// Dials and runs one session to its end.
+    async fn session(&mut self, first: &mut Option<FirstResult>) -> Result<()> {
+        let unreachable = || Error::Unreachable {
+            node: short_id(&self.ticket.node),
+            seconds: CONNECT_TIMEOUT.as_secs(),
+        };
+        let peer = PublicKey::from_bytes(&self.ticket.node)
+            .map_err(|_| Error::BadTicket { what: "its node id is no key".to_owned() })?;
+        let mut address = EndpointAddr::new(peer);
+        for ip in &self.ticket.addresses {
+            address = address.with_ip_addr(*ip);
+        }
+        let endpoint = &self.shared.endpoint;
+        let dialled = timeout(CONNECT_TIMEOUT, endpoint.connect(address, ALPN)).await;
+        let connection = match dialled {
+            Err(_) => return Err(unreachable()),
+            Ok(Err(error)) => return Err(dial_error(&error, unreachable())),
+            Ok(Ok(connection)) => connection,
+        };
+        let (send, receive) = connection.open_bi().await.map_err(|_| Error::Closed)?;
+        let _registered = self.shared.register(&connection, false);
+        let session = Session::client(
+            (*endpoint.id().as_bytes(), self.ticket.node),
+            random_bytes()?,
+            self.ticket.namespace.clone(),
+            self.ticket.secret,
+            self.replication.durable_vector(),
+        );
+        let database = self.shared.database.clone();
+        let mut driver = Driver::new(session, database, send, self.progress.clone());
+        driver.serve(self.replication.clone());
+        let (leave_sender, leave) = watch::channel(false);
+        let running = driver.run(&connection, receive, leave);
+        tokio::pin!(running);
+        let mut progress = self.progress.subscribe();
+        let mut node_leave = self.shared.leave.subscribe();
+        loop {
+            tokio::select! {
+                result = &mut running => return result,
+                Ok(state) = progress.wait_for(|progress| progress.is_authenticated),
+                    if first.is_some() =>
+                {
+                    drop(state);
+                    if let Some(first) = first.take() {
+                        // Whoever asked may have stopped waiting.
+                        let _ = first.send(Ok(()));
+                    }
+                }
+                () = asked_to_leave(&mut self.leave), if !*leave_sender.borrow() => {
+                    leave_sender.send_replace(true);
+                }
+                () = asked_to_leave(&mut node_leave), if !*leave_sender.borrow() => {
+                    leave_sender.send_replace(true);
+                }
+            }
+        }
+    }
+}
+
+/// Why dialling failed: somebody answered who speaks something else, or nobody did.
+fn dial_error(error: &iroh::endpoint::ConnectError, unreachable: Error) -> Error {
+    // TLS alert 120, no_application_protocol, arrives as QUIC error 0x178; iroh hands it on as text.
+    let text = format!("{error:?}").to_lowercase();
+    let speaks_otherwise = ["application protocol", "application_protocol", "applicationprotocol"]
+        .iter()
+        .any(|words| text.contains(words));
+    if speaks_otherwise { Error::OtherProtocol } else { unreachable }
+}

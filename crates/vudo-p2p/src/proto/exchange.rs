@@ -1,0 +1,200 @@
+//! What follows the handshake: frames, acknowledgements and fingerprints. Both sides do the same.
+
+use std::collections::VecDeque;
+
+use vudo_crdt::{Fingerprint, Frame, VersionVector};
+
+use super::message::Message;
+use super::session::{CloseReason, Effect, Event, Notice, misbehaved};
+use crate::limits::{FRAME_BYTES, UNACKNOWLEDGED_FRAMES_MAX};
+
+type StateAt = (VersionVector, Fingerprint);
+
+/// Where the two sides are.
+pub(super) struct Exchange {
+    /// What is durable here.
+    own: VersionVector,
+    /// What is known to be durable at the peer.
+    peer_durable: VersionVector,
+    /// What the peer holds or will hold once it has applied what is on its way: nothing that this
+    /// covers is sent, so nothing is echoed.
+    peer_known: VersionVector,
+    unacknowledged_count: usize,
+    is_reading_frame: bool,
+    /// Frames that wait for those before them.
+    incoming: VecDeque<Vec<u8>>,
+    is_applying: bool,
+    /// Whether a vector has changed since the fingerprint was last asked for.
+    is_fingerprint_due: bool,
+    is_reading_fingerprint: bool,
+    own_state: Option<StateAt>,
+    peer_state: Option<StateAt>,
+}
+
+impl Exchange {
+    pub(super) fn new(own: VersionVector) -> Exchange {
+        Exchange {
+            own,
+            peer_durable: VersionVector::new(),
+            peer_known: VersionVector::new(),
+            unacknowledged_count: 0,
+            is_reading_frame: false,
+            incoming: VecDeque::new(),
+            is_applying: false,
+            is_fingerprint_due: true,
+            is_reading_fingerprint: false,
+            own_state: None,
+            peer_state: None,
+        }
+    }
+
+    pub(super) fn own(&self) -> &VersionVector {
+        &self.own
+    }
+
+    pub(super) fn advance_own(&mut self, vector: &VersionVector) {
+        if !self.own.covers(vector) {
+            self.own.join(vector);
+            self.is_fingerprint_due = true;
+        }
+    }
+
+    fn advance_peer(&mut self, vector: &VersionVector) {
+        if !self.peer_durable.covers(vector) {
+            self.peer_durable.join(vector);
+            self.is_fingerprint_due = true;
+        }
+        self.peer_known.join(vector);
+    }
+
+    /// Begins with the peer's vector.
+    pub(super) fn begin(&mut self, vector: VersionVector, effects: &mut Vec<Effect>) {
+        self.advance_peer(&vector);
+        self.proceed(effects);
+    }
+
+    pub(super) fn handle(
+        &mut self,
+        event: Event,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), CloseReason> {
+        match event {
+            Event::Received(message) => self.receive(message, effects)?,
+            Event::LocalAdvanced { vector } => self.advance_own(&vector),
+            Event::FrameReady(frame) => {
+                self.is_reading_frame = false;
+                // With nothing to send there is nothing to do until more is durable.
+                let Some(frame) = frame else { return Ok(()) };
+                self.unacknowledged_count += 1;
+                self.peer_known.join(&frame.vector);
+                effects.push(Effect::Send(Message::Frame(frame.bytes)));
+            }
+            Event::Applied { vector } => {
+                self.is_applying = false;
+                self.advance_own(&vector);
+                effects.push(Effect::Send(Message::Ack(self.own.clone())));
+            }
+            Event::ApplyFailed { is_peer_fault: true, what } => {
+                return Err(CloseReason::PeerMisbehaved(what));
+            }
+            Event::ApplyFailed { is_peer_fault: false, what } => {
+                return Err(CloseReason::StorageFailed(what));
+            }
+            Event::FingerprintReady { vector, fingerprint } => {
+                self.is_reading_fingerprint = false;
+                // The state may have moved on meanwhile; then another event asks for it again.
+                if vector == self.own && self.own == self.peer_durable {
+                    effects.push(Effect::Send(Message::Fingerprint {
+                        vector: vector.clone(),
+                        fingerprint: fingerprint.0,
+                    }));
+                    self.own_state = Some((vector, fingerprint));
+                    self.compare(effects)?;
+                }
+            }
+            Event::Started | Event::ShareReady { .. } | Event::Leave(_) => {}
+        }
+        self.proceed(effects);
+        Ok(())
+    }
+
+    fn receive(&mut self, message: Message, effects: &mut Vec<Effect>) -> Result<(), CloseReason> {
+        match message {
+            Message::Frame(bytes) => {
+                let waiting = self.incoming.len() + usize::from(self.is_applying);
+                if waiting >= UNACKNOWLEDGED_FRAMES_MAX {
+                    return Err(misbehaved("more frames than may wait for acknowledgement"));
+                }
+                // Only what is durable there is sent, so the frame also says what the peer holds.
+                let reached = reached_by(&bytes)?;
+                self.advance_peer(&reached);
+                self.incoming.push_back(bytes);
+            }
+            Message::Ack(vector) => {
+                let count = self.unacknowledged_count.checked_sub(1);
+                let nothing = || misbehaved("an acknowledgement of nothing");
+                self.unacknowledged_count = count.ok_or_else(nothing)?;
+                self.advance_peer(&vector);
+            }
+            Message::Fingerprint { vector, fingerprint } => {
+                self.peer_state = Some((vector, Fingerprint(fingerprint)));
+                self.compare(effects)?;
+            }
+            _ => return Err(misbehaved("a message out of turn")),
+        }
+        Ok(())
+    }
+
+    /// Compares states where both sides have told theirs for the same changes. At different
+    /// vectors states differ rightly, and nothing is compared.
+    fn compare(&self, effects: &mut Vec<Effect>) -> Result<(), CloseReason> {
+        let (Some((vector, fingerprint)), Some(peer)) = (&self.own_state, &self.peer_state) else {
+            return Ok(());
+        };
+        if *vector != peer.0 {
+            return Ok(());
+        }
+        if *fingerprint != peer.1 {
+            return Err(CloseReason::Diverged);
+        }
+        let (vector, fingerprint) = (vector.clone(), *fingerprint);
+        effects.push(Effect::Notify(Notice::Synced { vector, fingerprint }));
+        Ok(())
+    }
+
+    /// Starts whatever can be started.
+    fn proceed(&mut self, effects: &mut Vec<Effect>) {
+        if !self.is_applying
+            && let Some(frame) = self.incoming.pop_front()
+        {
+            self.is_applying = true;
+            effects.push(Effect::Apply(frame));
+        }
+        let has_window = self.unacknowledged_count < UNACKNOWLEDGED_FRAMES_MAX;
+        if !self.is_reading_frame && has_window && !self.peer_known.covers(&self.own) {
+            self.is_reading_frame = true;
+            let since = self.peer_known.clone();
+            effects.push(Effect::ReadFrame { since, bytes_max: FRAME_BYTES });
+        }
+        if self.is_fingerprint_due && !self.is_reading_fingerprint && self.own == self.peer_durable
+        {
+            self.is_fingerprint_due = false;
+            self.is_reading_fingerprint = true;
+            effects.push(Effect::ReadFingerprint);
+        }
+    }
+}
+
+/// How far a frame takes each replica that it names.
+fn reached_by(bytes: &[u8]) -> Result<VersionVector, CloseReason> {
+    let frame = Frame::parse(bytes)
+        .map_err(|error| CloseReason::PeerMisbehaved(format!("a malformed frame: {error}")))?;
+    let mut numbers = vec![0; frame.replicas().len()];
+    for change in frame.changes() {
+        let number = &mut numbers[change.replica as usize];
+        *number = change.number.max(*number);
+    }
+    let mut reached = VersionVector::new();
+    frame.replicas().zip(numbers).for_each(|(key, number)| reached.advance(key, number));
+    Ok(reached)
+}

@@ -1,0 +1,163 @@
+//! The messages of a session, and their bytes.
+
+use vudo_crdt::VersionVector;
+use vudo_crdt::limits::MAX_FRAME_BYTES;
+use vudo_crdt::wire::{MalformedFrame, Reader, write_bytes, write_varint};
+use vudo_state::NAMESPACE_NAME_BYTES_MAX;
+
+/// The version of the protocol that this build speaks.
+pub const PROTOCOL_VERSION: u64 = 1;
+
+/// The name of a namespace, as a peer wrote it.
+pub type Namespace = String;
+/// Drawn afresh by each side of each session, so that no proof can be used twice.
+pub type Nonce = [u8; 32];
+
+/// What one side says to the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Opens a session. The server's answer repeats the namespace and reveals nothing else.
+    Hello {
+        /// The sender's [`PROTOCOL_VERSION`].
+        version: u64,
+        /// What is to be synced.
+        namespace: Namespace,
+        /// The sender's part of what proofs are bound to.
+        nonce: Nonce,
+    },
+    /// Shows that the sender holds the secret.
+    Proof([u8; 32]),
+    /// What the sender holds durably as the session begins.
+    Vector(VersionVector),
+    /// Changes, in the order in which the sender applied them.
+    Frame(Vec<u8>),
+    /// Acknowledges one frame, with what the sender now holds durably.
+    Ack(VersionVector),
+    /// The fingerprint of the sender's state at a vector.
+    Fingerprint {
+        /// The changes that the state reflects.
+        vector: VersionVector,
+        /// The fingerprint.
+        fingerprint: [u8; 32],
+    },
+    /// The last message of a session.
+    Goodbye(GoodbyeCode),
+}
+
+/// Why a session ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum GoodbyeCode {
+    /// The sender is closing.
+    Done = 0,
+    /// The namespace is not shared, or the proof is wrong; which of the two is not told.
+    Refused = 1,
+    /// The receiver sent what it must not send.
+    Misbehaved = 2,
+    /// Equal vectors, different states.
+    Diverged = 3,
+    /// The sender's store failed.
+    StorageFailed = 4,
+    /// The sender does not speak the receiver's version of the protocol.
+    OtherVersion = 5,
+}
+
+impl GoodbyeCode {
+    const ALL: [GoodbyeCode; 6] = [
+        GoodbyeCode::Done,
+        GoodbyeCode::Refused,
+        GoodbyeCode::Misbehaved,
+        GoodbyeCode::Diverged,
+        GoodbyeCode::StorageFailed,
+        GoodbyeCode::OtherVersion,
+    ];
+}
+
+const HELLO: u8 = 1;
+const PROOF: u8 = 2;
+const VECTOR: u8 = 3;
+const FRAME: u8 = 4;
+const ACK: u8 = 5;
+const FINGERPRINT: u8 = 6;
+const GOODBYE: u8 = 7;
+
+impl Message {
+    /// The message's bytes: a tag and its fields.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        match self {
+            Message::Hello { version, namespace, nonce } => {
+                out.push(HELLO);
+                write_varint(&mut out, *version);
+                write_bytes(&mut out, namespace.as_bytes());
+                out.extend_from_slice(nonce);
+            }
+            Message::Proof(proof) => {
+                out.push(PROOF);
+                out.extend_from_slice(proof);
+            }
+            Message::Vector(vector) => {
+                out.push(VECTOR);
+                vector.encode(&mut out);
+            }
+            Message::Frame(bytes) => {
+                out.reserve_exact(bytes.len() + 8);
+                out.push(FRAME);
+                write_bytes(&mut out, bytes);
+            }
+            Message::Ack(vector) => {
+                out.push(ACK);
+                vector.encode(&mut out);
+            }
+            Message::Fingerprint { vector, fingerprint } => {
+                out.push(FINGERPRINT);
+                vector.encode(&mut out);
+                out.extend_from_slice(fingerprint);
+            }
+            Message::Goodbye(code) => out.extend([GOODBYE, *code as u8]),
+        }
+        out
+    }
+
+    /// Reads one message, which must be all there is.
+    ///
+    /// # Errors
+    /// Says what is wrong with the bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Message, MalformedFrame> {
+        let mut reader = Reader::new(bytes);
+        let message = match reader.byte()? {
+            HELLO => Message::Hello {
+                version: reader.varint()?,
+                namespace: read_namespace(&mut reader)?,
+                nonce: reader.array()?,
+            },
+            PROOF => Message::Proof(reader.array()?),
+            VECTOR => Message::Vector(VersionVector::decode(&mut reader)?),
+            FRAME => {
+                let length = reader.varint_up_to(MAX_FRAME_BYTES as u64)?;
+                Message::Frame(reader.take(length as usize)?.to_vec())
+            }
+            ACK => Message::Ack(VersionVector::decode(&mut reader)?),
+            FINGERPRINT => Message::Fingerprint {
+                vector: VersionVector::decode(&mut reader)?,
+                fingerprint: reader.array()?,
+            },
+            GOODBYE => Message::Goodbye(read_goodbye(&mut reader)?),
+            _ => return Err(MalformedFrame::IndexOutOfRange),
+        };
+        reader.is_empty().then_some(message).ok_or(MalformedFrame::TrailingBytes)
+    }
+}
+
+fn read_namespace(reader: &mut Reader<'_>) -> Result<Namespace, MalformedFrame> {
+    let length = reader.varint_up_to(NAMESPACE_NAME_BYTES_MAX as u64)?;
+    let name = reader.take(length as usize)?;
+    let name = core::str::from_utf8(name).map_err(|_| MalformedFrame::StringNotUtf8)?;
+    Ok(name.to_owned())
+}
+
+fn read_goodbye(reader: &mut Reader<'_>) -> Result<GoodbyeCode, MalformedFrame> {
+    let code = reader.byte()?;
+    let known = GoodbyeCode::ALL.into_iter().find(|known| *known as u8 == code);
+    known.ok_or(MalformedFrame::IndexOutOfRange)
+}

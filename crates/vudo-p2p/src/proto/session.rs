@@ -1,0 +1,317 @@
+//! One session: from the first message to the last.
+//!
+//! Whoever drives it feeds [`Event`]s and carries out [`Effect`]s in their order. Reading frames,
+//! applying them and reading fingerprints are the driver's work, answered by events.
+
+use vudo_crdt::{Fingerprint, VersionVector};
+use vudo_state::OutgoingFrame;
+
+use super::exchange::Exchange;
+use super::message::{GoodbyeCode, Message, Namespace, Nonce, PROTOCOL_VERSION};
+use super::proof::{Binding, NodeId, Role, Secret};
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The session begins.
+    Started,
+    /// The peer said something.
+    Received(Message),
+    /// Answers [`Effect::ReadShare`]: the namespace's secret where it is shared, and what is held.
+    ShareReady {
+        /// `None` where the namespace is not shared.
+        secret: Option<Secret>,
+        /// What is held durably.
+        vector: VersionVector,
+    },
+    /// Answers [`Effect::ReadFrame`]; `None` where there was nothing to send.
+    FrameReady(Option<OutgoingFrame>),
+    /// Answers [`Effect::Apply`], with what is held durably now.
+    Applied {
+        /// What is held durably.
+        vector: VersionVector,
+    },
+    /// Answers [`Effect::Apply`] where it failed.
+    ApplyFailed {
+        /// Whether the peer caused it by what it sent.
+        is_peer_fault: bool,
+        /// What went wrong.
+        what: String,
+    },
+    /// Answers [`Effect::ReadFingerprint`].
+    FingerprintReady {
+        /// The changes that the state reflects.
+        vector: VersionVector,
+        /// The state's fingerprint.
+        fingerprint: Fingerprint,
+    },
+    /// More has become durable here.
+    LocalAdvanced {
+        /// What is held durably.
+        vector: VersionVector,
+    },
+    /// The driver wants to end the session.
+    Leave(GoodbyeCode),
+}
+
+/// What the driver is to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Send a message.
+    Send(Message),
+    /// Look up the secret of a namespace, and what is held of it.
+    ReadShare(Namespace),
+    /// Read a frame of what `since` does not cover.
+    ReadFrame {
+        /// What the peer holds or will hold.
+        since: VersionVector,
+        /// The frame ends after the change that takes it past this.
+        bytes_max: usize,
+    },
+    /// Apply a frame durably. There is one at a time.
+    Apply(Vec<u8>),
+    /// Read the fingerprint of the state; it may wait a little.
+    ReadFingerprint,
+    /// Tell whoever watches.
+    Notify(Notice),
+    /// The session is over: nothing follows, and events no longer matter.
+    Close(CloseReason),
+}
+
+/// What whoever watches a session may want to know.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Notice {
+    /// Both sides have proved that they hold the secret.
+    Authenticated,
+    /// Both sides hold the same changes and the same state.
+    Synced {
+        /// The changes.
+        vector: VersionVector,
+        /// The state.
+        fingerprint: Fingerprint,
+    },
+}
+
+/// Why a session is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// One of the sides left.
+    Done,
+    /// One of the sides did not show that it holds the secret, or the namespace is not shared.
+    Refused,
+    /// The sides speak different versions of the protocol.
+    OtherVersion,
+    /// The peer sent what it must not send.
+    PeerMisbehaved(String),
+    /// The peer's store failed.
+    PeerStorageFailed,
+    /// This side's store failed.
+    StorageFailed(String),
+    /// Equal vectors, different states.
+    Diverged,
+}
+
+enum Phase {
+    ServerAwaitsHello,
+    ServerAwaitsShare { client_nonce: Nonce },
+    ServerAwaitsProof { client_nonce: Nonce },
+    ClientAwaitsHello,
+    ClientAwaitsProof { server_nonce: Nonce },
+    AwaitsVector,
+    Open,
+    Closed,
+}
+
+/// One side of a session.
+pub struct Session {
+    role: Role,
+    own: NodeId,
+    peer: NodeId,
+    nonce: Nonce,
+    namespace: Namespace,
+    /// A server has none until it has looked it up, nor where the namespace is not shared.
+    secret: Option<Secret>,
+    phase: Phase,
+    exchange: Exchange,
+}
+
+impl Session {
+    /// The side that dials. `nonce` must be random, and `vector` is what is held durably.
+    pub fn client(
+        (own, peer): (NodeId, NodeId),
+        nonce: Nonce,
+        namespace: Namespace,
+        secret: Secret,
+        vector: VersionVector,
+    ) -> Session {
+        let exchange = Exchange::new(vector);
+        let (role, secret) = (Role::Client, Some(secret));
+        let phase = Phase::ClientAwaitsHello;
+        Session { role, own, peer, nonce, namespace, secret, phase, exchange }
+    }
+
+    /// The side that is dialled. `nonce` must be random.
+    pub fn server((own, peer): (NodeId, NodeId), nonce: Nonce) -> Session {
+        let exchange = Exchange::new(VersionVector::new());
+        let (role, namespace, secret) = (Role::Server, Namespace::new(), None);
+        let phase = Phase::ServerAwaitsHello;
+        Session { role, own, peer, nonce, namespace, secret, phase, exchange }
+    }
+
+    /// Takes note of what happened and says what to do.
+    pub fn handle(&mut self, event: Event) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let result = match (&self.phase, event) {
+            (Phase::Closed, _) => Ok(()),
+            (_, Event::Leave(code)) => {
+                effects.push(Effect::Send(Message::Goodbye(code)));
+                Err(CloseReason::Done)
+            }
+            (_, Event::Received(Message::Goodbye(code))) => Err(left_by_peer(code)),
+            (Phase::Open, event) => self.exchange.handle(event, &mut effects),
+            (_, Event::LocalAdvanced { vector }) => {
+                self.exchange.advance_own(&vector);
+                Ok(())
+            }
+            (_, event) => self.handshake(event, &mut effects),
+        };
+        if let Err(reason) = result {
+            if let Some(code) = farewell(&reason)
+                && !effects.iter().any(|effect| matches!(effect, Effect::Send(Message::Goodbye(_))))
+            {
+                effects.push(Effect::Send(Message::Goodbye(code)));
+            }
+            effects.push(Effect::Close(reason));
+            self.phase = Phase::Closed;
+        }
+        effects
+    }
+
+    fn handshake(&mut self, event: Event, effects: &mut Vec<Effect>) -> Result<(), CloseReason> {
+        match (&self.phase, event) {
+            (Phase::ClientAwaitsHello, Event::Started) => effects.push(self.hello()),
+            (_, Event::Started) => {}
+            (
+                Phase::ServerAwaitsHello,
+                Event::Received(Message::Hello { version, namespace, nonce }),
+            ) => {
+                check_version(version)?;
+                self.namespace = namespace.clone();
+                self.phase = Phase::ServerAwaitsShare { client_nonce: nonce };
+                effects.push(Effect::ReadShare(namespace));
+            }
+            // A client learns here that somebody is there, whether the namespace is shared or not.
+            (&Phase::ServerAwaitsShare { client_nonce }, Event::ShareReady { secret, vector }) => {
+                self.secret = secret;
+                self.exchange.advance_own(&vector);
+                self.phase = Phase::ServerAwaitsProof { client_nonce };
+                effects.push(self.hello());
+            }
+            (
+                Phase::ClientAwaitsHello,
+                Event::Received(Message::Hello { version, namespace, nonce }),
+            ) => {
+                check_version(version)?;
+                if namespace != self.namespace {
+                    return Err(misbehaved("an answer for another namespace"));
+                }
+                self.phase = Phase::ClientAwaitsProof { server_nonce: nonce };
+                let secret = self.secret.ok_or(CloseReason::Refused)?;
+                effects.push(self.prove(&nonce, &secret));
+            }
+            (
+                &Phase::ServerAwaitsProof { client_nonce },
+                Event::Received(Message::Proof(proof)),
+            ) => {
+                let secret = self.verify(&client_nonce, &proof)?;
+                effects.push(self.prove(&client_nonce, &secret));
+                self.authenticated(effects);
+            }
+            (
+                &Phase::ClientAwaitsProof { server_nonce },
+                Event::Received(Message::Proof(proof)),
+            ) => {
+                self.verify(&server_nonce, &proof)?;
+                self.authenticated(effects);
+            }
+            (Phase::AwaitsVector, Event::Received(Message::Vector(vector))) => {
+                self.phase = Phase::Open;
+                self.exchange.begin(vector, effects);
+            }
+            (_, Event::Received(_)) => return Err(misbehaved("a message out of turn")),
+            // Answers that were on their way cannot arrive before the exchange has asked.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn hello(&self) -> Effect {
+        Effect::Send(Message::Hello {
+            version: PROTOCOL_VERSION,
+            namespace: self.namespace.clone(),
+            nonce: self.nonce,
+        })
+    }
+
+    fn authenticated(&mut self, effects: &mut Vec<Effect>) {
+        self.phase = Phase::AwaitsVector;
+        effects.push(Effect::Send(Message::Vector(self.exchange.own().clone())));
+        effects.push(Effect::Notify(Notice::Authenticated));
+    }
+
+    fn prove(&self, peer_nonce: &Nonce, secret: &Secret) -> Effect {
+        let proof = self.binding(peer_nonce).prove(self.role, secret);
+        Effect::Send(Message::Proof(proof))
+    }
+
+    fn verify(&self, peer_nonce: &Nonce, proof: &[u8; 32]) -> Result<Secret, CloseReason> {
+        let role = match self.role {
+            Role::Client => Role::Server,
+            Role::Server => Role::Client,
+        };
+        let secret = self.secret.ok_or(CloseReason::Refused)?;
+        let is_right = self.binding(peer_nonce).verify(role, &secret, proof);
+        is_right.then_some(secret).ok_or(CloseReason::Refused)
+    }
+
+    fn binding<'a>(&'a self, peer_nonce: &'a Nonce) -> Binding<'a> {
+        let namespace = &self.namespace;
+        let (own, own_nonce, peer) = (&self.own, &self.nonce, &self.peer);
+        let ((client, client_nonce), (server, server_nonce)) = match self.role {
+            Role::Client => ((own, own_nonce), (peer, peer_nonce)),
+            Role::Server => ((peer, peer_nonce), (own, own_nonce)),
+        };
+        Binding { client, server, client_nonce, server_nonce, namespace }
+    }
+}
+
+pub(super) fn misbehaved(what: &str) -> CloseReason {
+    CloseReason::PeerMisbehaved(what.to_owned())
+}
+
+fn check_version(version: u64) -> Result<(), CloseReason> {
+    if version == PROTOCOL_VERSION { Ok(()) } else { Err(CloseReason::OtherVersion) }
+}
+
+fn left_by_peer(code: GoodbyeCode) -> CloseReason {
+    match code {
+        GoodbyeCode::Done => CloseReason::Done,
+        GoodbyeCode::Refused => CloseReason::Refused,
+        GoodbyeCode::Diverged => CloseReason::Diverged,
+        GoodbyeCode::StorageFailed => CloseReason::PeerStorageFailed,
+        GoodbyeCode::OtherVersion => CloseReason::OtherVersion,
+        GoodbyeCode::Misbehaved => misbehaved("it refuses what this side sent"),
+    }
+}
+
+/// What to tell the peer before the session closes; repeating to it what it said does no harm.
+fn farewell(reason: &CloseReason) -> Option<GoodbyeCode> {
+    match reason {
+        CloseReason::Done | CloseReason::PeerStorageFailed => None,
+        CloseReason::Refused => Some(GoodbyeCode::Refused),
+        CloseReason::OtherVersion => Some(GoodbyeCode::OtherVersion),
+        CloseReason::PeerMisbehaved(_) => Some(GoodbyeCode::Misbehaved),
+        CloseReason::StorageFailed(_) => Some(GoodbyeCode::StorageFailed),
+        CloseReason::Diverged => Some(GoodbyeCode::Diverged),
+    }
+}

@@ -1,0 +1,136 @@
+//! Tickets: what one person gives another so that their stores sync.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+use data_encoding::BASE32_NOPAD;
+use sha2::{Digest, Sha256};
+use vudo_crdt::wire::{MalformedFrame, Reader, write_bytes, write_varint};
+use vudo_state::NAMESPACE_NAME_BYTES_MAX;
+
+use crate::error::Error;
+use crate::limits::TICKET_ADDRESSES_MAX;
+
+/// Tells a ticket of this version from other text.
+const PREFIX: &str = "vudo1";
+const CHECKSUM_BYTES: usize = 4;
+/// Longest text: nothing longer is even decoded.
+const TEXT_BYTES_MAX: usize = 4096;
+
+/// Where a namespace can be synced, and the right to do so: whoever has it can read and write.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Ticket {
+    /// The node's id, an Ed25519 public key.
+    pub node: [u8; 32],
+    /// Where the node may be reached; at most [`TICKET_ADDRESSES_MAX`].
+    pub addresses: Vec<SocketAddr>,
+    /// What is synced.
+    pub namespace: String,
+    /// What both sides prove to hold.
+    pub secret: [u8; 32],
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Ticket")
+            .field("node", &short_id(&self.node))
+            .field("addresses", &self.addresses)
+            .field("namespace", &self.namespace)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Ticket {
+    /// The whole ticket, secret included: the text to hand over.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = self.encode();
+        let sum = checksum(&bytes);
+        bytes.extend_from_slice(&sum);
+        write!(formatter, "{PREFIX}{}", BASE32_NOPAD.encode(&bytes).to_ascii_lowercase())
+    }
+}
+
+impl FromStr for Ticket {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Ticket, Error> {
+        let text = text.trim();
+        if text.len() > TEXT_BYTES_MAX {
+            return Err(bad("it is too long"));
+        }
+        let encoded = text.strip_prefix(PREFIX).ok_or_else(|| bad("it begins otherwise"))?;
+        let bytes = BASE32_NOPAD
+            .decode(encoded.to_ascii_uppercase().as_bytes())
+            .map_err(|_| bad("it has letters that no ticket has, or lacks some"))?;
+        let (content, sum) =
+            bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or_else(|| bad("it is too short"))?;
+        if checksum(content) != *sum {
+            return Err(bad("a letter is wrong or missing"));
+        }
+        Ticket::decode(content).map_err(|error| bad(&error.to_string()))
+    }
+}
+
+impl Ticket {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.extend_from_slice(&self.node);
+        out.extend_from_slice(&self.secret);
+        write_bytes(&mut out, self.namespace.as_bytes());
+        let addresses = &self.addresses[..self.addresses.len().min(TICKET_ADDRESSES_MAX)];
+        write_varint(&mut out, addresses.len() as u64);
+        for address in addresses {
+            match address.ip() {
+                IpAddr::V4(ip) => {
+                    out.push(4);
+                    out.extend_from_slice(&ip.octets());
+                }
+                IpAddr::V6(ip) => {
+                    out.push(6);
+                    out.extend_from_slice(&ip.octets());
+                }
+            }
+            out.extend_from_slice(&address.port().to_le_bytes());
+        }
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Ticket, MalformedFrame> {
+        let mut reader = Reader::new(bytes);
+        let node = reader.array()?;
+        let secret = reader.array()?;
+        let length = reader.varint_up_to(NAMESPACE_NAME_BYTES_MAX as u64)?;
+        let namespace = std::str::from_utf8(reader.take(length as usize)?)
+            .map_err(|_| MalformedFrame::StringNotUtf8)?
+            .to_owned();
+        let count = reader.varint_up_to(TICKET_ADDRESSES_MAX as u64)?;
+        let addresses = (0..count).map(|_| read_address(&mut reader)).collect::<Result<_, _>>()?;
+        let ticket = Ticket { node, addresses, namespace, secret };
+        reader.is_empty().then_some(ticket).ok_or(MalformedFrame::TrailingBytes)
+    }
+}
+
+fn read_address(reader: &mut Reader<'_>) -> Result<SocketAddr, MalformedFrame> {
+    let ip: IpAddr = match reader.byte()? {
+        4 => reader.array::<4>()?.into(),
+        6 => reader.array::<16>()?.into(),
+        _ => return Err(MalformedFrame::IndexOutOfRange),
+    };
+    Ok(SocketAddr::new(ip, u16::from_le_bytes(reader.array()?)))
+}
+
+/// The first bytes of a node's id in hexadecimal: enough to tell nodes apart in a message.
+pub(crate) fn short_id(node: &[u8; 32]) -> String {
+    node[..5].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn checksum(content: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let digest: [u8; 32] = Sha256::digest(content).into();
+    [digest[0], digest[1], digest[2], digest[3]]
+}
+
+fn bad(what: &str) -> Error {
+    Error::BadTicket { what: what.to_owned() }
+}
