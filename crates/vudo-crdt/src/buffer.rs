@@ -50,9 +50,11 @@ impl WriteBuffer {
     /// Leaves out rows that have been written again, and makes room for as much once more.
     pub(crate) fn compact(&mut self) {
         let old = core::mem::replace(self, WriteBuffer::new(self.seed));
-        old.rows().for_each(|row| {
-            self.put(row);
-        });
+        for slot in &old.slots {
+            if *slot != 0 {
+                self.put(old.row_at(*slot));
+            }
+        }
         self.bytes_max = BUFFER_BYTES.max(self.arena.len() * 2);
     }
 
@@ -85,14 +87,14 @@ impl WriteBuffer {
         taken == 0
     }
 
-    /// The rows, in no order.
-    pub(crate) fn rows(&self) -> impl Iterator<Item = &[u8]> {
-        self.slots.iter().filter(|slot| **slot != 0).map(|slot| self.row_at(*slot))
-    }
-
     /// The rows, ascending by key.
     pub(crate) fn sorted_rows(&self) -> Vec<&[u8]> {
-        let mut rows: Vec<&[u8]> = self.rows().collect();
+        let mut rows = Vec::with_capacity(self.row_count);
+        for slot in &self.slots {
+            if *slot != 0 {
+                rows.push(self.row_at(*slot));
+            }
+        }
         sort_by_key(&mut rows);
         rows
     }
@@ -158,33 +160,22 @@ fn sort_by_key(rows: &mut [&[u8]]) {
     rows.sort_unstable_by(|left, right| key_of(left).cmp(key_of(right)));
 }
 
-/// A heap sort, because the standard library's sort is larger than the rest of a small module.
+/// A shell sort, because the standard library's sort is larger than the rest of a small module.
 /// Keys are unique, so the order is the same.
 #[cfg(target_arch = "wasm32")]
 fn sort_by_key(rows: &mut [&[u8]]) {
-    let mut heap_end = rows.len();
-    let mut root = rows.len() / 2;
-    while heap_end > 1 {
-        if root > 0 {
-            root -= 1;
-        } else {
-            heap_end -= 1;
-            rows.swap(0, heap_end);
+    let mut gap = 1;
+    while gap < rows.len() / 3 {
+        gap = gap * 3 + 1;
+    }
+    while gap > 0 {
+        for end in gap..rows.len() {
+            let mut place = end;
+            while place >= gap && key_of(rows[place - gap]) > key_of(rows[place]) {
+                rows.swap(place - gap, place);
+                place -= gap;
+            }
         }
-        let mut parent = root;
-        loop {
-            let mut child = parent * 2 + 1;
-            if child >= heap_end {
-                break;
-            }
-            if child + 1 < heap_end && key_of(rows[child]) < key_of(rows[child + 1]) {
-                child += 1;
-            }
-            if key_of(rows[parent]) >= key_of(rows[child]) {
-                break;
-            }
-            rows.swap(parent, child);
-            parent = child;
-        }
+        gap /= 3;
     }
 }

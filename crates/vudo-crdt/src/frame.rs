@@ -111,7 +111,7 @@ impl FrameWriter {
 /// A frame that has been validated whole.
 #[derive(Clone, Debug)]
 pub struct Frame<'a> {
-    replicas: &'a [u8],
+    replicas: &'a [[u8; 32]],
     gen_count: usize,
     gens: &'a [u8],
     runs: &'a [u8],
@@ -136,7 +136,7 @@ impl<'a> Frame<'a> {
             return Err(MalformedFrame::Checksum);
         }
         let replica_count = reader.varint_up_to(MAX_FRAME_REPLICAS as u64)? as usize;
-        let replicas = reader.take(replica_count * 32)?;
+        let replicas = reader.take(replica_count * 32)?.as_chunks().0;
         let gen_count = reader.varint_up_to(MAX_GENS as u64)? as usize;
         let start = reader.rest();
         for _ in 0..gen_count {
@@ -152,11 +152,12 @@ impl<'a> Frame<'a> {
 
     /// The replicas that the frame names, in the order of its indexes.
     pub fn replicas(&self) -> impl ExactSizeIterator<Item = ReplicaKey> + 'a {
-        self.replicas.chunks_exact(32).map(|chunk| {
-            let mut key = [0; 32];
-            key.copy_from_slice(chunk);
-            ReplicaKey(key)
-        })
+        self.replicas.iter().map(|key| ReplicaKey(*key))
+    }
+
+    /// The replica at an index of the frame's changes.
+    pub(crate) fn replica(&self, index: ReplicaIndex) -> ReplicaKey {
+        ReplicaKey(self.replicas[index as usize])
     }
 
     /// The names of the Gens that the frame names, in the order of its indexes.
@@ -169,7 +170,7 @@ impl<'a> Frame<'a> {
     pub fn changes(&self) -> Changes<'a> {
         Changes {
             reader: Reader::new(self.runs),
-            replica_count: self.replicas.len() / 32,
+            replica_count: self.replicas.len(),
             gen_count: self.gen_count,
             left: 0,
             replica: 0,

@@ -8,7 +8,7 @@ use core::cmp::Ordering;
 
 use crate::counter;
 use crate::replica::Replicas;
-use crate::row::{Cell, Row, RowWriter, Stamp};
+use crate::row::{Cell, Cells, Row, RowWriter, Stamp};
 use crate::schema::Strategy;
 
 /// Appends the join of two rows of one document.
@@ -24,18 +24,16 @@ pub(crate) fn join_rows(left: &Row<'_>, right: &Row<'_>, replicas: &Replicas, ou
         },
     };
     let mut writer = RowWriter::begin(out, left.key, life, stamp);
-    let mut left_cells = left.cells();
-    let mut right_cells = right.cells();
-    let mut left_next = if left.life == life { left_cells.next() } else { None };
-    let mut right_next = if right.life == life { right_cells.next() } else { None };
+    let mut left = Ahead::of(left, life);
+    let mut right = Ahead::of(right, life);
     loop {
-        let order = match (&left_next, &right_next) {
+        let order = match (&left.next, &right.next) {
             (None, None) => return,
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
             (Some(left), Some(right)) => left.id.cmp(&right.id),
         };
-        match (order, &left_next, &right_next) {
+        match (order, &left.next, &right.next) {
             (Ordering::Less, Some(cell), _) | (Ordering::Greater, _, Some(cell)) => {
                 writer.cell(cell.id, cell.stamp, cell.state);
             }
@@ -43,11 +41,32 @@ pub(crate) fn join_rows(left: &Row<'_>, right: &Row<'_>, replicas: &Replicas, ou
             _ => return,
         }
         if order != Ordering::Greater {
-            left_next = left_cells.next();
+            left.advance();
         }
         if order != Ordering::Less {
-            right_next = right_cells.next();
+            right.advance();
         }
+    }
+}
+
+/// The cells of a row with the next one in view.
+struct Ahead<'a> {
+    cells: Cells<'a>,
+    next: Option<Cell<'a>>,
+}
+
+impl<'a> Ahead<'a> {
+    /// The cells that a row has in this life.
+    fn of(row: &Row<'a>, life: u64) -> Ahead<'a> {
+        let mut ahead = Ahead { cells: row.cells(), next: None };
+        if row.life == life {
+            ahead.advance();
+        }
+        ahead
+    }
+
+    fn advance(&mut self) {
+        self.next = self.cells.next();
     }
 }
 

@@ -53,12 +53,20 @@ impl Log {
 
     /// A frame of the changes that `since` does not cover. The namespace is the log's own.
     pub fn frame_since(&self, namespace: &Namespace, since: &VersionVector) -> Vec<u8> {
-        let replicas = namespace.replicas();
-        let covered: Vec<u64> = replicas.keys().iter().map(|key| since.get(key)).collect();
-        let mut writer = FrameWriter::new(replicas.keys(), namespace.gen_names());
-        self.changes()
-            .filter(|change| change.number > covered[change.replica as usize])
-            .for_each(|change| writer.push(&change));
+        let keys = namespace.replicas().keys();
+        let covered: Vec<u64> = keys.iter().map(|key| since.get(key)).collect();
+        self.frame_above(namespace, &covered)
+    }
+
+    /// A frame of the changes numbered above what is covered of their replica, by replica index:
+    /// see [`Namespace::covered_by`].
+    pub fn frame_above(&self, namespace: &Namespace, covered: &[u64]) -> Vec<u8> {
+        let mut writer = FrameWriter::new(namespace.replicas().keys(), namespace.gen_names());
+        for change in self.changes() {
+            if change.number > covered[change.replica as usize] {
+                writer.push(&change);
+            }
+        }
         writer.finish()
     }
 }

@@ -1,13 +1,14 @@
 //! A namespace: the tables of its Gens, who has written, and how far each writer has been heard.
 
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
 use crate::change::{self, Change, GenIndex};
 use crate::frame::Frame;
 use crate::join::join_rows;
-use crate::limits::MAX_GENS;
+use crate::limits::{MAX_GENS, MAX_VECTOR_REPLICAS};
 use crate::replica::{ReplicaIndex, ReplicaKey, Replicas, VersionVector};
 use crate::row::{Row, Stamp};
 use crate::table::{ChunkError, ChunkSource, Table};
@@ -167,6 +168,45 @@ impl Namespace {
         vector
     }
 
+    /// Appends the bytes of [`Namespace::version_vector`] without building it.
+    pub fn encode_version_vector(&self, out: &mut Vec<u8>) {
+        let mut ascending: Vec<ReplicaIndex> = Vec::new();
+        for (index, number) in self.heard.iter().enumerate() {
+            if *number > 0 {
+                let key = self.replicas.key(index as ReplicaIndex);
+                let place = ascending.partition_point(|other| self.replicas.key(*other) < key);
+                ascending.insert(place, index as ReplicaIndex);
+            }
+        }
+        write_varint(out, ascending.len() as u64);
+        for index in ascending {
+            out.extend_from_slice(&self.replicas.key(index).0);
+            write_varint(out, self.heard(index));
+        }
+    }
+
+    /// What the bytes of a version vector cover of each replica here, by replica index.
+    ///
+    /// # Errors
+    /// As for [`VersionVector::decode`].
+    pub fn covered_by(&self, vector: &[u8]) -> Result<Vec<u64>, MalformedFrame> {
+        let mut covered = vec![0; self.heard.len()];
+        let mut reader = Reader::new(vector);
+        let mut last = None;
+        for _ in 0..reader.varint_up_to(MAX_VECTOR_REPLICAS as u64)? {
+            let key = ReplicaKey(reader.array()?);
+            let number = reader.varint()?;
+            if number == 0 || last.is_some_and(|last| last >= key) {
+                return Err(MalformedFrame::NotSorted);
+            }
+            if let Some(index) = self.replicas.find(&key) {
+                covered[index as usize] = number;
+            }
+            last = Some(key);
+        }
+        Ok(covered)
+    }
+
     /// The index of a Gen, which is added where it is new; `None` where there is no room.
     pub fn intern_gen(&mut self, name: &str) -> Option<GenIndex> {
         if let Some(found) = self.find_gen(name) {
@@ -242,12 +282,17 @@ impl Namespace {
         if self.gens.len() + new_gens > MAX_GENS {
             return Err(ApplyError::TooManyGens);
         }
-        let replica_map: Vec<ReplicaIndex> =
-            frame.replicas().map(|key| self.intern_replica(key)).collect();
-        let gen_map: Vec<GenIndex> =
-            frame.gen_names().filter_map(|name| self.intern_gen(name)).collect();
+        let mut replica_map = Vec::new();
+        for key in frame.replicas() {
+            replica_map.push(self.intern_replica(key));
+        }
+        let mut gen_map: Vec<GenIndex> = Vec::new();
+        let mut is_same_order = true;
+        for index in frame.gen_names().filter_map(|name| self.intern_gen(name)) {
+            is_same_order &= index as usize == gen_map.len();
+            gen_map.push(index);
+        }
         self.load_touched(&frame, &gen_map, source)?;
-        let is_same_order = gen_map.iter().enumerate().all(|(at, index)| at as u32 == *index);
         let mut applied = Applied::default();
         let mut body = Vec::new();
         for change in frame.changes() {
@@ -286,14 +331,16 @@ impl Namespace {
 
     /// Every replica's changes must follow on what is held, or be held already.
     fn check_gaps<E>(&self, frame: &Frame<'_>) -> Result<(), ApplyError<E>> {
-        let held = |key: ReplicaKey| self.replicas.find(&key).map_or(0, |index| self.heard(index));
-        let keys: Vec<ReplicaKey> = frame.replicas().collect();
-        let mut reached: Vec<u64> = keys.iter().map(|key| held(*key)).collect();
+        let mut reached_by_replica = Vec::new();
+        for key in frame.replicas() {
+            let held = self.replicas.find(&key).map_or(0, |index| self.heard(index));
+            reached_by_replica.push(held);
+        }
         for change in frame.changes() {
-            let reached = &mut reached[change.replica as usize];
+            let reached = &mut reached_by_replica[change.replica as usize];
             if change.number > *reached + 1 {
                 return Err(ApplyError::Gap {
-                    replica: keys[change.replica as usize],
+                    replica: frame.replica(change.replica),
                     expected: *reached + 1,
                     found: change.number,
                 });

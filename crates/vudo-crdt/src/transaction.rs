@@ -256,9 +256,17 @@ impl Transaction {
         let range = field.value_type.integer_range().unwrap_or((i128::MIN, i128::MAX));
         let least = field.counter.min_value.map_or(range.0, i128::from);
         let greatest = field.counter.max_value.map_or(range.1, i128::from);
-        let add = |totals: Totals| totals.after_adding(amount);
-        let bounds = (least.max(range.0), greatest.min(range.1));
-        self.add_with(namespace, source, gen_index, key, field.id(), bounds, add)
+        let (least, greatest) = (least.max(range.0), greatest.min(range.1));
+        let id = field.id();
+        self.add_with(namespace, source, gen_index, key, id, |row, totals| {
+            let total = counter_total(row, id).saturating_add(amount.into());
+            // A merge may have taken the counter past a bound; coming back is always allowed.
+            let leaves = (amount < 0 && total < least) || (amount > 0 && total > greatest);
+            if leaves {
+                return Err(WriteError::OutOfBounds { total });
+            }
+            Ok(totals.after_adding(amount))
+        })
     }
 
     /// Adds to a float counter; a negative amount takes away.
@@ -280,9 +288,8 @@ impl Transaction {
         if !amount.is_finite() {
             return Err(WriteError::TypeMismatch);
         }
-        let add = |totals: Totals| totals.after_adding_float(amount);
-        let bounds = (i128::MIN, i128::MAX);
-        self.add_with(namespace, source, gen_index, key, field.id(), bounds, add)
+        let add = |_: &Row<'_>, totals: Totals| Ok(totals.after_adding_float(amount));
+        self.add_with(namespace, source, gen_index, key, field.id(), add)
     }
 
     #[allow(clippy::too_many_arguments)] // A document, a field and a context, spelled out.
@@ -293,8 +300,7 @@ impl Transaction {
         gen_index: GenIndex,
         key: &[u8],
         id: CellId,
-        (least, greatest): (i128, i128),
-        add: impl FnOnce(Totals) -> Totals,
+        add: impl FnOnce(&Row<'_>, Totals) -> Result<Totals, WriteError<S::Error>>,
     ) -> Result<(), WriteError<S::Error>> {
         self.grow(key.len() + 64)?;
         let Some(strategy) = id.counter_strategy() else {
@@ -307,20 +313,7 @@ impl Transaction {
         };
         let life = row.life;
         let state = row.cell(id).map(|cell| cell.state);
-        let before = counter::totals_of(state, replica, strategy);
-        let total_before = counter_total(&row, id);
-        let after = add(before);
-        if let (Totals::Integer { plus, minus }, Totals::Integer { plus: p, minus: m }) =
-            (after, before)
-        {
-            let total = total_before.saturating_add(plus - p).saturating_sub(minus - m);
-            // A merge may have taken the counter past a bound; coming back is always allowed.
-            let leaves = (total < least && total < total_before)
-                || (total > greatest && total > total_before);
-            if leaves {
-                return Err(WriteError::OutOfBounds { total });
-            }
-        }
+        let after = add(&row, counter::totals_of(state, replica, strategy))?;
         let mut value = Vec::new();
         after.encode_operation(&mut value);
         self.write(gen_index, key, life, PendingOperation { id, hlc: self.now, value });

@@ -14,10 +14,11 @@
 //! **Who owns what.** The module owns all of its memory; the host writes into what `input` gave
 //! and copies out of what `output` shows, and frees nothing.
 //!
-//! **The invariant.** Every function gives a [code](code::Code); bytes from outside are refused by
+//! **The invariant.** Every function gives a code; bytes from outside are refused by
 //! a code and never trap.
 //!
-//! On any target but wasm32 the crate is empty, so that the workspace builds as a whole.
+//! On any other target the crate is the tool that prepares the built module for `wasm-opt`:
+//! [`cut_panics`].
 
 #![cfg_attr(target_arch = "wasm32", no_std)]
 
@@ -32,6 +33,11 @@ mod code;
 mod memory;
 #[cfg(target_arch = "wasm32")]
 mod session;
+
+#[cfg(not(target_arch = "wasm32"))]
+mod cut;
+#[cfg(not(target_arch = "wasm32"))]
+pub use cut::{NotAModule, cut_panics};
 
 /// Without a message: printing one would cost more than the rest of a small module's allocator.
 #[cfg(target_arch = "wasm32")]

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use vudo_crdt::wire::Reader;
 use vudo_crdt::{
     CellId, FieldSchema, GenIndex, InMemory, Log, Namespace, ReplicaIndex, ReplicaKey, Row,
-    Transaction, VersionVector, WriteError,
+    Transaction, WriteError,
 };
 
 use crate::code::Code;
@@ -171,15 +171,14 @@ impl Session {
     }
 
     pub(crate) fn changes_since(&self, vector: &[u8]) -> Result<Vec<u8>, Code> {
-        let since = match vector {
-            [] => VersionVector::new(),
-            _ => VersionVector::decode(&mut Reader::new(vector))?,
-        };
-        Ok(self.log.frame_since(&self.namespace, &since))
+        // No bytes at all are a vector that covers nothing.
+        let vector = if vector.is_empty() { &[0] } else { vector };
+        let covered = self.namespace.covered_by(vector)?;
+        Ok(self.log.frame_above(&self.namespace, &covered))
     }
 
     pub(crate) fn version(&self, out: &mut Vec<u8>) {
-        self.namespace.version_vector().encode(out);
+        self.namespace.encode_version_vector(out);
     }
 
     fn new_transaction(&self, now: f64) -> Transaction {

@@ -1,12 +1,12 @@
 //! Cuts an application's module from the embedded runtime.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use vudo_crdt::Schema;
-use walrus::ir::Value;
+use walrus::ir::{Const, Load, Store, Value, Visitor, dfs_in_order};
 use walrus::{
-    ConstExpr, DataKind, ExportId, ExportItem, FunctionBuilder, FunctionId, GlobalKind, MemoryId,
-    Module, ModuleConfig, RawCustomSection,
+    ConstExpr, Data, DataId, DataKind, ExportId, ExportItem, FunctionBuilder, FunctionId,
+    GlobalKind, MemoryId, Module, ModuleConfig, RawCustomSection,
 };
 
 use super::abi::{COMMON, OF_GEN, SchemaData, exports_of, field_word};
@@ -16,6 +16,10 @@ use super::{BuildError, SCHEMA_SECTION};
 const RUNTIME: &[u8] = include_bytes!("../../runtime/vudo_gen_runtime.wasm");
 
 const PAGE_BYTES: u64 = 64 << 10;
+
+/// An address so far before a segment is taken for one into it: where an index begins at one, the
+/// optimiser folds the difference into the address of the table.
+const LEAD_BYTES: u64 = 16;
 
 pub(super) fn specialise(schema: &Schema) -> Result<Vec<u8>, BuildError> {
     specialise_runtime(schema).map_err(|error| BuildError::NotAModule(format!("{error:#}")))
@@ -142,9 +146,67 @@ impl Cutter {
             self.module.exports.delete(export);
         }
         walrus::passes::gc::run(&mut self.module);
+        drop_unused_data(&mut self.module);
         self.module
             .customs
             .add(RawCustomSection { name: SCHEMA_SECTION.into(), data: schema.encode() });
         self.module.emit_wasm()
+    }
+}
+
+/// Drops the data segments that neither code nor kept data refers to. The linker gives each constant
+/// of the runtime a segment of its own, most of them texts of panics that no code here prints.
+fn drop_unused_data(module: &mut Module) {
+    let mut addresses = Addresses::default();
+    for (_, function) in module.funcs.iter_local() {
+        dfs_in_order(&mut addresses, function, function.entry_block());
+    }
+    let mut unused: Vec<_> = module.data.iter().map(|data| data.id()).collect();
+    loop {
+        let is_used = |id: &DataId| {
+            let data = module.data.get(*id);
+            let start = address_of(data);
+            let first = start.saturating_sub(LEAD_BYTES);
+            let mut range = addresses.0.range(first..start + data.value.len() as u64);
+            range.next().is_some()
+        };
+        let Some(place) = unused.iter().position(is_used) else {
+            break;
+        };
+        let used = unused.swap_remove(place);
+        let words = module.data.get(used).value.as_chunks::<4>().0;
+        let words = words.iter().map(|word| u64::from(u32::from_le_bytes(*word)));
+        addresses.0.extend(words);
+    }
+    unused.into_iter().for_each(|id| module.data.delete(id));
+}
+
+/// Every constant and offset in the code that may be an address.
+#[derive(Default)]
+struct Addresses(BTreeSet<u64>);
+
+impl<'instructions> Visitor<'instructions> for Addresses {
+    fn visit_const(&mut self, constant: &Const) {
+        if let Value::I32(number) = constant.value {
+            self.0.insert((number as u32).into());
+        }
+    }
+
+    fn visit_load(&mut self, load: &Load) {
+        self.0.insert(load.arg.offset);
+    }
+
+    fn visit_store(&mut self, store: &Store) {
+        self.0.insert(store.arg.offset);
+    }
+}
+
+/// Where an active segment lies; the linker writes no others.
+fn address_of(data: &Data) -> u64 {
+    match data.kind {
+        DataKind::Active { offset: ConstExpr::Value(Value::I32(address)), .. } => {
+            (address as u32).into()
+        }
+        _ => 0,
     }
 }
