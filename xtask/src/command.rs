@@ -12,17 +12,43 @@ pub(crate) fn workspace_root() -> PathBuf {
 }
 
 /// A cargo command in the workspace.
+///
+/// What cargo told this program about the package `xtask` is withheld: build scripts that watch
+/// such variables would otherwise run again each time that somebody changes between
+/// `cargo xtask test` and a plain `cargo test`, and everything above them would be rebuilt.
 pub(crate) fn cargo(root: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root).args(arguments);
+    for (name, _) in std::env::vars_os() {
+        let is_about_xtask = name.to_str().is_some_and(|name| {
+            name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+        });
+        if is_about_xtask {
+            command.env_remove(name);
+        }
+    }
     command
+}
+
+/// What `cargo metadata` says of the workspace's own packages.
+pub(crate) fn metadata(root: &Path) -> Result<serde_json::Value> {
+    let text = output(&mut cargo(root, &["metadata", "--format-version", "1", "--no-deps"]))?;
+    serde_json::from_str(&text).context("cargo metadata wrote something that is not JSON")
+}
+
+/// Where cargo puts what it builds, as `CARGO_TARGET_DIR` and the configuration say.
+pub(crate) fn target_folder(root: &Path) -> Result<PathBuf> {
+    let metadata = metadata(root)?;
+    let folder = metadata["target_directory"].as_str();
+    folder.map(PathBuf::from).context("cargo metadata names no target folder")
 }
 
 /// Runs a command that inherits standard output, and fails unless it succeeds.
 pub(crate) fn succeed(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
+    let status =
+        command.status().with_context(|| format!("cannot start `{}`", command_line(command)))?;
     if !status.success() {
-        bail!("{command:?} failed with {status}");
+        bail!("`{}` failed with {status}", command_line(command));
     }
     Ok(())
 }
@@ -32,19 +58,33 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     let output = command
         .stderr(Stdio::inherit())
         .output()
-        .with_context(|| format!("cannot start {command:?}"))?;
+        .with_context(|| format!("cannot start `{}`", command_line(command)))?;
     if !output.status.success() {
-        bail!("{command:?} failed with {}", output.status);
+        bail!("`{}` failed with {}", command_line(command), output.status);
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// Whether a command can be started and succeeds; what it prints is dropped.
+pub(crate) fn answers(command: &mut Command) -> bool {
+    let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
+}
+
 /// Whether a program answers to its name.
 pub(crate) fn has_program(name: &str) -> bool {
-    Command::new(name)
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
+    answers(Command::new(name).arg("--version"))
+}
+
+/// Whether the toolchain of the workspace has the standard library of a target.
+pub(crate) fn has_target(root: &Path, target: &str) -> bool {
+    let mut question = Command::new("rustc");
+    question.current_dir(root).args(["--print", "target-libdir", "--target", target]);
+    output(&mut question).is_ok_and(|folder| Path::new(folder.trim()).is_dir())
+}
+
+/// The command as a person would type it.
+fn command_line(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }

@@ -1,34 +1,45 @@
 //! What is too long for the gate: run by hand or at night, and reported.
 
 use std::path::Path;
+use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
-use crate::command::{cargo, succeed};
+use crate::command::{answers, cargo, succeed};
+
+/// How often random suites run here; they read `VUDO_HISTORIES`.
+const HISTORY_COUNT: &str = "1000000";
+
+/// Crates with unsafe code, or with code that unsafe code relies on.
+const MIRI_PACKAGES: [&str; 1] = ["vudo-gen-runtime"];
 
 struct Job {
     name: &'static str,
     about: &'static str,
-    variables: &'static [(&'static str, &'static str)],
-    arguments: &'static [&'static str],
+    run: fn(&Path, u32) -> Result<()>,
 }
 
-const JOBS: [Job; 2] = [
+const JOBS: [Job; 4] = [
     Job {
         name: "histories",
-        about: "1,000,000 random histories of the merge core against its twin",
-        variables: &[("VUDO_HISTORIES", "1000000")],
-        arguments: &["test", "--release", "-p", "vudo-crdt", "--test", "twin", "--", "--nocapture"],
+        about: "a million random histories of the merge core",
+        run: |root, _| histories(root),
     },
+    Job {
+        name: "miri",
+        about: "undefined behaviour in unsafe code, with tests in an interpreter",
+        run: |root, _| miri(root),
+    },
+    Job { name: "fuzz", about: "every decoder of outside bytes", run: fuzz },
     Job {
         name: "advisories",
         about: "known weaknesses in dependencies",
-        variables: &[],
-        arguments: &["deny", "check", "advisories"],
+        run: |root, _| advisories(root),
     },
 ];
 
-pub(crate) fn run(root: &Path, only: Option<&str>) -> Result<()> {
+/// Runs the job of the name `only`, or all of them, also after one that failed.
+pub(crate) fn run(root: &Path, only: Option<&str>, fuzz_minutes: u32) -> Result<()> {
     let wanted = |job: &&Job| only.is_none_or(|name| name == job.name);
     let jobs: Vec<&Job> = JOBS.iter().filter(wanted).collect();
     if jobs.is_empty() {
@@ -38,12 +49,60 @@ pub(crate) fn run(root: &Path, only: Option<&str>) -> Result<()> {
     let mut failures = Vec::new();
     for job in jobs {
         println!("\n== {}: {}", job.name, job.about);
-        let mut command = cargo(root, job.arguments);
-        command.envs(job.variables.iter().copied());
-        if let Err(error) = succeed(&mut command) {
-            println!("FAILED: {error:#}");
+        if let Err(error) = (job.run)(root, fuzz_minutes) {
+            println!("{} failed: {error:#}", job.name);
             failures.push(job.name);
         }
     }
-    if failures.is_empty() { Ok(()) } else { bail!("failed: {}", failures.join(", ")) }
+    if !failures.is_empty() {
+        bail!("failed: {}", failures.join(", "));
+    }
+    Ok(())
+}
+
+fn histories(root: &Path) -> Result<()> {
+    let arguments = ["test", "--release", "-p", "vudo-crdt", "--", "--nocapture"];
+    succeed(cargo(root, &arguments).env("VUDO_HISTORIES", HISTORY_COUNT))
+}
+
+fn miri(root: &Path) -> Result<()> {
+    if !answers(nightly_cargo(root).args(["miri", "--version"])) {
+        bail!("missing program miri: rustup component add miri rust-src --toolchain nightly");
+    }
+    for package in MIRI_PACKAGES {
+        succeed(nightly_cargo(root).args(["miri", "test", "-p", package]))?;
+    }
+    Ok(())
+}
+
+fn fuzz(root: &Path, minutes: u32) -> Result<()> {
+    let folder = root.join("fuzz/fuzz_targets");
+    if !folder.is_dir() {
+        println!("no fuzz targets yet: they belong into fuzz/fuzz_targets");
+        return Ok(());
+    }
+    if !answers(nightly_cargo(root).args(["fuzz", "--version"])) {
+        bail!("missing program cargo-fuzz: cargo install cargo-fuzz --locked");
+    }
+    for entry in std::fs::read_dir(&folder)? {
+        let path = entry?.path();
+        let target = path.file_stem().context("a fuzz target has a name")?;
+        let limit = format!("-max_total_time={}", minutes * 60);
+        succeed(nightly_cargo(root).args(["fuzz", "run"]).arg(target).args(["--", &limit]))?;
+    }
+    Ok(())
+}
+
+fn advisories(root: &Path) -> Result<()> {
+    if !answers(&mut cargo(root, &["deny", "--version"])) {
+        bail!("missing program cargo-deny: cargo install cargo-deny --locked");
+    }
+    succeed(&mut cargo(root, &["deny", "check", "advisories"]))
+}
+
+/// Miri and the fuzzer's sanitizers need a nightly compiler.
+fn nightly_cargo(root: &Path) -> Command {
+    let mut command = Command::new("rustup");
+    command.current_dir(root).args(["run", "nightly", "cargo"]);
+    command
 }

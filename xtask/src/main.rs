@@ -6,7 +6,8 @@ mod long;
 mod runtime;
 mod tidy;
 
-use anyhow::Result;
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 /// Tasks of the VUDO project.
@@ -33,20 +34,33 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
-    /// Run what takes too long for the gate.
+    /// Run what takes too long for the gate: large histories, Miri, fuzzing, advisories.
     Long {
         /// Run only the job of this name.
         #[arg(long)]
         only: Option<String>,
+        /// How long each fuzz target runs.
+        #[arg(long, default_value_t = 10)]
+        fuzz_minutes: u32,
     },
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
     let root = command::workspace_root();
-    match Arguments::parse().task {
+    let result = match Arguments::parse().task {
         Task::Test { no_skips } => gate::run(&root, no_skips),
-        Task::Tidy => tidy::run(&root),
-        Task::Runtime { check } => runtime::run(&root, check),
-        Task::Long { only } => long::run(&root, only.as_deref()),
+        Task::Tidy => tidy::run(&root).map(|()| true),
+        Task::Runtime { check } => runtime::run(&root, check).map(|()| true),
+        Task::Long { only, fuzz_minutes } => {
+            long::run(&root, only.as_deref(), fuzz_minutes).map(|()| true)
+        }
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -1,4 +1,7 @@
 //! The WASM runtime that the compiler embeds: rebuilt from source, compared byte for byte.
+//!
+//! The bytes depend on the sources, on the toolchain that `rust-toolchain.toml` pins and on the
+//! wasm-opt that `tools/wasm-opt` pins; never on the machine or on where its folders are.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -7,10 +10,13 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
-use crate::command::{cargo, has_program, output, succeed};
+use crate::command::{cargo, has_program, output, succeed, target_folder};
+
+/// What the runtime is compiled for.
+pub(crate) const TARGET: &str = "wasm32-unknown-unknown";
 
 const RUNTIME: &str = "crates/vudo-gen/runtime/vudo_gen_runtime.wasm";
-const TARGET: &str = "wasm32-unknown-unknown";
+const WASM_OPT_FOLDER: &str = "tools/wasm-opt";
 
 /// What rustc's default wasm32 target emits; anything more would shut out older browsers.
 const FEATURES: [&str; 8] = [
@@ -24,16 +30,19 @@ const FEATURES: [&str; 8] = [
     "--enable-sign-ext",
 ];
 
+/// Rebuilds the runtime; writes it, or with `check` only compares it with the checked-in one.
 pub(crate) fn run(root: &Path, check: bool) -> Result<()> {
     let rebuilt = rebuild(root)?;
     let hash = hexadecimal(&Sha256::digest(&rebuilt));
     let path = root.join(RUNTIME);
     let hash_path = path.with_extension("wasm.sha256");
     if check {
-        let checked_in = std::fs::read(&path).with_context(|| format!("cannot read {RUNTIME}"))?;
-        let recorded = std::fs::read_to_string(&hash_path)?;
-        if checked_in != rebuilt || recorded.trim() != hash {
-            bail!("{RUNTIME} is not what its source builds to: run `cargo xtask runtime`");
+        let remedy = "run `cargo xtask runtime` and commit what it writes";
+        let read = |path: &Path| {
+            std::fs::read(path).with_context(|| format!("cannot read {}: {remedy}", path.display()))
+        };
+        if read(&path)? != rebuilt || read(&hash_path)?.trim_ascii() != hash.as_bytes() {
+            bail!("{RUNTIME} is not what its source builds to: {remedy}");
         }
     } else {
         std::fs::create_dir_all(path.parent().context("the runtime has a folder")?)?;
@@ -46,21 +55,13 @@ pub(crate) fn run(root: &Path, check: bool) -> Result<()> {
 
 fn rebuild(root: &Path) -> Result<Vec<u8>> {
     // A folder of its own: flags differ from the host's, and would invalidate its artefacts.
-    let target_folder = root.join("target/runtime");
-    let arguments = [
-        "build",
-        "--package",
-        "vudo-gen-runtime",
-        "--lib",
-        "--profile",
-        "wasm",
-        "--target",
-        TARGET,
-    ];
+    let target_folder = target_folder(root)?.join("runtime");
+    let package = ["build", "--package", "vudo-gen-runtime", "--lib"];
     succeed(
-        cargo(root, &arguments)
+        cargo(root, &package)
+            .args(["--profile", "wasm", "--target", TARGET])
             .env("CARGO_TARGET_DIR", &target_folder)
-            .env("CARGO_ENCODED_RUSTFLAGS", path_flags(root)?.join("\u{1f}")),
+            .env("CARGO_ENCODED_RUSTFLAGS", path_flags(root, &target_folder)?.join("\u{1f}")),
     )?;
     let built = target_folder.join(TARGET).join("wasm/vudo_gen_runtime.wasm");
     let optimised = target_folder.join("optimised.wasm");
@@ -70,32 +71,53 @@ fn rebuild(root: &Path) -> Result<Vec<u8>> {
     std::fs::read(&optimised).context("wasm-opt wrote nothing")
 }
 
-/// The bytes must not depend on where the sources lie.
-fn path_flags(root: &Path) -> Result<Vec<String>> {
-    let sysroot = output(Command::new("rustc").current_dir(root).args(["--print", "sysroot"]))?;
+/// The bytes must not depend on where the sources lie. Of two prefixes that fit, rustc takes the
+/// later one.
+fn path_flags(root: &Path, target_folder: &Path) -> Result<Vec<String>> {
+    let rustc = |question: &str| output(Command::new("rustc").current_dir(root).args([question]));
+    let sysroot = rustc("--print=sysroot")?;
+    let version = rustc("-vV")?;
+    let commit = version.lines().find_map(|line| line.strip_prefix("commit-hash: "));
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| {
         let home = std::env::var_os("HOME")?;
         Some(Path::new(&home).join(".cargo"))
     });
     let home = home.context("neither CARGO_HOME nor HOME is set")?;
-    let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
     let sysroot = Path::new(sysroot.trim());
-    Ok(vec![remap(root, "vudo"), remap(&home, "cargo"), remap(sysroot, "rust")])
+    let mut flags = Vec::new();
+    let mut remap = |from: &Path, to: &str| {
+        flags.push(format!("--remap-path-prefix={}={to}", from.display()));
+    };
+    remap(&home, "/cargo");
+    remap(sysroot, "/rust");
+    remap(root, "/vudo");
+    remap(target_folder, "/target");
+    if let Some(commit) = commit {
+        // Where the component rust-src is installed, rustc finds the standard library there.
+        remap(&sysroot.join("lib/rustlib/src/rust"), &format!("/rustc/{commit}"));
+    }
+    Ok(flags)
 }
 
-/// The pinned wasm-opt, installed from the lock file where it is not there yet.
+/// The pinned wasm-opt, installed from the lock file where it is absent or of another version.
 fn wasm_opt(root: &Path) -> Result<PathBuf> {
-    let folder = root.join("tools/wasm-opt");
+    let folder = root.join(WASM_OPT_FOLDER);
     let program = folder.join("node_modules/.bin/wasm-opt");
-    if !program.exists() {
+    let pinned = json(&folder.join("package.json"))?["dependencies"]["binaryen"].take();
+    let installed = json(&folder.join("node_modules/binaryen/package.json"));
+    if !installed.is_ok_and(|package| package["version"] == pinned) {
         if !has_program("npm") {
             bail!("npm brings the pinned wasm-opt; install Node.js first");
         }
         let mut install = Command::new("npm");
-        install.current_dir(&folder).args(["ci", "--no-audit", "--no-fund"]);
-        succeed(&mut install)?;
+        succeed(install.current_dir(&folder).args(["ci", "--no-audit", "--no-fund"]))?;
     }
     Ok(program)
+}
+
+fn json(path: &Path) -> Result<serde_json::Value> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_slice(&bytes).with_context(|| format!("{} is not JSON", path.display()))
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
