@@ -34,7 +34,8 @@ fn hold(title: &str, name: &'static str, unit: &'static str, measured: f64) {
     let row = Measurement::new(name, unit, measured).expect("budgets.toml has the entry");
     let space = if unit == "ops/sec" { " " } else { "" };
     let mark = if row.met { "✅" } else { "❌" };
-    let line = format!("{mark} {title}: {measured:.2}{space}{unit} (budget: {}{space}{unit})", row.budget);
+    let line =
+        format!("{mark} {title}: {measured:.2}{space}{unit} (budget: {}{space}{unit})", row.budget);
     if cfg!(debug_assertions) && unit != "KB" {
         say(&format!("{line} — a debug build: budgets are measured in release"));
         return;

@@ -101,9 +101,8 @@ pub fn merge_frame(changes: usize) -> Vec<u8> {
 /// Merges a frame into an empty namespace, and checks that it arrived.
 pub fn merge(frame: &[u8]) -> Namespace {
     let mut namespace = Namespace::new(2);
-    let applied = namespace
-        .apply_frame(frame, &mut InMemory, &mut ())
-        .expect("the frame is one of our own");
+    let applied =
+        namespace.apply_frame(frame, &mut InMemory, &mut ()).expect("the frame is one of our own");
     assert_eq!(applied.operations, 10_000);
     namespace
 }

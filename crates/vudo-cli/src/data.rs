@@ -118,8 +118,8 @@ pub(crate) fn get(context: &Context, address: &Address) -> Result<()> {
     let database = open(context)?;
     let gen_schema = gen_schema(&database, &address.gen_name)?;
     let record = database.read(&gen_schema, &database.document_id(&address.key))?;
-    let record = record
-        .with_context(|| format!("there is no {}/{}", address.gen_name, address.key))?;
+    let record =
+        record.with_context(|| format!("there is no {}/{}", address.gen_name, address.key))?;
     if context.json {
         println!("{}", record_to_json(&record));
     } else {
@@ -221,10 +221,7 @@ pub(crate) fn stats(context: &Context) -> Result<()> {
             .collect();
         let replica = database.replica_key().to_string();
         let disk_bytes = database.disk_bytes();
-        println!(
-            "{}",
-            json!({ "replica": replica, "disk_bytes": disk_bytes, "namespaces": rows })
-        );
+        println!("{}", json!({ "replica": replica, "disk_bytes": disk_bytes, "namespaces": rows }));
         return Ok(());
     }
     println!("replica     {}", database.replica_key());

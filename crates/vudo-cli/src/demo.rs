@@ -107,8 +107,7 @@ impl Steps {
 }
 
 fn compile() -> Result<(String, GenSchema)> {
-    let sources =
-        [SourceFile { name: "city.dol".into(), text: GEN_SOURCE.into(), lock: None }];
+    let sources = [SourceFile { name: "city.dol".into(), text: GEN_SOURCE.into(), lock: None }];
     let compilation = vudo_gen::compile(&sources);
     let Some(schema) = compilation.schema else {
         for diagnostic in &compilation.diagnostics {

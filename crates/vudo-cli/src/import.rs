@@ -154,11 +154,7 @@ fn progress_bar(length: u64, is_for_people: bool) -> ProgressBar {
     ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-fn write_change(
-    database: &Database,
-    gen_schema: &GenSchema,
-    rows: &mut Vec<Row>,
-) -> Result<()> {
+fn write_change(database: &Database, gen_schema: &GenSchema, rows: &mut Vec<Row>) -> Result<()> {
     if rows.is_empty() {
         return Ok(());
     }

@@ -200,7 +200,8 @@ fn a_link_that_cannot_be_is_refused_within_seconds_and_says_why() {
 #[test]
 fn the_demo_runs() {
     let place = Place::new();
-    let output = place.command(&["demo", "--skip-budgets"]).env_remove("VUDO_DATA").output().unwrap();
+    let output =
+        place.command(&["demo", "--skip-budgets"]).env_remove("VUDO_DATA").output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{said}{}", stderr(&output));
     assert!(said.contains("visits 2 + 3 = 5"), "{said}");
