@@ -68,7 +68,7 @@ pub(crate) fn read_document<'a>(
 ) -> Result<DocumentChange<'a>, MalformedFrame> {
     let gen_index = reader.varint_up_to(u32::MAX.into())? as GenIndex;
     let key = reader.bytes()?;
-    if key.len() > MAX_KEY_BYTES {
+    if key.is_empty() || key.len() > MAX_KEY_BYTES {
         return Err(MalformedFrame::TooLarge);
     }
     if core::str::from_utf8(key).is_err() {
@@ -116,6 +116,10 @@ pub(crate) fn read_body<'a>(
 ) -> Result<&'a [u8], MalformedFrame> {
     let start = reader.rest();
     let document_count = reader.varint_up_to(MAX_CHANGE_BYTES as u64)?;
+    if document_count == 0 {
+        // Nobody writes such a change, and a frame full of them would cost more than it weighs.
+        return Err(MalformedFrame::PayloadDoesNotFit);
+    }
     for _ in 0..document_count {
         let document = read_document(reader, now)?;
         if document.gen_index as usize >= gen_count {

@@ -112,9 +112,10 @@ impl FrameWriter {
 #[derive(Clone, Debug)]
 pub struct Frame<'a> {
     replicas: &'a [[u8; 32]],
-    gen_count: usize,
     gens: &'a [u8],
-    runs: &'a [u8],
+    /// Where validation found each change, so that nobody has to look for them again. A change has
+    /// at least seven bytes in the frame, which bounds what this takes.
+    changes: Vec<Change<'a>>,
 }
 
 impl<'a> Frame<'a> {
@@ -143,11 +144,23 @@ impl<'a> Frame<'a> {
             read_gen_name(&mut reader)?;
         }
         let gens = &start[..start.len() - reader.rest().len()];
-        let runs = reader.rest();
-        let frame = Frame { replicas, gen_count, gens, runs };
-        let mut changes = frame.changes();
-        while changes.try_next()?.is_some() {}
-        changes.reader.is_empty().then_some(frame).ok_or(MalformedFrame::TrailingBytes)
+        let mut changes = Vec::new();
+        let mut changes_reader = ChangesReader {
+            reader,
+            replica_count,
+            gen_count,
+            left: 0,
+            replica: 0,
+            number: 0,
+            milliseconds: 0,
+        };
+        while let Some(change) = changes_reader.next()? {
+            changes.push(change);
+        }
+        if !changes_reader.reader.is_empty() {
+            return Err(MalformedFrame::TrailingBytes);
+        }
+        Ok(Frame { replicas, gens, changes })
     }
 
     /// The replicas that the frame names, in the order of its indexes.
@@ -166,17 +179,9 @@ impl<'a> Frame<'a> {
         core::iter::from_fn(move || read_gen_name(&mut reader).ok())
     }
 
-    /// The changes, in the order in which they were pushed.
-    pub fn changes(&self) -> Changes<'a> {
-        Changes {
-            reader: Reader::new(self.runs),
-            replica_count: self.replicas.len(),
-            gen_count: self.gen_count,
-            left: 0,
-            replica: 0,
-            number: 0,
-            milliseconds: 0,
-        }
+    /// The changes, in the order in which they were pushed. Indexes are the frame's own.
+    pub fn changes(&self) -> &[Change<'a>] {
+        &self.changes
     }
 }
 
@@ -188,9 +193,8 @@ fn read_gen_name<'a>(reader: &mut Reader<'a>) -> Result<&'a str, MalformedFrame>
     core::str::from_utf8(name).map_err(|_| MalformedFrame::StringNotUtf8)
 }
 
-/// The changes of a frame. Indexes are the frame's own.
-#[derive(Clone, Debug)]
-pub struct Changes<'a> {
+/// Reads and validates the changes of a frame one after the other.
+struct ChangesReader<'a> {
     reader: Reader<'a>,
     replica_count: usize,
     gen_count: usize,
@@ -200,8 +204,8 @@ pub struct Changes<'a> {
     milliseconds: u64,
 }
 
-impl<'a> Changes<'a> {
-    fn try_next(&mut self) -> Result<Option<Change<'a>>, MalformedFrame> {
+impl<'a> ChangesReader<'a> {
+    fn next(&mut self) -> Result<Option<Change<'a>>, MalformedFrame> {
         if self.left == 0 {
             let replica = self.reader.varint()?;
             if replica == 0 {
@@ -230,15 +234,6 @@ impl<'a> Changes<'a> {
         self.left -= 1;
         self.number += 1;
         Ok(Some(Change { replica: self.replica, number, now, body }))
-    }
-}
-
-impl<'a> Iterator for Changes<'a> {
-    type Item = Change<'a>;
-
-    fn next(&mut self) -> Option<Change<'a>> {
-        // A parsed frame holds no error.
-        self.try_next().ok().flatten()
     }
 }
 

@@ -68,7 +68,7 @@ pub mod wire;
 
 pub use change::{Change, GenIndex};
 pub use fingerprint::Fingerprint;
-pub use frame::{Changes, Frame, FrameWriter, checksum};
+pub use frame::{Frame, FrameWriter, checksum};
 pub use hlc::Hlc;
 pub use log::Log;
 pub use namespace::{Applied, ApplyError, Namespace, Observer};

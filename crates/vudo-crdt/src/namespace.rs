@@ -296,7 +296,7 @@ impl Namespace {
         let mut applied = Applied::default();
         let mut body = Vec::new();
         for change in frame.changes() {
-            let mut change = Change { replica: replica_map[change.replica as usize], ..change };
+            let mut change = Change { replica: replica_map[change.replica as usize], ..*change };
             if change.number <= self.heard(change.replica) {
                 applied.duplicates += 1;
                 continue;

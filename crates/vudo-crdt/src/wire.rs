@@ -15,7 +15,7 @@ pub enum MalformedFrame {
     Checksum = 3,
     /// The frame begins with a format version that this build does not read.
     FormatVersion = 4,
-    /// A count, length or number is past its bound.
+    /// A count, length or number is out of its bounds.
     TooLarge = 5,
     /// An index points past the list that it indexes.
     IndexOutOfRange = 6,
@@ -42,7 +42,7 @@ impl fmt::Display for MalformedFrame {
             MalformedFrame::VarintNotMinimal => "a number is not in its shortest form",
             MalformedFrame::Checksum => "the checksum does not match",
             MalformedFrame::FormatVersion => "the format version is not one this build reads",
-            MalformedFrame::TooLarge => "a count or length is past its bound",
+            MalformedFrame::TooLarge => "a count or length is out of its bounds",
             MalformedFrame::IndexOutOfRange => "an index points past its list",
             MalformedFrame::StringNotUtf8 => "a string is not UTF-8",
             MalformedFrame::ValueNotCanonical => "a value is not in its canonical form",
