@@ -59,6 +59,12 @@ impl CellId {
         CellId(field_number << 4 | u32::from(strategy.tag()))
     }
 
+    /// The cell with these bits: a field number shifted left by four, and a strategy's tag, which
+    /// this version may not know.
+    pub fn from_bits(bits: u32) -> CellId {
+        CellId(bits)
+    }
+
     pub(crate) fn from_header(header: u64) -> CellId {
         CellId((header >> 1) as u32)
     }

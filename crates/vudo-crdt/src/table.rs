@@ -291,9 +291,11 @@ impl Table {
         &'t self,
         from: &[u8],
     ) -> impl Iterator<Item = &'t [u8]> + use<'t> {
-        let rows = self.buffer.sorted_rows();
-        let first = rows.partition_point(|row| key_of(row) < from);
-        rows.into_iter().skip(first)
+        let mut rows = self.buffer.sorted_rows();
+        if !from.is_empty() {
+            rows.retain(|row| key_of(row) >= from);
+        }
+        rows.into_iter()
     }
 
     /// The loaded rows, ascending by key, from a key on.

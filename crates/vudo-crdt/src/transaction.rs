@@ -4,6 +4,7 @@
 
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::RangeInclusive;
 
 use crate::change::{Change, GenIndex};
 use crate::counter::{self, Totals};
@@ -256,13 +257,30 @@ impl Transaction {
         let range = field.value_type.integer_range().unwrap_or((i128::MIN, i128::MAX));
         let least = field.counter.min_value.map_or(range.0, i128::from);
         let greatest = field.counter.max_value.map_or(range.1, i128::from);
-        let (least, greatest) = (least.max(range.0), greatest.min(range.1));
-        let id = field.id();
+        let bounds = least.max(range.0)..=greatest.min(range.1);
+        self.add_within(namespace, source, gen_index, key, field.id(), bounds, amount)
+    }
+
+    /// [`Transaction::add`] for an integer counter that is known by its cell and bounds.
+    ///
+    /// # Errors
+    /// As for [`Transaction::add`].
+    #[allow(clippy::too_many_arguments)] // A document, a field and a context, spelled out.
+    pub fn add_within<S: ChunkSource>(
+        &mut self,
+        namespace: &mut Namespace,
+        source: &mut S,
+        gen_index: GenIndex,
+        key: &[u8],
+        id: CellId,
+        bounds: RangeInclusive<i128>,
+        amount: i64,
+    ) -> Result<(), WriteError<S::Error>> {
         self.add_with(namespace, source, gen_index, key, id, |row, totals| {
             let total = counter_total(row, id).saturating_add(amount.into());
             // A merge may have taken the counter past a bound; coming back is always allowed.
-            let leaves = (amount < 0 && total < least) || (amount > 0 && total > greatest);
-            if leaves {
+            let leaves = if amount < 0 { total < *bounds.start() } else { total > *bounds.end() };
+            if leaves && amount != 0 {
                 return Err(WriteError::OutOfBounds { total });
             }
             Ok(totals.after_adding(amount))

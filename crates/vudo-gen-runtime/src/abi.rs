@@ -11,7 +11,8 @@ use vudo_crdt::limits::MAX_FRAME_BYTES;
 use vudo_crdt::value::{decode_str, encode_str, skip_value};
 use vudo_crdt::wire::{Reader, zigzag_decode};
 use vudo_crdt::{
-    FieldSchema, GenIndex, MalformedFrame, Overflow, Strategy, Value, ValueType, counter_total,
+    CellId, FieldSchema, GenIndex, InMemory, MalformedFrame, Overflow, Strategy, Value, ValueType,
+    counter_total,
 };
 
 use crate::code::Code;
@@ -95,7 +96,9 @@ extern "C" fn open(seed: u64) -> u32 {
         if state.session.is_some() {
             return Err(Code::ALREADY_OPEN);
         }
-        state.session = Some(Session::open(&state.input, seed, schema())?);
+        let opened = Session::open(&state.input, seed, schema())?;
+        // There is no session to drop, and forgetting none keeps the code for it out.
+        core::mem::forget(state.session.replace(opened));
         Ok(())
     })())
 }
@@ -178,10 +181,30 @@ fn document(
     Ok((Document { gen_index, key }, rest))
 }
 
+/// The cell that a field word names.
+fn cell_of(word: u32) -> CellId {
+    CellId::from_bits(word & 0xf_ffff)
+}
+
+/// The field that a field word describes, without default and options.
 fn field_of(word: u32) -> FieldSchema {
     let strategy = Strategy::from_tag((word & 15) as u8).unwrap_or(Strategy::Lww);
     let value_type = ValueType::from_tag((word >> 20) as u8).unwrap_or(ValueType::Bool);
     FieldSchema::new("", word >> 4 & 0xffff, strategy, value_type)
+}
+
+/// Sets the register of a document at the front of the input to a value in its bytes.
+fn set(
+    session: &mut Session,
+    document: Document<'_>,
+    field: u32,
+    value: Vec<u8>,
+    now: f64,
+) -> Outcome {
+    let Document { gen_index, key } = document;
+    session.write(now, |transaction, namespace| {
+        transaction.set_encoded(namespace, &mut InMemory, gen_index, key, cell_of(field), value)
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -190,7 +213,7 @@ extern "C" fn set_string(gen_index: GenIndex, field: u32, key_length: usize, now
         let (document, value) = document(gen_index, input, key_length)?;
         let mut bytes = Vec::new();
         encode_str(text(value)?, &mut bytes);
-        session.set(document, field_of(field).id(), bytes, now)
+        set(session, document, field, bytes, now)
     })
 }
 
@@ -198,11 +221,10 @@ extern "C" fn set_string(gen_index: GenIndex, field: u32, key_length: usize, now
 fn set_value(gen_index: GenIndex, field: u32, key_length: usize, value: Value, now: f64) -> u32 {
     run(|session, input, _| {
         let (document, _) = document(gen_index, input, key_length)?;
-        let field = field_of(field);
-        if !field.value_type.admits(&value) {
+        if !field_of(field).value_type.admits(&value) {
             return Err(Code::TYPE_MISMATCH);
         }
-        session.set(document, field.id(), value.to_bytes(), now)
+        set(session, document, field, value.to_bytes(), now)
     })
 }
 
@@ -241,6 +263,7 @@ extern "C" fn set_float(
     set_value(gen_index, field, key_length, Value::Float(value), now)
 }
 
+/// Adds to a counter of `i64` without options.
 #[unsafe(no_mangle)]
 extern "C" fn add(
     gen_index: GenIndex,
@@ -249,10 +272,18 @@ extern "C" fn add(
     amount: i64,
     now: f64,
 ) -> u32 {
-    add_to(gen_index, &field_of(field), key_length, amount, now)
+    run(|session, input, _| {
+        let (Document { gen_index, key }, _) = document(gen_index, input, key_length)?;
+        let bounds = i64::MIN.into()..=i64::MAX.into();
+        session.write(now, |transaction, namespace| {
+            let id = cell_of(field);
+            transaction.add_within(namespace, &mut InMemory, gen_index, key, id, bounds, amount)
+        })
+    })
 }
 
-/// As `add`, for a field with options: `extras` says where in the compiler's data they are.
+/// Adds to an integer counter of any type: `extras` says where in the compiler's data its options
+/// are.
 #[unsafe(no_mangle)]
 extern "C" fn add_bounded(
     gen_index: GenIndex,
@@ -262,22 +293,12 @@ extern "C" fn add_bounded(
     amount: i64,
     now: f64,
 ) -> u32 {
-    let mut field = field_of(field);
-    read_extras(&mut field, extras);
-    add_to(gen_index, &field, key_length, amount, now)
-}
-
-#[inline(never)]
-fn add_to(
-    gen_index: GenIndex,
-    field: &FieldSchema,
-    key_length: usize,
-    amount: i64,
-    now: f64,
-) -> u32 {
+    let field = field_with(field, extras);
     run(|session, input, _| {
-        let (document, _) = document(gen_index, input, key_length)?;
-        session.add(document, field, amount, now)
+        let (Document { gen_index, key }, _) = document(gen_index, input, key_length)?;
+        session.write(now, |transaction, namespace| {
+            transaction.add(namespace, &mut InMemory, gen_index, key, &field, amount)
+        })
     })
 }
 
@@ -290,8 +311,11 @@ extern "C" fn add_float(
     now: f64,
 ) -> u32 {
     run(|session, input, _| {
-        let (document, _) = document(gen_index, input, key_length)?;
-        session.add_float(document, &field_of(field), amount, now)
+        let (Document { gen_index, key }, _) = document(gen_index, input, key_length)?;
+        session.write(now, |transaction, namespace| {
+            let field = field_of(field);
+            transaction.add_float(namespace, &mut InMemory, gen_index, key, &field, amount)
+        })
     })
 }
 
@@ -300,7 +324,7 @@ extern "C" fn add_float(
 extern "C" fn get_string(gen_index: GenIndex, field: u32, key_length: usize) -> u32 {
     run(|session, input, output| {
         let (document, _) = document(gen_index, input, key_length)?;
-        let cell = session.row(document)?.cell(field_of(field).id());
+        let cell = session.row(document)?.cell(cell_of(field));
         let text = cell.and_then(|cell| decode_str(cell.state));
         output.extend_from_slice(text.ok_or(Code::NOT_SET)?.as_bytes());
         Ok(())
@@ -317,9 +341,7 @@ extern "C" fn get(gen_index: GenIndex, field: u32, key_length: usize) -> u32 {
 /// they are.
 #[unsafe(no_mangle)]
 extern "C" fn get_with(gen_index: GenIndex, field: u32, extras: usize, key_length: usize) -> u32 {
-    let mut field = field_of(field);
-    read_extras(&mut field, extras);
-    read(gen_index, &field, key_length)
+    read(gen_index, &field_with(field, extras), key_length)
 }
 
 #[inline(never)]
@@ -337,22 +359,21 @@ fn read(gen_index: GenIndex, field: &FieldSchema, key_length: usize) -> u32 {
     })
 }
 
-/// Puts the total of an integer counter without options into the output.
+/// Puts the total of a counter of `i64` without options into the output.
 #[unsafe(no_mangle)]
 extern "C" fn get_total(gen_index: GenIndex, field: u32, key_length: usize) -> u32 {
     run(|session, input, output| {
         let (document, _) = document(gen_index, input, key_length)?;
-        let field = field_of(field);
-        let total = counter_total(&session.row(document)?, field.id());
-        let (least, greatest) = field.value_type.integer_range().unwrap_or_default();
-        let shown = total.clamp(least, greatest);
-        output.extend_from_slice(&(shown as u64).to_le_bytes());
+        let total = counter_total(&session.row(document)?, cell_of(field));
+        let shown = total.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
+        output.extend_from_slice(&shown.to_le_bytes());
         Ok(())
     })
 }
 
-/// Reads a field's default and options: overflow, flags, then what the flags announce.
-fn read_extras(field: &mut FieldSchema, extras: usize) {
+/// A field with its default and options: overflow, flags, then what the flags announce.
+fn field_with(word: u32, extras: usize) -> FieldSchema {
+    let mut field = field_of(word);
     let mut reader = Reader::new(schema().get(extras..).unwrap_or_default());
     // The compiler wrote these bytes; were they damaged, the field would do without.
     let _ = (|| {
@@ -373,4 +394,5 @@ fn read_extras(field: &mut FieldSchema, extras: usize) {
         }
         Ok::<(), MalformedFrame>(())
     })();
+    field
 }

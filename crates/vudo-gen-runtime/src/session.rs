@@ -6,8 +6,7 @@ use alloc::vec::Vec;
 
 use vudo_crdt::wire::Reader;
 use vudo_crdt::{
-    CellId, FieldSchema, GenIndex, InMemory, Log, Namespace, ReplicaIndex, ReplicaKey, Row,
-    Transaction, WriteError,
+    GenIndex, InMemory, Log, Namespace, ReplicaIndex, ReplicaKey, Row, Transaction, WriteError,
 };
 
 use crate::code::Code;
@@ -20,8 +19,10 @@ pub(crate) struct Session {
     namespace: Namespace,
     log: Log,
     replica: ReplicaIndex,
-    /// The explicit transaction, if the host has begun one. Other writes are changes of their own.
-    transaction: Option<Transaction>,
+    /// Where writes go. Empty unless the host has begun it.
+    transaction: Transaction,
+    /// Whether the host has begun a transaction. Other writes are changes of their own.
+    is_in_transaction: bool,
 }
 
 /// A document, as the host names it.
@@ -35,138 +36,75 @@ impl Session {
     /// An empty session. `schema` begins with the count and the names of the Gens, whose indexes
     /// are their places in that list.
     pub(crate) fn open(key: &[u8], seed: u64, schema: &[u8]) -> Result<Session, Code> {
+        let key = ReplicaKey(Reader::new(key).array()?);
         let mut namespace = Namespace::new(seed);
-        let replica = namespace.intern_replica(ReplicaKey(Reader::new(key).array()?));
+        let replica = namespace.intern_replica(key);
+        // The compiler wrote the names; were they damaged, the Gens after them would be missing.
         let mut reader = Reader::new(schema);
-        for _ in 0..reader.varint()? {
-            let name = text(reader.bytes()?)?;
-            namespace.intern_gen(name).ok_or(Code::TOO_MANY_GENS)?;
+        for _ in 0..reader.varint().unwrap_or_default() {
+            if let Ok(name) = text(reader.bytes().unwrap_or_default()) {
+                namespace.intern_gen(name);
+            }
         }
-        Ok(Session { namespace, log: Log::default(), replica, transaction: None })
+        let transaction = Transaction::begin(&namespace, replica, 0);
+        let log = Log::default();
+        Ok(Session { namespace, log, replica, transaction, is_in_transaction: false })
     }
 
     pub(crate) fn begin(&mut self, now: f64) -> Outcome {
-        if self.transaction.is_some() {
-            return Err(Code::TRANSACTION_OPEN);
-        }
-        self.transaction = Some(self.new_transaction(now));
+        self.refuse_in_transaction()?;
+        self.renew(now);
+        self.is_in_transaction = true;
         Ok(())
     }
 
     pub(crate) fn commit(&mut self) -> Outcome {
-        let transaction = self.transaction.take().ok_or(Code::NO_TRANSACTION)?;
-        self.apply(transaction)
+        self.end_transaction()?;
+        self.apply()
     }
 
     pub(crate) fn roll_back(&mut self) -> Outcome {
-        let transaction = self.transaction.take();
-        transaction.map(drop).ok_or(Code::NO_TRANSACTION)
+        self.end_transaction()?;
+        self.renew(0.0);
+        Ok(())
     }
 
     pub(crate) fn create(&mut self, document: Document<'_>, now: f64) -> Outcome {
         text(document.key)?;
-        let mut write = self.write(now);
-        let Document { gen_index, key } = document;
-        let outcome =
-            (write.transaction).create(&mut self.namespace, &mut InMemory, gen_index, key);
-        self.end(write, outcome)
+        self.write(now, |transaction, namespace| {
+            transaction.create(namespace, &mut InMemory, document.gen_index, document.key)
+        })
     }
 
     pub(crate) fn delete(&mut self, document: Document<'_>, now: f64) -> Outcome {
-        let mut write = self.write(now);
-        let Document { gen_index, key } = document;
-        let outcome =
-            (write.transaction).delete(&mut self.namespace, &mut InMemory, gen_index, key);
-        self.end(write, outcome)
-    }
-
-    pub(crate) fn set(
-        &mut self,
-        document: Document<'_>,
-        id: CellId,
-        value: Vec<u8>,
-        now: f64,
-    ) -> Outcome {
-        let mut write = self.write(now);
-        let Document { gen_index, key } = document;
-        let outcome = write.transaction.set_encoded(
-            &mut self.namespace,
-            &mut InMemory,
-            gen_index,
-            key,
-            id,
-            value,
-        );
-        self.end(write, outcome)
-    }
-
-    pub(crate) fn add(
-        &mut self,
-        document: Document<'_>,
-        field: &FieldSchema,
-        amount: i64,
-        now: f64,
-    ) -> Outcome {
-        let mut write = self.write(now);
-        let Document { gen_index, key } = document;
-        let outcome = write.transaction.add(
-            &mut self.namespace,
-            &mut InMemory,
-            gen_index,
-            key,
-            field,
-            amount,
-        );
-        self.end(write, outcome)
-    }
-
-    pub(crate) fn add_float(
-        &mut self,
-        document: Document<'_>,
-        field: &FieldSchema,
-        amount: f64,
-        now: f64,
-    ) -> Outcome {
-        let mut write = self.write(now);
-        let Document { gen_index, key } = document;
-        let outcome = write.transaction.add_float(
-            &mut self.namespace,
-            &mut InMemory,
-            gen_index,
-            key,
-            field,
-            amount,
-        );
-        self.end(write, outcome)
+        self.write(now, |transaction, namespace| {
+            transaction.delete(namespace, &mut InMemory, document.gen_index, document.key)
+        })
     }
 
     /// The document's row as the open transaction sees it.
+    #[inline(never)]
     pub(crate) fn row(&mut self, document: Document<'_>) -> Result<Row<'_>, Code> {
         let Document { gen_index, key } = document;
-        let row = match &mut self.transaction {
-            Some(transaction) => {
-                transaction.read(&mut self.namespace, &mut InMemory, gen_index, key)?
-            }
-            None => self.namespace.loaded_row(gen_index, key),
-        };
+        let row = self.transaction.read(&mut self.namespace, &mut InMemory, gen_index, key)?;
         row.filter(Row::is_alive).ok_or(Code::NOT_FOUND)
     }
 
     /// Appends the keys of the Gen's documents, ascending, each behind its length in four bytes.
     pub(crate) fn keys(&mut self, gen_index: GenIndex, out: &mut Vec<u8>) -> Outcome {
-        let rows = (self.namespace).rows_from(gen_index, &[], &mut InMemory)?;
-        for row in rows.filter(Row::is_alive) {
-            out.extend_from_slice(&(row.key.len() as u32).to_le_bytes());
-            out.extend_from_slice(row.key);
+        let rows = self.namespace.rows_from(gen_index, &[], &mut InMemory)?;
+        for row in rows {
+            if row.is_alive() {
+                out.extend_from_slice(&(row.key.len() as u32).to_le_bytes());
+                out.extend_from_slice(row.key);
+            }
         }
         Ok(())
     }
 
     pub(crate) fn merge(&mut self, frame: &[u8]) -> Outcome {
-        if self.transaction.is_some() {
-            return Err(Code::TRANSACTION_OPEN);
-        }
-        (self.namespace).apply_frame(frame, &mut InMemory, &mut self.log)?;
+        self.refuse_in_transaction()?;
+        self.namespace.apply_frame(frame, &mut InMemory, &mut self.log)?;
         Ok(())
     }
 
@@ -181,41 +119,48 @@ impl Session {
         self.namespace.encode_version_vector(out);
     }
 
-    fn new_transaction(&self, now: f64) -> Transaction {
-        Transaction::begin(&self.namespace, self.replica, now as u64)
-    }
-
-    #[inline(never)]
-    fn write(&mut self, now: f64) -> Write {
-        let open = self.transaction.take();
-        Write {
-            is_single: open.is_none(),
-            transaction: open.unwrap_or_else(|| self.new_transaction(now)),
+    /// Makes one write, which is a change of its own unless the host has begun a transaction.
+    #[inline(always)]
+    pub(crate) fn write(
+        &mut self,
+        now: f64,
+        work: impl FnOnce(&mut Transaction, &mut Namespace) -> Result<(), WriteError<Infallible>>,
+    ) -> Outcome {
+        if !self.is_in_transaction {
+            self.renew(now);
         }
+        let outcome = work(&mut self.transaction, &mut self.namespace);
+        self.end_write(outcome)
     }
 
     #[inline(never)]
-    fn end(&mut self, write: Write, outcome: Result<(), WriteError<Infallible>>) -> Outcome {
-        if !write.is_single {
-            self.transaction = Some(write.transaction);
-        } else if outcome.is_ok() {
-            return self.apply(write.transaction);
-        }
-        Ok(outcome?)
+    fn end_write(&mut self, outcome: Result<(), WriteError<Infallible>>) -> Outcome {
+        outcome?;
+        if self.is_in_transaction { Ok(()) } else { self.apply() }
+    }
+
+    /// Begins the transaction anew, without what it holds. Gives what it held.
+    #[inline(never)]
+    fn renew(&mut self, now: f64) -> Transaction {
+        let new = Transaction::begin(&self.namespace, self.replica, now as u64);
+        core::mem::replace(&mut self.transaction, new)
     }
 
     #[inline(never)]
-    fn apply(&mut self, transaction: Transaction) -> Outcome {
+    fn apply(&mut self) -> Outcome {
+        let transaction = self.renew(0.0);
         transaction.commit(&mut self.namespace, &mut InMemory, &mut self.log)?;
         Ok(())
     }
-}
 
-/// A transaction that one write goes to.
-struct Write {
-    transaction: Transaction,
-    /// Whether the write is a change of its own.
-    is_single: bool,
+    fn refuse_in_transaction(&self) -> Outcome {
+        if self.is_in_transaction { Err(Code::TRANSACTION_OPEN) } else { Ok(()) }
+    }
+
+    fn end_transaction(&mut self) -> Outcome {
+        let was_open = core::mem::replace(&mut self.is_in_transaction, false);
+        if was_open { Ok(()) } else { Err(Code::NO_TRANSACTION) }
+    }
 }
 
 /// The text in bytes from the host.

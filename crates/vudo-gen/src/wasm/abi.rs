@@ -1,7 +1,7 @@
 //! What compiler, runtime and hosts agree on: see `docs/reference/wasm-abi.md`.
 
 use vudo_crdt::wire::{write_varint, zigzag_encode};
-use vudo_crdt::{FieldSchema, Schema, Strategy, ValueType};
+use vudo_crdt::{CounterOptions, FieldSchema, Schema, Strategy, ValueType};
 
 /// The reasons that a module gives, by code, in ascending order. A code never changes its meaning.
 pub const ERROR_CODES: [(u32, &str); 31] = [
@@ -83,10 +83,9 @@ pub(super) fn exports_of(field: &FieldSchema) -> [FieldExport; 2] {
 }
 
 fn write_export(field: &FieldSchema) -> FieldExport {
-    let has_bounds = field.counter.min_value.is_some() || field.counter.max_value.is_some();
     let (operation, runtime_function) = match (field.strategy, field.value_type) {
-        (Strategy::PnCounter, _) if has_bounds => ("add", "add_bounded"),
-        (Strategy::PnCounter, _) => ("add", "add"),
+        (Strategy::PnCounter, ValueType::I64) if !has_extras(field) => ("add", "add"),
+        (Strategy::PnCounter, _) => ("add", "add_bounded"),
         (Strategy::PnCounterFloat, _) => ("add", "add_float"),
         (_, ValueType::String) => ("set", "set_string"),
         (_, ValueType::Bool) => ("set", "set_bool"),
@@ -98,8 +97,8 @@ fn write_export(field: &FieldSchema) -> FieldExport {
 
 fn read_export(field: &FieldSchema) -> FieldExport {
     let runtime_function = match (field.strategy, field.value_type) {
-        _ if has_read_extras(field) => "get_with",
-        (Strategy::PnCounter, _) => "get_total",
+        _ if has_extras(field) => "get_with",
+        (Strategy::PnCounter, ValueType::I64) => "get_total",
         (Strategy::PnCounterFloat, _) => "get",
         (_, ValueType::String) => "get_string",
         _ => "get",
@@ -107,12 +106,9 @@ fn read_export(field: &FieldSchema) -> FieldExport {
     FieldExport { operation: "get", runtime_function, takes_extras: runtime_function == "get_with" }
 }
 
-fn has_read_extras(field: &FieldSchema) -> bool {
-    if field.strategy.is_counter() {
-        field.counter.overflow as u8 != 0
-    } else {
-        field.default.is_some()
-    }
+/// Whether a field has a default or options, which most do without.
+fn has_extras(field: &FieldSchema) -> bool {
+    field.default.is_some() || field.counter != CounterOptions::default()
 }
 
 /// The data that a module carries for the runtime: the Gens' names, then the fields' extras.
