@@ -1,0 +1,413 @@
+//! A store under test with its twin beside it: whatever is done to one is done to the other, and
+//! every refusal has to be the same.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+
+use vudo_crdt::{
+    Applied, ApplyError, Change as LoggedChange, ChunkId, ChunkSource, CounterOptions, FieldSchema,
+    FrameWriter, GenIndex, Log, Namespace, Observer, Overflow, ReplicaIndex, ReplicaKey, Row,
+    Strategy, Transaction, Value, ValueType, VersionVector,
+};
+
+use crate::model::{Cell, Change, DocumentId, Refused, Stamp, Time, Twin, TwinTransaction};
+use crate::random::Random;
+
+pub(crate) const GEN_NAMES: [&str; 3] = ["Task", "Note", "a.Person"];
+
+/// A disk that never fails.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Chunks {
+    stored: BTreeMap<ChunkId, Vec<u8>>,
+}
+
+impl ChunkSource for Chunks {
+    type Error = Infallible;
+
+    fn load(&mut self, id: ChunkId) -> Result<Vec<u8>, Infallible> {
+        Ok(self.stored.get(&id).expect("a chunk was freed while in use").clone())
+    }
+}
+
+/// One field for each strategy and for each way in which counters are read.
+pub(crate) fn fields() -> Vec<FieldSchema> {
+    let field = FieldSchema::new;
+    let counter = |name, number, value_type, overflow| {
+        let mut counter = field(name, number, Strategy::PnCounter, value_type);
+        counter.counter.overflow = overflow;
+        counter
+    };
+    let mut title = field("title", 2, Strategy::Lww, ValueType::String);
+    title.default = Some(Value::from("untitled"));
+    let mut stock = counter("stock", 7, ValueType::U8, Overflow::Error);
+    stock.counter = CounterOptions { min_value: Some(3), max_value: Some(200), ..stock.counter };
+    vec![
+        field("id", 1, Strategy::Immutable, ValueType::String),
+        title,
+        field("rank", 3, Strategy::LwwContent, ValueType::I64),
+        counter("votes", 4, ValueType::I64, Overflow::Saturate),
+        counter("dial", 5, ValueType::I8, Overflow::Wrap),
+        counter("level", 6, ValueType::I8, Overflow::Saturate),
+        stock,
+        field("mass", 8, Strategy::PnCounterFloat, ValueType::F64),
+        field("ratio", 900, Strategy::Lww, ValueType::F64),
+        field("done", 65_535, Strategy::LwwContent, ValueType::Bool),
+    ]
+}
+
+/// What a history is made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Shape {
+    pub(crate) key_count: usize,
+    pub(crate) text_bytes_max: usize,
+    pub(crate) fields: Vec<FieldSchema>,
+}
+
+/// A frame on its way, and what it carries in its order.
+#[derive(Clone, Debug)]
+pub(crate) struct Packet {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) contents: Vec<(ReplicaKey, u64)>,
+}
+
+/// Every change of a history in the twin's words.
+pub(crate) type Changes = BTreeMap<(ReplicaKey, u64), Change>;
+
+/// Counts what an observer is told, so that it can be held against what was reported.
+#[derive(Default)]
+struct Counting {
+    log: Log,
+    row_count: u64,
+    last: Option<(GenIndex, Vec<u8>, u64)>,
+}
+
+impl Observer for Counting {
+    fn change(&mut self, change: &LoggedChange<'_>) {
+        self.log.change(change);
+    }
+
+    fn row(&mut self, gen_index: GenIndex, before: Option<Row<'_>>, after: Row<'_>) {
+        self.row_count += 1;
+        assert!(before.is_none_or(|row| row.key == after.key && row.life <= after.life));
+        self.last = Some((gen_index, after.key.to_vec(), after.life));
+    }
+}
+
+pub(crate) struct Store {
+    pub(crate) key: ReplicaKey,
+    pub(crate) namespace: Namespace,
+    pub(crate) chunks: Chunks,
+    pub(crate) log: Log,
+    pub(crate) twin: Twin,
+    replica: ReplicaIndex,
+    next_chunk_id: ChunkId,
+    /// What the replica's clock shows, before the jitter of each transaction.
+    clock_milliseconds: u64,
+}
+
+impl Store {
+    pub(crate) fn new(number: usize, random: &mut Random) -> Store {
+        // The first bytes are random, so that the order of keys is not that of indexes.
+        let mut key = [number as u8; 32];
+        key[..8].copy_from_slice(&random.next().to_le_bytes());
+        let key = ReplicaKey(key);
+        let mut namespace = Namespace::new(random.next());
+        let mut names = GEN_NAMES;
+        random.shuffle(&mut names);
+        names.iter().for_each(|name| assert!(namespace.intern_gen(name).is_some()));
+        let replica = namespace.intern_replica(key);
+        const HONEST_MILLISECONDS: u64 = 1_700_000_000_000;
+        const YEAR_MILLISECONDS: u64 = 365 * 24 * 3_600_000;
+        let clock_milliseconds = match random.below(5) {
+            0 => 0,
+            1 => HONEST_MILLISECONDS + YEAR_MILLISECONDS,
+            _ => HONEST_MILLISECONDS,
+        };
+        Store {
+            key,
+            namespace,
+            chunks: Chunks::default(),
+            log: Log::default(),
+            twin: Twin::default(),
+            replica,
+            next_chunk_id: 1,
+            clock_milliseconds,
+        }
+    }
+
+    fn now_milliseconds(&mut self, random: &mut Random) -> u64 {
+        // Stops now and then, and rarely shows the end of all time.
+        self.clock_milliseconds += random.below(3) as u64;
+        if random.one_in(300) { u64::MAX } else { self.clock_milliseconds }
+    }
+
+    /// Runs a random transaction. Gives how many operations were tried.
+    pub(crate) fn transact(
+        &mut self,
+        random: &mut Random,
+        shape: &Shape,
+        changes: &mut Changes,
+    ) -> u64 {
+        let now = self.now_milliseconds(random);
+        let number = self.namespace.heard(self.replica) + 1;
+        let stamp = Stamp { time: Time::of_clock(now), replica: self.key, number };
+        let mut real = Transaction::begin(&self.namespace, self.replica, now);
+        let mut twin = TwinTransaction::begin(&self.twin, stamp);
+        let operation_count = 1 + random.below(6);
+        for _ in 0..operation_count {
+            let gen_name = *random.pick(&GEN_NAMES);
+            let key = format!("key-{}", random.below(shape.key_count)).into_bytes();
+            let id = (gen_name.to_owned(), key);
+            let gen_index = self.namespace.find_gen(gen_name).unwrap();
+            let mut writer = Writer {
+                real: &mut real,
+                namespace: &mut self.namespace,
+                chunks: &mut self.chunks,
+                gen_index,
+            };
+            let (did, expected) = writer.write(random, shape, &id, &mut twin);
+            assert_eq!(did, expected, "an operation on {id:?}");
+            writer.check_view(&id, &twin, shape);
+        }
+        let is_empty = twin.change.is_empty();
+        assert_eq!(real.is_empty(), is_empty);
+        assert_eq!(real.document_count(), twin.change.len());
+        let committed = real.commit(&mut self.namespace, &mut self.chunks, &mut self.log).unwrap();
+        assert_eq!(committed, (!is_empty).then_some(number));
+        if !is_empty {
+            let change = twin.change;
+            self.twin.apply(&change);
+            changes.insert((self.key, number), change);
+        }
+        operation_count as u64
+    }
+
+    /// A frame of what the vector does not cover, with a change left out or the end cut off now
+    /// and then.
+    pub(crate) fn packet(&self, since: &VersionVector, random: &mut Random) -> Packet {
+        let key = |change: &LoggedChange<'_>| *self.namespace.replicas().key(change.replica);
+        let wanted = |change: &LoggedChange<'_>| change.number > since.get(&key(change));
+        let mut chosen: Vec<LoggedChange<'_>> = self.log.changes().filter(wanted).collect();
+        if chosen.len() > 1 && random.one_in(3) {
+            chosen.truncate(1 + random.below(chosen.len() - 1));
+        }
+        if chosen.len() > 2 && random.one_in(4) {
+            chosen.remove(random.below(chosen.len() - 1));
+        }
+        let mut writer =
+            FrameWriter::new(self.namespace.replicas().keys(), self.namespace.gen_names());
+        chosen.iter().for_each(|change| writer.push(change));
+        assert_eq!(writer.change_count(), chosen.len() as u64);
+        let contents = chosen.iter().map(|change| (key(change), change.number)).collect();
+        Packet { bytes: writer.finish(), contents }
+    }
+
+    /// Applies a frame and predicts what it does. Gives whether it was refused for a gap.
+    pub(crate) fn receive(&mut self, packet: &Packet, changes: &Changes) -> bool {
+        let before = self.namespace.version_vector();
+        let mut reached = before.clone();
+        let mut fresh = Vec::new();
+        let mut gap = None;
+        for (replica, number) in &packet.contents {
+            let expected = reached.get(replica) + 1;
+            if *number > expected {
+                gap = Some(ApplyError::Gap { replica: *replica, expected, found: *number });
+                break;
+            }
+            if *number == expected {
+                reached.advance(*replica, *number);
+                fresh.push((*replica, *number));
+            }
+        }
+        let state = gap.is_some().then(|| self.canonical_bytes());
+        let mut observer = Counting { log: std::mem::take(&mut self.log), ..Counting::default() };
+        let held_count = observer.log.change_count();
+        let result = self.namespace.apply_frame(&packet.bytes, &mut self.chunks, &mut observer);
+        self.log = observer.log;
+        let new_count = self.log.change_count() - held_count;
+        if let Some(gap) = gap {
+            assert_eq!(result, Err(gap));
+            assert_eq!((new_count, observer.row_count), (0, 0));
+            assert_eq!(self.namespace.version_vector(), before);
+            assert_eq!(Some(self.canonical_bytes()), state);
+            return true;
+        }
+        let applied = result.unwrap();
+        let duplicates = (packet.contents.len() - fresh.len()) as u64;
+        assert_eq!((applied.changes, applied.duplicates), (fresh.len() as u64, duplicates));
+        assert_eq!(new_count, fresh.len());
+        assert!(observer.row_count <= applied.operations);
+        assert_eq!(self.namespace.version_vector(), reached);
+        if let Some((gen_index, key, life)) = observer.last {
+            assert_eq!(self.namespace.loaded_row(gen_index, &key).unwrap().life, life);
+        }
+        fresh.iter().for_each(|name| self.twin.apply(&changes[name]));
+        false
+    }
+
+    /// Joins a whole frame that has no gap.
+    pub(crate) fn join(&mut self, frame: &[u8]) -> Applied {
+        self.namespace.apply_frame(frame, &mut self.chunks, &mut self.log).unwrap()
+    }
+
+    /// Moves the write buffers to their chunks and stores these, some tables or all.
+    pub(crate) fn persist(&mut self, random: &mut Random) {
+        for gen_index in 0..GEN_NAMES.len() as GenIndex {
+            if random.one_in(2) {
+                self.persist_table(gen_index);
+            }
+        }
+    }
+
+    fn persist_table(&mut self, gen_index: GenIndex) {
+        let stored = &mut self.chunks.stored;
+        let store = |id, bytes| assert!(stored.insert(id, bytes).is_none());
+        let table = self.namespace.table_mut(gen_index);
+        let freed = table.persist(&mut self.next_chunk_id, store);
+        freed.iter().for_each(|id| assert!(self.chunks.stored.remove(id).is_some()));
+    }
+
+    /// Closes the store and opens it from its chunks, which are then loaded when touched.
+    pub(crate) fn reopen(&mut self, random: &mut Random) {
+        (0..GEN_NAMES.len() as GenIndex).for_each(|gen_index| self.persist_table(gen_index));
+        let directory = self.namespace.encode_directory();
+        let table = |gen_index| Some(self.namespace.table_mut(gen_index).encode_directory());
+        self.namespace = Namespace::open(&directory, table, random.next()).unwrap();
+    }
+
+    pub(crate) fn canonical_bytes(&mut self) -> Vec<u8> {
+        let bytes = self.namespace.canonical_bytes(&mut self.chunks).unwrap();
+        bytes
+    }
+
+    pub(crate) fn fingerprint(&mut self) -> [u8; 32] {
+        let fingerprint = self.namespace.fingerprint(&mut self.chunks).unwrap();
+        fingerprint.0
+    }
+
+    pub(crate) fn vector(&self) -> VersionVector {
+        let vector = self.namespace.version_vector();
+        let (mut encoded, mut direct) = (Vec::new(), Vec::new());
+        vector.encode(&mut encoded);
+        self.namespace.encode_version_vector(&mut direct);
+        assert_eq!(encoded, direct);
+        vector
+    }
+
+    /// Holds every row, stamp and field against the twin.
+    pub(crate) fn check(&mut self, fields: &[FieldSchema]) {
+        let replicas = self.namespace.replicas().keys().to_vec();
+        let mut document_count = 0;
+        for gen_name in GEN_NAMES {
+            let gen_index = self.namespace.find_gen(gen_name).unwrap();
+            let rows = self.namespace.rows_from(gen_index, &[], &mut self.chunks).unwrap();
+            let mut last_key: Option<&[u8]> = None;
+            for row in rows {
+                assert!(last_key.is_none_or(|last| last < row.key), "rows ascend by key");
+                last_key = Some(row.key);
+                let id = (gen_name.to_owned(), row.key.to_vec());
+                let expected = self.twin.documents.get(&id);
+                check_row(&row, expected, fields, &replicas);
+                document_count += 1;
+            }
+        }
+        assert_eq!(document_count, self.twin.documents.len());
+    }
+}
+
+fn check_row(
+    row: &Row<'_>,
+    expected: Option<&crate::model::Document>,
+    fields: &[FieldSchema],
+    replicas: &[ReplicaKey],
+) {
+    let expected = expected.expect("a row that nobody wrote");
+    let stamp = |stamp: &vudo_crdt::Stamp| Stamp {
+        time: Time { milliseconds: stamp.hlc.milliseconds(), counter: stamp.hlc.counter().into() },
+        replica: replicas[stamp.replica as usize],
+        number: stamp.number,
+    };
+    assert_eq!((row.life, stamp(&row.stamp)), (expected.life, expected.stamp));
+    assert_eq!(row.cells().count(), expected.cells.len());
+    for cell in row.cells() {
+        if let Some(Cell::Register { stamp: wanted, value }) = expected.cells.get(&cell.id) {
+            assert_eq!(
+                (stamp(&cell.stamp), Value::decode(cell.state).as_ref()),
+                (*wanted, Some(value))
+            );
+        }
+    }
+    for field in fields {
+        assert_eq!(field.read(row), expected.read(field), "field {}", field.name);
+    }
+}
+
+/// Does one operation to a real transaction and to its twin.
+struct Writer<'w> {
+    real: &'w mut Transaction,
+    namespace: &'w mut Namespace,
+    chunks: &'w mut Chunks,
+    gen_index: GenIndex,
+}
+
+impl Writer<'_> {
+    fn write(
+        &mut self,
+        random: &mut Random,
+        shape: &Shape,
+        id: &DocumentId,
+        twin: &mut TwinTransaction<'_>,
+    ) -> (Result<(), Refused>, Result<(), Refused>) {
+        let (real, namespace, chunks) = (&mut *self.real, &mut *self.namespace, &mut *self.chunks);
+        let gen_index = self.gen_index;
+        let key = id.1.as_slice();
+        match random.below(10) {
+            0..3 => (real.create(namespace, chunks, gen_index, key), twin.create(id)),
+            3 => (real.delete(namespace, chunks, gen_index, key), twin.delete(id)),
+            _ => {
+                let field = random.pick(&shape.fields);
+                if field.strategy == Strategy::PnCounter {
+                    let amount = random.below(81) as i64 - 30;
+                    let did = real.add(namespace, chunks, gen_index, key, field, amount);
+                    (did, twin.add(id, field, amount.into()))
+                } else if field.strategy == Strategy::PnCounterFloat {
+                    let amount = random.below(81) as i64 - 40;
+                    let did =
+                        real.add_float(namespace, chunks, gen_index, key, field, amount as f64);
+                    (did, twin.add(id, field, amount.into()))
+                } else {
+                    let value = random_value(random, field.value_type, shape.text_bytes_max);
+                    let did = real.set(namespace, chunks, gen_index, key, field, &value);
+                    (did, twin.set(id, field, value))
+                }
+            }
+        }
+    }
+
+    /// A transaction reads what it wrote.
+    fn check_view(&mut self, id: &DocumentId, twin: &TwinTransaction<'_>, shape: &Shape) {
+        let row = self.real.read(self.namespace, self.chunks, self.gen_index, &id.1).unwrap();
+        let expected = twin.view(id);
+        assert_eq!(row.map(|row| row.life), expected.as_ref().map(|document| document.life));
+        if let (Some(row), Some(expected)) = (row, expected) {
+            for field in &shape.fields {
+                assert_eq!(field.read(&row), expected.read(field));
+            }
+        }
+    }
+}
+
+fn random_value(random: &mut Random, value_type: ValueType, text_bytes_max: usize) -> Value {
+    match value_type {
+        ValueType::Bool => Value::Bool(random.one_in(2)),
+        ValueType::F64 => {
+            Value::Float(*random.pick(&[0.0, -0.0, 1.5, f64::NAN, f64::INFINITY, -1e300]))
+        }
+        // Few different ones, so that concurrent writes of equal values happen.
+        ValueType::I64 => Value::from(*random.pick(&[0, 1, -1, 64, 300, i64::MAX, i64::MIN])),
+        _ => {
+            let text = ["", "a", "é", "\u{10ffff}", "milk"][random.below(5)];
+            Value::from(text.repeat(random.below(text_bytes_max / 4)))
+        }
+    }
+}
