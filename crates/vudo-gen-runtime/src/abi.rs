@@ -160,10 +160,12 @@ extern "C" fn delete(gen_index: GenIndex, now: f64) -> u32 {
     run(|session, key, _| session.delete(Document { gen_index, key }, now))
 }
 
-/// Succeeds where the document exists.
+/// Succeeds where the document exists, and says that it is not set where it does not.
 #[unsafe(no_mangle)]
 extern "C" fn exists(gen_index: GenIndex) -> u32 {
-    run(|session, key, _| session.row(Document { gen_index, key }).map(drop))
+    run(|session, key, _| {
+        session.row(Document { gen_index, key }).map(drop).map_err(|_| Code::NOT_SET)
+    })
 }
 
 #[unsafe(no_mangle)]

@@ -372,7 +372,7 @@ fn modules_are_small() {
     };
     let (wasm, javascript) = print("User", &user());
     assert!(wasm <= 10 << 10, "{wasm} bytes");
-    assert!(javascript <= 1536, "{javascript} bytes");
+    assert!(javascript <= 1900, "{javascript} bytes");
     let (all, _) = print("all strategies and types", &one_gen("Thing", every_field()));
     assert!(all <= 16 << 10, "{all} bytes");
 

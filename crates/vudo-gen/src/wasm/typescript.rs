@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use vudo_crdt::{FieldSchema, Schema, ValueType};
 
 use super::abi::ERROR_CODES;
+use super::javascript::{FIRST_REASON, is_reason};
 use super::names::{FieldNames, Names};
 
 const HEAD: &str = r#"// Made by the Gen compiler. Do not edit: change the Gen file and build again.
@@ -76,9 +77,11 @@ pub(super) fn typescript(schema: &Schema, names: &Names) -> String {
         );
     }
     out.push_str(APP_MEMBERS);
-    out.push_str("\nexport type ErrorCode =");
-    for (_, name) in ERROR_CODES {
-        let _ = write!(out, "\n  | \"{name}\"");
+    out.push_str("\nexport type ErrorCode =\n  | \"malformed\"\n  | \"too_large\"");
+    for (code, name) in ERROR_CODES {
+        if code >= FIRST_REASON && is_reason(name) {
+            let _ = write!(out, "\n  | \"{name}\"");
+        }
     }
     out.push_str(";\n");
     out
