@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 
 use crate::counter;
 use crate::hlc::Hlc;
-use crate::limits::{MAX_CHANGE_BYTES, MAX_FIELD_NUMBER, MAX_KEY_BYTES};
+use crate::limits::{MAX_CHANGE_BYTES, MAX_FIELD_NUMBER, MAX_KEY_BYTES, MAX_LIFE};
 use crate::replica::ReplicaIndex;
 use crate::row::{CellId, RowWriter, Stamp};
 use crate::value::skip_value;
@@ -74,7 +74,7 @@ pub(crate) fn read_document<'a>(
     if core::str::from_utf8(key).is_err() {
         return Err(MalformedFrame::StringNotUtf8);
     }
-    let life = reader.varint()?;
+    let life = reader.varint_up_to(MAX_LIFE)?;
     let operation_count = reader.varint()?;
     if life == 0 {
         return Err(MalformedFrame::LifeIsZero);

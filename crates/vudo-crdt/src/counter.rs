@@ -156,6 +156,14 @@ impl Totals {
         self.plus(&Totals::Float { plus: amount.max(0.0), minus: (-amount).max(0.0) })
     }
 
+    /// Whether the totals can be sent: peers refuse floats that are not finite.
+    pub(crate) fn is_finite(&self) -> bool {
+        match self {
+            Totals::Integer { .. } => true,
+            Totals::Float { plus, minus } => plus.is_finite() && minus.is_finite(),
+        }
+    }
+
     /// Appends the totals as an operation's payload.
     pub(crate) fn encode_operation(&self, out: &mut Vec<u8>) {
         let mut body = Vec::new();

@@ -77,7 +77,11 @@ fn fit(
     }
     match overflow {
         Overflow::Saturate => Ok(total.clamp(least, greatest)),
-        Overflow::Wrap => Ok((total - least).rem_euclid(greatest - least + 1) + least),
+        Overflow::Wrap => {
+            let count = greatest - least + 1;
+            // Reduced first, because the distance from the least value may not fit 128 bits.
+            Ok((total.rem_euclid(count) - least).rem_euclid(count) + least)
+        }
         Overflow::Error => Err(CounterOverflow { total }),
     }
 }

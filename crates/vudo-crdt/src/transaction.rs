@@ -10,7 +10,7 @@ use crate::change::{Change, GenIndex};
 use crate::counter::{self, Totals};
 use crate::hlc::Hlc;
 use crate::join::join_rows;
-use crate::limits::{MAX_CHANGE_BYTES, MAX_KEY_BYTES};
+use crate::limits::{MAX_CHANGE_BYTES, MAX_KEY_BYTES, MAX_LIFE};
 use crate::namespace::{Namespace, Observer};
 use crate::read::counter_total;
 use crate::replica::ReplicaIndex;
@@ -19,6 +19,12 @@ use crate::schema::{FieldSchema, Strategy};
 use crate::table::{ChunkError, ChunkSource};
 use crate::value::Value;
 use crate::wire::{write_bytes, write_varint};
+
+/// What a document's head and an operation's header take in a change, at most: document count 4,
+/// Gen 5, key length 2, life 10, operation count 3, field 3, time 10.
+const HEADERS_BYTES_MAX: usize = 37;
+/// What a counter's totals take, at most: value head 2, and twice a length and 16 bytes.
+const TOTALS_BYTES_MAX: usize = 36;
 
 /// Why a local write was refused. The transaction goes on without it.
 #[derive(Debug, PartialEq)]
@@ -42,8 +48,8 @@ pub enum WriteError<E> {
     },
     /// The change would be larger than [`MAX_CHANGE_BYTES`].
     ChangeTooLarge,
-    /// The value overwritten carries the greatest time there is. Deleting the document and
-    /// creating it again starts clean.
+    /// The value overwritten carries the greatest time there is: deleting the document and creating
+    /// it again starts clean. Or the document was deleted in the greatest life there is.
     ClockAtCeiling,
     /// A chunk could not be read.
     Chunk(ChunkError<E>),
@@ -77,8 +83,8 @@ impl<E: fmt::Display> fmt::Display for WriteError<E> {
                 write!(formatter, "one change holds at most {MAX_CHANGE_BYTES} bytes")
             }
             WriteError::ClockAtCeiling => formatter.write_str(
-                "the value carries the greatest time there is; \
-                 delete the document and create it again",
+                "the value or document carries the greatest time there is; \
+                 delete the document and create it again, or take another key",
             ),
             WriteError::Chunk(error) => error.fmt(formatter),
         }
@@ -155,10 +161,13 @@ impl Transaction {
         if key.is_empty() || key.len() > MAX_KEY_BYTES {
             return Err(WriteError::KeyLength(key.len()));
         }
-        self.grow(key.len() + 8)?;
+        self.grow(key.len() + HEADERS_BYTES_MAX)?;
         let life = self.life(namespace, source, gen_index, key)?;
         if life & 1 == 1 {
             return Err(WriteError::AlreadyExists);
+        }
+        if life == MAX_LIFE {
+            return Err(WriteError::ClockAtCeiling);
         }
         self.begin_life(gen_index, key, life + 1);
         Ok(())
@@ -175,7 +184,7 @@ impl Transaction {
         gen_index: GenIndex,
         key: &[u8],
     ) -> Result<(), WriteError<S::Error>> {
-        self.grow(key.len() + 8)?;
+        self.grow(key.len() + HEADERS_BYTES_MAX)?;
         let life = self.alive(namespace, source, gen_index, key)?;
         self.begin_life(gen_index, key, life + 1);
         Ok(())
@@ -218,7 +227,7 @@ impl Transaction {
         if id.counter_strategy().is_some() {
             return Err(WriteError::NotThisOperation);
         }
-        self.grow(key.len() + value.len() + 16)?;
+        self.grow(key.len() + HEADERS_BYTES_MAX + value.len())?;
         let life = self.alive(namespace, source, gen_index, key)?;
         let stored = namespace.loaded_row(gen_index, key).filter(|row| row.life == life);
         let overwritten = stored.and_then(|row| row.cell(id));
@@ -290,7 +299,8 @@ impl Transaction {
     /// Adds to a float counter; a negative amount takes away.
     ///
     /// # Errors
-    /// The document does not exist, the field is no float counter, or the amount is not finite.
+    /// The document does not exist, the field is no float counter, or the amount or what this
+    /// replica has added so far is not finite.
     pub fn add_float<S: ChunkSource>(
         &mut self,
         namespace: &mut Namespace,
@@ -306,7 +316,10 @@ impl Transaction {
         if !amount.is_finite() {
             return Err(WriteError::TypeMismatch);
         }
-        let add = |_: &Row<'_>, totals: Totals| Ok(totals.after_adding_float(amount));
+        let add = |_: &Row<'_>, totals: Totals| {
+            let after = totals.after_adding_float(amount);
+            if after.is_finite() { Ok(after) } else { Err(WriteError::TypeMismatch) }
+        };
         self.add_with(namespace, source, gen_index, key, field.id(), add)
     }
 
@@ -320,7 +333,7 @@ impl Transaction {
         id: CellId,
         add: impl FnOnce(&Row<'_>, Totals) -> Result<Totals, WriteError<S::Error>>,
     ) -> Result<(), WriteError<S::Error>> {
-        self.grow(key.len() + 64)?;
+        self.grow(key.len() + HEADERS_BYTES_MAX + TOTALS_BYTES_MAX)?;
         let Some(strategy) = id.counter_strategy() else {
             return Err(WriteError::NotThisOperation);
         };
@@ -394,7 +407,7 @@ impl Transaction {
         Ok(Some(self.number))
     }
 
-    /// Counts towards the bound of a change, generously.
+    /// Counts towards the bound of a change, generously: peers refuse one that is larger.
     fn grow<E>(&mut self, byte_count: usize) -> Result<(), WriteError<E>> {
         if self.byte_count + byte_count > MAX_CHANGE_BYTES {
             return Err(WriteError::ChangeTooLarge);
