@@ -60,13 +60,22 @@ fn rebuild(root: &Path) -> Result<Vec<u8>> {
     succeed(
         cargo(root, &package)
             .args(["--profile", "wasm", "--target", TARGET])
+            // The names tell which functions panic. wasm-opt drops them.
+            .env("CARGO_PROFILE_WASM_STRIP", "none")
             .env("CARGO_TARGET_DIR", &target_folder)
             .env("CARGO_ENCODED_RUSTFLAGS", path_flags(root, &target_folder)?.join("\u{1f}")),
     )?;
     let built = target_folder.join(TARGET).join("wasm/vudo_gen_runtime.wasm");
+    let cut = target_folder.join("cut.wasm");
+    let Ok(bytes) = vudo_gen_runtime::cut_panics(&std::fs::read(&built)?) else {
+        bail!("{} is not a module as rustc links it", built.display());
+    };
+    std::fs::write(&cut, bytes)?;
     let optimised = target_folder.join("optimised.wasm");
     let mut optimise = Command::new(wasm_opt(root)?);
-    optimise.arg("-Oz").args(FEATURES).arg(&built).arg("-o").arg(&optimised);
+    // Packing would split segments that the compiler drops or keeps whole.
+    optimise.args(["-Oz", "--skip-pass=memory-packing"]).args(FEATURES);
+    optimise.arg(&cut).arg("-o").arg(&optimised);
     succeed(&mut optimise)?;
     std::fs::read(&optimised).context("wasm-opt wrote nothing")
 }
