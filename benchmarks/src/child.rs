@@ -133,5 +133,5 @@ fn receive(store: &Path) -> Result<()> {
 
 /// A node that only this machine reaches.
 pub fn loopback() -> Config {
-    Config { bind: std::net::SocketAddr::from(([127, 0, 0, 1], 0)), ..Config::default() }
+    Config { bind: std::net::SocketAddr::from(([127, 0, 0, 1], 0)) }
 }

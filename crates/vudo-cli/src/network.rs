@@ -20,7 +20,7 @@ pub(crate) fn runtime() -> Result<Runtime> {
 pub(crate) fn serve(context: &Context, bind: SocketAddr) -> Result<()> {
     let database = data::open(context)?;
     runtime()?.block_on(async {
-        let node = Node::spawn(&database, Config { bind, ..Config::default() }).await?;
+        let node = Node::spawn(&database, Config { bind }).await?;
         let ticket = node.share(&context.namespace)?;
         if context.json {
             println!("{}", json!({ "ticket": ticket.to_string() }));
