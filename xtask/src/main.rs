@@ -1,6 +1,7 @@
 //! The project's own tasks. `cargo xtask test` is the gate that every change passes.
 
 mod command;
+mod cut;
 mod gate;
 mod long;
 mod runtime;

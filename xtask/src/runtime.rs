@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
 use crate::command::{cargo, has_program, output, succeed, target_folder};
+use crate::cut::cut_panics;
 
 /// What the runtime is compiled for.
 pub(crate) const TARGET: &str = "wasm32-unknown-unknown";
@@ -67,7 +68,7 @@ fn rebuild(root: &Path) -> Result<Vec<u8>> {
     )?;
     let built = target_folder.join(TARGET).join("wasm/vudo_gen_runtime.wasm");
     let cut = target_folder.join("cut.wasm");
-    let Ok(bytes) = vudo_gen_runtime::cut_panics(&std::fs::read(&built)?) else {
+    let Ok(bytes) = cut_panics(&std::fs::read(&built)?) else {
         bail!("{} is not a module as rustc links it", built.display());
     };
     std::fs::write(&cut, bytes)?;

@@ -17,8 +17,7 @@
 //! **The invariant.** Every function gives a code; bytes from outside are refused by
 //! a code and never trap.
 //!
-//! On any other target the crate is the tool that prepares the built module for `wasm-opt`:
-//! [`cut_panics`].
+//! On any target but wasm32 the crate is empty, so that the workspace builds as a whole.
 
 #![cfg_attr(target_arch = "wasm32", no_std)]
 
@@ -33,11 +32,6 @@ mod code;
 mod memory;
 #[cfg(target_arch = "wasm32")]
 mod session;
-
-#[cfg(not(target_arch = "wasm32"))]
-mod cut;
-#[cfg(not(target_arch = "wasm32"))]
-pub use cut::{NotAModule, cut_panics};
 
 /// Without a message: printing one would cost more than the rest of a small module's allocator.
 #[cfg(target_arch = "wasm32")]

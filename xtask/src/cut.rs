@@ -1,4 +1,4 @@
-//! Makes every panic of a built module a bare trap, before `wasm-opt` sees it.
+//! Makes every panic of the built runtime a bare trap, before `wasm-opt` sees it.
 //!
 //! The panic handler ignores its message, yet the functions of the standard library that prepare
 //! messages stay: they are compiled already and store what nobody reads. With their bodies replaced
@@ -7,7 +7,7 @@
 
 /// Why a module could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotAModule;
+pub(crate) struct NotAModule;
 
 /// Parts of the mangled names of functions that never return.
 const PANICS: [&str; 9] = [
@@ -37,7 +37,7 @@ const TRAP: [u8; 3] = [0, 0x00, 0x0b];
 ///
 /// # Errors
 /// The bytes are no module of functions that a linker writes.
-pub fn cut_panics(module: &[u8]) -> Result<Vec<u8>, NotAModule> {
+pub(crate) fn cut_panics(module: &[u8]) -> Result<Vec<u8>, NotAModule> {
     let mut sections = sections(module)?;
     let import_count = match sections.iter().find(|(id, _)| *id == SECTION_IMPORT) {
         Some((_, imports)) => count_imports(imports)?,
