@@ -179,7 +179,7 @@ impl Gate {
 
     /// In release as well: build scripts and procedural macros are then compiled once.
     fn clippy(&mut self) -> Result<Outcome> {
-        let arguments = ["clippy", "--workspace", "--all-targets", "--release"];
+        let arguments = ["clippy", "--workspace", "--all-targets", "--release", "--keep-going"];
         succeed(cargo(&self.root, &arguments).args(["--", "-D", "warnings"]))?;
         Ok(Outcome::Done)
     }
