@@ -1,0 +1,95 @@
+//! Bytes that stores keep and peers exchange, frozen: a change of format is a decision.
+//!
+//! `VUDO_BLESS=1` writes the files anew; a new format needs a version and a CHANGELOG line too.
+
+use std::path::Path;
+
+use vudo_crdt::{
+    FieldSchema, InMemory, Log, Namespace, ReplicaKey, Strategy, Transaction, Value, ValueType,
+};
+
+const BYTES_PER_LINE: usize = 32;
+
+fn to_hex(bytes: &[u8]) -> String {
+    let line = |chunk: &[u8]| chunk.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    bytes.chunks(BYTES_PER_LINE).map(|chunk| line(chunk) + "\n").collect()
+}
+
+fn check(name: &str, bytes: &[u8]) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    let found = to_hex(bytes);
+    if std::env::var_os("VUDO_BLESS").is_some() {
+        std::fs::write(&path, &found).unwrap();
+    }
+    let frozen = std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}; VUDO_BLESS=1 writes it", path.display()));
+    assert!(
+        frozen == found,
+        "{name} is not what it was; after a deliberate change of format run with VUDO_BLESS=1\n\
+         frozen:\n{frozen}\nfound:\n{found}"
+    );
+}
+
+/// Two changes of one replica and one of another, with every strategy, two Gens, an overwrite with
+/// a time of its own, and a deletion.
+fn example() -> (Namespace, Log) {
+    let field = FieldSchema::new;
+    let id = field("id", 1, Strategy::Immutable, ValueType::String);
+    let title = field("title", 2, Strategy::Lww, ValueType::String);
+    let rank = field("rank", 3, Strategy::LwwContent, ValueType::U64);
+    let votes = field("votes", 4, Strategy::PnCounter, ValueType::I64);
+    let mass = field("mass", 5, Strategy::PnCounterFloat, ValueType::F64);
+    let ratio = field("ratio", 300, Strategy::Lww, ValueType::F64);
+    let done = field("done", 65_535, Strategy::Lww, ValueType::Bool);
+
+    let mut namespace = Namespace::new(0);
+    let mut log = Log::default();
+    let (space, disk) = (&mut namespace, &mut InMemory);
+    // The greater key comes first, so that the canonical form has to sort.
+    let first = space.intern_replica(ReplicaKey([0xee; 32]));
+    let second = space.intern_replica(ReplicaKey([0x11; 32]));
+    let task = space.intern_gen("Task").unwrap();
+    let note = space.intern_gen("a.Note").unwrap();
+
+    let mut transaction = Transaction::begin(space, first, 1_700_000_000_000);
+    transaction.create(space, disk, task, b"milk").unwrap();
+    transaction.set(space, disk, task, b"milk", &id, &"1".into()).unwrap();
+    transaction.set(space, disk, task, b"milk", &title, &"Buy milk".into()).unwrap();
+    transaction.set(space, disk, task, b"milk", &rank, &u64::MAX.into()).unwrap();
+    transaction.add(space, disk, task, b"milk", &votes, 300).unwrap();
+    transaction.add_float(space, disk, task, b"milk", &mass, -0.5).unwrap();
+    transaction.create(space, disk, note, "café".as_bytes()).unwrap();
+    transaction.commit(space, disk, &mut log).unwrap();
+
+    let mut transaction = Transaction::begin(space, second, 1_600_000_000_000);
+    transaction.set(space, disk, task, b"milk", &title, &"Buy oat milk".into()).unwrap();
+    transaction.set(space, disk, task, b"milk", &ratio, &Value::Float(-0.0)).unwrap();
+    transaction.set(space, disk, task, b"milk", &done, &true.into()).unwrap();
+    transaction.add(space, disk, task, b"milk", &votes, -7).unwrap();
+    transaction.commit(space, disk, &mut log).unwrap();
+
+    let mut transaction = Transaction::begin(space, first, 1_700_000_000_001);
+    transaction.delete(space, disk, note, "café".as_bytes()).unwrap();
+    transaction.commit(space, disk, &mut log).unwrap();
+    (namespace, log)
+}
+
+#[test]
+fn frames_and_states_have_the_bytes_they_always_had() {
+    let (mut namespace, log) = example();
+    let frame = log.frame_since(&namespace, &Default::default());
+    check("frame.hex", &frame);
+    let state = namespace.canonical_bytes(&mut InMemory).unwrap();
+    check("state.hex", &state);
+    check("fingerprint.hex", &namespace.fingerprint(&mut InMemory).unwrap().0);
+    check("directory.hex", &namespace.encode_directory());
+    let mut chunks = Vec::new();
+    namespace.table_mut(0).persist(&mut 1, |_, bytes| chunks.push(bytes));
+    assert_eq!(chunks.len(), 1);
+    check("chunk.hex", &chunks[0]);
+    check("table_directory.hex", &namespace.table_mut(0).encode_directory());
+
+    let mut peer = Namespace::new(1);
+    peer.apply_frame(&frame, &mut InMemory, &mut ()).unwrap();
+    assert_eq!(peer.canonical_bytes(&mut InMemory).unwrap(), state);
+}
