@@ -276,8 +276,7 @@ impl Store {
     }
 
     pub(crate) fn canonical_bytes(&mut self) -> Vec<u8> {
-        let bytes = self.namespace.canonical_bytes(&mut self.chunks).unwrap();
-        bytes
+        self.namespace.canonical_bytes(&mut self.chunks).unwrap()
     }
 
     pub(crate) fn fingerprint(&mut self) -> [u8; 32] {

@@ -79,7 +79,7 @@ pub(super) fn javascript(schema: &Schema, names: &Names) -> String {
         .map(|(_, name)| if is_reason(name) { *name } else { "" })
         .collect();
     let filled = shorten(&template_lines().replace("__KINDS__", &kinds))
-        .replace("__REASONS__", &reasons.join(" ").trim_end())
+        .replace("__REASONS__", reasons.join(" ").trim_end())
         .replace("__SCHEMA__", &table);
     format!("{HEAD}{filled}")
 }
