@@ -41,7 +41,8 @@ fn seeded(log: &mut Log) -> Namespace {
 
 /// Reads every field of every row: nothing that was accepted may panic a reader.
 fn read_all(namespace: &mut Namespace) {
-    for gen_index in 0..namespace.gen_names().len() as u32 {
+    let gen_count = namespace.gen_names().len() as u32;
+    for gen_index in 0..gen_count {
         for row in namespace.rows_from(gen_index, &[], &mut InMemory).unwrap() {
             for field in fields() {
                 let _shown = field.read(&row);

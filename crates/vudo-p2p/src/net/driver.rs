@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use iroh::endpoint::{Connection, RecvStream, SendStream};
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, timeout};
 use vudo_crdt::{Fingerprint, VersionVector};
 use vudo_state::{Database, ListenerGuard, Replication};
@@ -47,6 +47,9 @@ pub(super) struct Driver {
     send: SendStream,
     /// Answers of blocking work.
     answers: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
+    /// The blocking work itself. The session waits for it before it ends, so that nothing holds
+    /// the store afterwards.
+    tasks: JoinSet<()>,
     advanced: Arc<Notify>,
     /// No fingerprint is read before this; moved on by each reading.
     fingerprint_from: Arc<Mutex<Instant>>,
@@ -73,6 +76,7 @@ impl Driver {
             served: None,
             send,
             answers: mpsc::unbounded_channel(),
+            tasks: JoinSet::new(),
             advanced: Arc::new(Notify::new()),
             fingerprint_from: Arc::new(Mutex::new(Instant::now())),
             message_bytes_max: Arc::new(AtomicUsize::new(HANDSHAKE_MESSAGE_BYTES_MAX)),
@@ -111,6 +115,12 @@ impl Driver {
                 biased;
                 () = asked_to_leave(&mut leave) => Event::Leave(GoodbyeCode::Done),
                 Some(answer) = self.answers.1.recv() => answer,
+                Some(ended) = self.tasks.join_next() => match ended {
+                    Ok(()) => continue_event(),
+                    // A panic has told what it has to say; the session cannot go on without its
+                    // answer.
+                    Err(_) => break Err(Error::Closed),
+                },
                 message = incoming.recv() => match message {
                     Some(Ok(message)) => Event::Received(message),
                     Some(Err(Error::PeerMisbehaved { what })) => {
@@ -133,6 +143,7 @@ impl Driver {
         };
         reader.abort();
         connection.close(0u32.into(), b"");
+        self.tasks.shutdown().await;
         result
     }
 
@@ -205,17 +216,17 @@ impl Driver {
     }
 
     /// Runs work that may wait for the disk, and answers with its event.
-    fn work(&self, work: impl FnOnce(&Replication) -> Event + Send + 'static) {
+    fn work(&mut self, work: impl FnOnce(&Replication) -> Event + Send + 'static) {
         let Some(served) = &self.served else { return };
         let replication = served.replication.clone();
         let answers = self.answers.0.clone();
-        spawn_blocking(move || {
+        self.tasks.spawn_blocking(move || {
             // Nobody waits for the answer where the session has ended meanwhile.
             let _ = answers.send(work(&replication));
         });
     }
 
-    fn read_frame(&self, since: VersionVector, bytes_max: usize) {
+    fn read_frame(&mut self, since: VersionVector, bytes_max: usize) {
         let progress = self.progress.clone();
         self.work(move |replication| match replication.frame_since(&since, bytes_max) {
             Ok(frame) => {
@@ -227,7 +238,7 @@ impl Driver {
         });
     }
 
-    fn apply(&self, frame: Vec<u8>) {
+    fn apply(&mut self, frame: Vec<u8>) {
         let progress = self.progress.clone();
         self.work(move |replication| match replication.apply_frame(&frame) {
             Ok(applied) => {
@@ -241,12 +252,12 @@ impl Driver {
         });
     }
 
-    fn read_fingerprint(&self) {
+    fn read_fingerprint(&mut self) {
         let Some(served) = &self.served else { return };
         let replication = served.replication.clone();
         let answers = self.answers.0.clone();
         let from = self.fingerprint_from.clone();
-        tokio::spawn(async move {
+        self.tasks.spawn(async move {
             let not_before = *from.lock().unwrap_or_else(PoisonError::into_inner);
             tokio::time::sleep_until(not_before).await;
             let start = Instant::now();

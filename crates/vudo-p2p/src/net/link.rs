@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use iroh::endpoint::{ConnectError, ConnectingError, ConnectionError, TransportErrorCode};
 use iroh::{EndpointAddr, PublicKey};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -17,6 +18,9 @@ use crate::net::driver::{Driver, Progress, asked_to_leave};
 use crate::net::node::Shared;
 use crate::proto::Session;
 use crate::ticket::{Ticket, short_id};
+
+/// The TLS alert of a peer that offers no protocol that was asked for (RFC 7301, section 3.2).
+const NO_APPLICATION_PROTOCOL: u8 = 120;
 
 /// What a link has done, when both sides are equal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -234,11 +238,22 @@ impl Keeper {
 }
 
 /// Why dialling failed: somebody answered who speaks something else, or nobody did.
-fn dial_error(error: &iroh::endpoint::ConnectError, unreachable: Error) -> Error {
-    // TLS alert 120, no_application_protocol, arrives as QUIC error 0x178; iroh hands it on as text.
-    let text = format!("{error:?}").to_lowercase();
-    let speaks_otherwise = ["application protocol", "application_protocol", "applicationprotocol"]
-        .iter()
-        .any(|words| text.contains(words));
-    if speaks_otherwise { Error::OtherProtocol } else { unreachable }
+fn dial_error(error: &ConnectError, unreachable: Error) -> Error {
+    let cause = match error {
+        ConnectError::Connecting {
+            source: ConnectingError::ConnectionError { source, .. },
+            ..
+        }
+        | ConnectError::Connection { source, .. } => source,
+        _ => return unreachable,
+    };
+    match cause {
+        ConnectionError::ConnectionClosed(close)
+            if close.error_code == TransportErrorCode::crypto(NO_APPLICATION_PROTOCOL) =>
+        {
+            Error::OtherProtocol
+        }
+        ConnectionError::VersionMismatch => Error::OtherProtocol,
+        _ => unreachable,
+    }
 }

@@ -1,0 +1,184 @@
+//! The protocol without a network: two sessions, and messages carried between them by hand.
+
+use std::collections::VecDeque;
+
+use vudo_crdt::{FieldSchema, GenSchema, Strategy, ValueType, VersionVector};
+use vudo_p2p::proto::{CloseReason, Effect, Event, Message, Notice, Session};
+use vudo_state::Database;
+
+const SECRET: [u8; 32] = [5; 32];
+
+/// One side: a session and the store that it works on.
+struct Side {
+    session: Session,
+    database: Database,
+    share: [u8; 32],
+    events: VecDeque<Event>,
+    notices: Vec<Notice>,
+    closed: Option<CloseReason>,
+    sent: Vec<Message>,
+}
+
+impl Side {
+    fn new(session: Session, database: &Database, share: [u8; 32]) -> Side {
+        Side {
+            session,
+            database: database.clone(),
+            share,
+            events: VecDeque::from([Event::Started]),
+            notices: Vec::new(),
+            closed: None,
+            sent: Vec::new(),
+        }
+    }
+
+    /// Handles one event, carries out its effects, and hands over what is sent.
+    fn step(&mut self) -> Vec<Message> {
+        let Some(event) = self.events.pop_front() else { return Vec::new() };
+        let replication = self.database.replication("default").unwrap();
+        let mut outgoing = Vec::new();
+        for effect in self.session.handle(event) {
+            match effect {
+                Effect::Send(message) => {
+                    // What is sent has bytes, and the bytes are what arrives.
+                    outgoing.push(Message::decode(&message.encode()).unwrap());
+                }
+                Effect::ReadShare(_) => self.events.push_back(Event::ShareReady {
+                    secret: Some(self.share),
+                    vector: replication.durable_vector(),
+                }),
+                Effect::ReadFrame { since, bytes_max } => {
+                    // A small bound makes many frames.
+                    let frame = replication.frame_since(&since, bytes_max.min(200)).unwrap();
+                    self.events.push_back(Event::FrameReady(frame));
+                }
+                Effect::Apply(frame) => {
+                    replication.apply_frame(&frame).unwrap();
+                    let vector = replication.durable_vector();
+                    self.events.push_back(Event::Applied { vector });
+                }
+                Effect::ReadFingerprint => {
+                    let (vector, fingerprint) = replication.fingerprint().unwrap();
+                    self.events.push_back(Event::FingerprintReady { vector, fingerprint });
+                }
+                Effect::Notify(notice) => self.notices.push(notice),
+                Effect::Close(reason) => self.closed = Some(reason),
+            }
+        }
+        self.sent.extend(outgoing.iter().cloned());
+        outgoing
+    }
+
+    fn synced_vector(&self) -> Option<&VersionVector> {
+        self.notices.iter().rev().find_map(|notice| match notice {
+            Notice::Synced { vector, .. } => Some(vector),
+            Notice::Authenticated => None,
+        })
+    }
+}
+
+fn pair(left: &Database, right: &Database, client_secret: [u8; 32]) -> (Side, Side) {
+    let (client_id, server_id) = ([1; 32], [2; 32]);
+    let vector = left.replication("default").unwrap().durable_vector();
+    let client =
+        Session::client((client_id, server_id), [3; 32], "default".into(), client_secret, vector);
+    let server = Session::server((server_id, client_id), [4; 32]);
+    (Side::new(client, left, client_secret), Side::new(server, right, SECRET))
+}
+
+/// Runs both sides until neither has anything to do.
+fn run(left: &mut Side, right: &mut Side) {
+    for _ in 0..100_000 {
+        if left.events.is_empty() && right.events.is_empty() {
+            return;
+        }
+        right.events.extend(left.step().into_iter().map(Event::Received));
+        left.events.extend(right.step().into_iter().map(Event::Received));
+    }
+    panic!("the two never come to rest");
+}
+
+fn database(keys: &[&str]) -> Database {
+    let title = FieldSchema::new("title", 1, Strategy::Lww, ValueType::String);
+    let task = GenSchema { name: "Task".into(), fields: vec![title] };
+    let database = Database::open_in_memory().unwrap();
+    for key in keys {
+        let fields = [("title", (*key).into())];
+        database.create(&task, &database.document_id(key), &fields).unwrap();
+    }
+    database
+}
+
+#[test]
+fn two_sessions_bring_two_stores_to_the_same_state() {
+    let left_keys: Vec<String> = (0..60).map(|number| format!("left {number}")).collect();
+    let left_keys: Vec<&str> = left_keys.iter().map(String::as_str).collect();
+    let (left, right) = (database(&left_keys), database(&["right"]));
+    let (mut client, mut server) = pair(&left, &right, SECRET);
+    run(&mut client, &mut server);
+    assert_eq!((&client.closed, &server.closed), (&None, &None));
+    let (left, right) =
+        (left.replication("default").unwrap(), right.replication("default").unwrap());
+    assert_eq!(left.fingerprint().unwrap(), right.fingerprint().unwrap());
+    assert_eq!(client.synced_vector(), Some(&left.durable_vector()));
+    assert_eq!(server.synced_vector(), Some(&left.durable_vector()));
+    let frames = |side: &Side| {
+        side.sent.iter().filter(|message| matches!(message, Message::Frame(_))).count()
+    };
+    assert!(frames(&client) > 3, "frames are bounded");
+    assert_eq!(frames(&server), 1, "nothing is echoed");
+}
+
+#[test]
+fn without_the_secret_nothing_is_revealed() {
+    let (left, right) = (database(&[]), database(&["private"]));
+    let (mut client, mut server) = pair(&left, &right, [6; 32]);
+    run(&mut client, &mut server);
+    assert_eq!(server.closed, Some(CloseReason::Refused));
+    assert_eq!(client.closed, Some(CloseReason::Refused));
+    let reveals =
+        |message: &Message| !matches!(message, Message::Hello { .. } | Message::Goodbye(_));
+    assert!(!server.sent.iter().any(reveals), "{:?}", server.sent);
+}
+
+#[test]
+fn messages_out_of_turn_end_the_session() {
+    let (left, right) = (database(&[]), database(&[]));
+    let (mut client, _) = pair(&left, &right, SECRET);
+    client.events.push_back(Event::Received(Message::Ack(VersionVector::new())));
+    client.step();
+    client.step();
+    assert!(matches!(client.closed, Some(CloseReason::PeerMisbehaved(_))));
+}
+
+#[test]
+fn every_truncation_is_refused_and_random_bytes_never_panic() {
+    let mut vector = VersionVector::new();
+    vector.advance(vudo_crdt::ReplicaKey([7; 32]), 300);
+    let messages = [
+        Message::Hello { version: 1, namespace: "default".into(), nonce: [1; 32] },
+        Message::Proof([2; 32]),
+        Message::Vector(vector.clone()),
+        Message::Frame(vec![1, 2, 3]),
+        Message::Ack(vector.clone()),
+        Message::Fingerprint { vector, fingerprint: [3; 32] },
+    ];
+    for message in messages {
+        let bytes = message.encode();
+        assert_eq!(Message::decode(&bytes), Ok(message));
+        for length in 0..bytes.len() {
+            assert!(Message::decode(&bytes[..length]).is_err());
+        }
+    }
+    let mut state = 1u64;
+    for _ in 0..20_000 {
+        let bytes: Vec<u8> = (0..state % 90)
+            .map(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (state >> 33) as u8
+            })
+            .collect();
+        let _ = Message::decode(&bytes);
+        state = state.wrapping_add(1);
+    }
+}
