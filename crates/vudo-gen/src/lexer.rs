@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use unicode_ident::{is_xid_continue, is_xid_start};
+
 /// A piece of the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TokenKind {
@@ -13,6 +15,8 @@ pub(crate) enum TokenKind {
     Text,
     /// Text in double quotes that is not closed on its line.
     OpenText,
+    /// The words between the braces of a `docs` block, which follow no rule but balanced braces.
+    Prose,
     /// Any other character.
     Symbol(char),
     /// The end of the source.
@@ -28,20 +32,35 @@ pub(crate) struct Token {
     pub(crate) begins_line: bool,
 }
 
-/// The tokens of a source, the last of them [`TokenKind::End`].
-pub(crate) fn tokens(source: &str) -> Vec<Token> {
-    let mut lexer = Lexer { source, at: 0, begins_line: true, tokens: Vec::new() };
+/// What a source is made of.
+pub(crate) struct Lexed {
+    /// The last of them is [`TokenKind::End`].
+    pub(crate) tokens: Vec<Token>,
+    /// A `/*` that is never closed and so hides the rest of the source.
+    pub(crate) open_comment: Option<Range<usize>>,
+}
+
+/// Splits a source into tokens, in time linear in its length.
+pub(crate) fn lex(source: &str) -> Lexed {
+    // An editor may begin a file with a byte order mark.
+    let at = if source.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+    let tokens = Vec::new();
+    let mut lexer = Lexer { source, at, begins_line: true, has_open_prose: false, tokens };
+    let mut open_comment = None;
     while lexer.at < source.len() {
-        lexer.step();
+        lexer.step(&mut open_comment);
     }
     lexer.push(TokenKind::End, 0);
-    lexer.tokens
+    Lexed { tokens: lexer.tokens, open_comment }
 }
 
 struct Lexer<'a> {
     source: &'a str,
     at: usize,
     begins_line: bool,
+    /// The braces of a `docs` block were found unbalanced. Later blocks are then not looked through
+    /// to the end of the source again, each on its own.
+    has_open_prose: bool,
     tokens: Vec<Token>,
 }
 
@@ -62,7 +81,7 @@ impl Lexer<'_> {
         self.rest().find(|character| !belongs(character)).unwrap_or(self.rest().len())
     }
 
-    fn step(&mut self) {
+    fn step(&mut self, open_comment: &mut Option<Range<usize>>) {
         let rest = self.rest();
         let Some(first) = rest.chars().next() else { return };
         if first == '\n' {
@@ -72,36 +91,71 @@ impl Lexer<'_> {
             self.at += first.len_utf8();
         } else if rest.starts_with("//") || (first == '#' && self.begins_line) {
             self.at += self.run(|character| character != '\n');
-        } else if rest.starts_with("/*") {
-            let length = rest.find("*/").map_or(rest.len(), |end| end + 2);
+        } else if let Some(comment) = rest.strip_prefix("/*") {
+            let length = match comment.find("*/") {
+                Some(end) => end + 4,
+                None => {
+                    *open_comment = Some(self.at..self.at + 2);
+                    rest.len()
+                }
+            };
             self.begins_line |= rest[..length].contains('\n');
             self.at += length;
         } else if first == '"' {
             let length = text_length(rest);
             let kind = if length.is_some() { TokenKind::Text } else { TokenKind::OpenText };
-            let line = rest.find('\n').unwrap_or(rest.len());
-            self.push(kind, length.unwrap_or(line));
-        } else if first.is_alphabetic() || first == '_' {
-            self.push(TokenKind::Word, self.run(|one| one.is_alphanumeric() || one == '_'));
+            let length = length.unwrap_or_else(|| self.run(|character| character != '\n'));
+            self.push(kind, length);
+        } else if first == '_' || is_xid_start(first) {
+            self.push(TokenKind::Word, self.run(is_xid_continue));
         } else if first.is_ascii_digit() {
             self.push(TokenKind::Number, number_length(rest));
         } else {
+            let opens_prose = first == '{' && self.follows_docs();
             self.push(TokenKind::Symbol(first), first.len_utf8());
+            if opens_prose {
+                self.prose();
+            }
         }
+    }
+
+    fn follows_docs(&self) -> bool {
+        self.tokens.last().is_some_and(|last| {
+            last.kind == TokenKind::Word
+                && ["docs", "exegesis"].contains(&&self.source[last.span.clone()])
+        })
+    }
+
+    /// Takes the words up to the brace that closes the block, which prose such as `http://` or an
+    /// odd quotation mark would otherwise hide.
+    fn prose(&mut self) {
+        if self.has_open_prose {
+            return;
+        }
+        let mut depth = 1usize;
+        for (length, character) in self.rest().char_indices() {
+            match character {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                _ => {}
+            }
+            if depth == 0 {
+                self.push(TokenKind::Prose, length);
+                return;
+            }
+        }
+        self.has_open_prose = true;
     }
 }
 
 /// The length of a text with its quotes, if it is closed on its line.
 fn text_length(rest: &str) -> Option<usize> {
-    let mut characters = rest.char_indices().skip(1);
-    while let Some((at, character)) = characters.next() {
+    let mut is_escaped = false;
+    for (at, character) in rest.char_indices().skip(1) {
         match character {
-            '"' => return Some(at + 1),
             '\n' => return None,
-            '\\' => {
-                characters.next();
-            }
-            _ => {}
+            '"' if !is_escaped => return Some(at + 1),
+            _ => is_escaped = character == '\\' && !is_escaped,
         }
     }
     None

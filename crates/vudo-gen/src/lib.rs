@@ -22,16 +22,23 @@
 mod check;
 mod diagnostic;
 mod lexer;
-mod lock;
+pub mod lock;
 mod parser;
 pub mod rust;
-mod syntax;
+pub mod syntax;
 #[cfg(feature = "wasm")]
 pub mod wasm;
 
+use std::ops::Range;
+
 use vudo_crdt::Schema;
 
-pub use diagnostic::{Diagnostic, Severity};
+use check::{Checker, Declarations};
+use diagnostic::Diagnostics;
+use lock::Lock;
+use syntax::FileSyntax;
+
+pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Severity};
 
 /// A larger source is refused: no schema is that long.
 pub const SOURCE_BYTES_MAX: usize = 1 << 20;
@@ -54,63 +61,69 @@ pub struct Compilation {
     pub schema: Option<Schema>,
     /// What there is to say, in the order of the places.
     pub diagnostics: Vec<Diagnostic>,
-    /// The name of each source, and the lock file that belongs beside it now.
+    /// The name of each source, and the lock file that belongs beside it now. Empty where there is
+    /// no schema: no number is given because of a source that is in error.
     pub locks: Vec<(String, String)>,
 }
 
 /// Compiles the files to one schema.
 pub fn compile(files: &[SourceFile]) -> Compilation {
-    let mut diagnostics = Vec::new();
-    let mut schema = Schema::default();
-    let mut locks = Vec::new();
-    for (file, source) in files.iter().enumerate() {
-        let before = diagnostics.len();
-        let lock = compile_file(source, file, &mut schema, &mut diagnostics);
-        diagnostics[before..].sort_by_key(|one| one.span.start);
-        locks.extend(lock.map(|lock| (source.name.clone(), lock)));
+    let mut sources: Vec<Parsed> =
+        files.iter().enumerate().map(|(file, source)| Parsed::new(source, file)).collect();
+    let (trees, others): (Vec<_>, Vec<_>) =
+        sources.iter_mut().map(|one| (&one.syntax, (&mut one.lock, &mut one.diagnostics))).unzip();
+    let mut declarations = Declarations::default();
+    for (file, syntax) in trees.iter().enumerate() {
+        declarations.add(syntax, file);
     }
-    let is_error = |one: &Diagnostic| one.severity == Severity::Error;
-    let schema = (!diagnostics.iter().any(is_error)).then_some(schema);
-    Compilation { schema, diagnostics, locks }
+    let file_names: Vec<&str> = files.iter().map(|source| source.name.as_str()).collect();
+    let mut checker = Checker::new(&declarations, &file_names);
+    for (syntax, (lock, diagnostics)) in trees.into_iter().zip(others) {
+        checker.file(syntax, lock, diagnostics);
+    }
+    let schema = checker.into_schema();
+
+    let is_good = !sources.iter().any(|one| one.diagnostics.has_error());
+    let mut locks = Vec::new();
+    if is_good {
+        let pairs = files.iter().zip(&sources);
+        locks.extend(pairs.map(|(file, one)| (file.name.clone(), one.lock.print())));
+    }
+    let diagnostics = sources.into_iter().flat_map(|one| one.diagnostics.into_sorted()).collect();
+    Compilation { schema: is_good.then_some(schema), diagnostics, locks }
 }
 
-fn compile_file(
-    source: &SourceFile,
-    file: usize,
-    schema: &mut Schema,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Option<String> {
-    let whole_file = |code, message: String| Diagnostic {
-        code,
-        severity: Severity::Error,
-        message,
-        file,
-        span: 0..0,
-        label: String::new(),
-        help: None,
-    };
-    if source.text.len() > SOURCE_BYTES_MAX {
-        let message = format!("a source has at most {SOURCE_BYTES_MAX} bytes");
-        diagnostics.push(whole_file("E0106", message));
-        return None;
-    }
-    let lock = lock::Lock::parse(source.lock.as_deref().unwrap_or_default());
-    let mut lock = match lock {
-        Ok(lock) => lock,
-        Err(line) => {
-            let message = format!(
-                "line {line} of the lock file beside {} is none of its lines: restore the file \
-                 from version control",
-                source.name
-            );
-            diagnostics.push(whole_file("E0107", message));
-            return None;
+/// The tree of one source, and the errors of its syntax: for formatters and editors.
+pub fn parse(source: &SourceFile) -> (FileSyntax, Vec<Diagnostic>) {
+    let parsed = Parsed::new(source, 0);
+    (parsed.syntax, parsed.diagnostics.into_sorted())
+}
+
+/// A source that is parsed and not yet checked.
+struct Parsed {
+    syntax: FileSyntax,
+    lock: Lock,
+    diagnostics: Diagnostics,
+}
+
+impl Parsed {
+    fn new(source: &SourceFile, file: usize) -> Parsed {
+        const WHOLE_FILE: Range<usize> = 0..0;
+        let mut diagnostics = Diagnostics::new(file);
+        if source.text.len() > SOURCE_BYTES_MAX {
+            let message = format!("a source has at most {SOURCE_BYTES_MAX} bytes");
+            diagnostics.push(Diagnostic::error("E0106", &WHOLE_FILE, message));
+            return Parsed { syntax: FileSyntax::default(), lock: Lock::default(), diagnostics };
         }
-    };
-    let syntax = parser::parse(&source.text, file, diagnostics);
-    let mut checker = check::Checker { file, diagnostics };
-    for gen_syntax in &syntax.gens {
-        checker.gen_schema(gen_syntax, &mut lock, schema);
+        let lock = Lock::parse(source.lock.as_deref().unwrap_or_default());
+        let lock = lock.unwrap_or_else(|error| {
+            let message = format!("the lock file beside {} is damaged: {error}", source.name);
+            let help = "restore it from version control; where two branches gave one number, keep \
+                        the line of one: the other field gets a new number";
+            diagnostics.push(Diagnostic::error("E0107", &WHOLE_FILE, message).help(help));
+            Lock::default()
+        });
+        let syntax = parser::parse(&source.text, &mut diagnostics);
+        Parsed { syntax, lock, diagnostics }
     }
-    Some(lock.print())
 }

@@ -1,11 +1,19 @@
 //! Rust from a schema: a typed handle for each Gen.
+//!
+//! **Names.** `chat.message` becomes `ChatMessage`. A field `title` is read by `title()` and written
+//! by `set_title(..)`, a counter by `add_title(..)`. Keywords become raw identifiers (`r#type`), and
+//! the few names that cannot be raw get an underscore behind them (`self_`). Where a field would take
+//! a method that every handle has, or one of a field declared before it, it goes by its name with
+//! `_field` behind: the field `key` is read by `key_field()` and written by `set_key_field(..)`.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use unicode_ident::is_xid_start;
 use vudo_crdt::{FieldSchema, GenSchema, Overflow, Schema, Strategy, Value, ValueType};
 
-/// Methods that every handle has; a field of such a name gets `_field` behind its own.
-const METHODS: [&str; 6] = ["schema", "create", "open", "list", "key", "delete"];
+/// Methods that every handle has.
+const METHODS: [&str; 7] = ["schema", "create", "open", "list", "key", "delete", "clone"];
 
 const KEYWORDS: [&str; 47] = [
     "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "do", "dyn",
@@ -18,8 +26,13 @@ const KEYWORDS: [&str; 47] = [
 /// The typed API of every Gen in the schema, as the source of a module.
 pub fn generate(schema: &Schema) -> String {
     let mut out = String::new();
+    let mut taken = BTreeSet::new();
     for gen_schema in &schema.gens {
-        generate_gen(gen_schema, &mut out);
+        let mut name = type_name(&gen_schema.name);
+        while !taken.insert(name.clone()) {
+            name.push('_');
+        }
+        generate_gen(gen_schema, &name, &mut out);
     }
     out
 }
@@ -34,52 +47,76 @@ fn type_name(gen_name: &str) -> String {
             name.push_str(characters.as_str());
         }
     }
+    // Nothing is left of `_`, and of `_1` what no type is called.
+    if !name.starts_with(is_xid_start) {
+        name.insert_str(0, "Gen");
+    }
     // `Self` is the one type name that cannot be escaped.
     if name == "Self" { "Self_".into() } else { name }
 }
 
-/// A method's name: keywords are escaped, and names that cannot be are changed.
-fn method_name(field: &str) -> String {
-    if METHODS.contains(&field) {
-        format!("{field}_field")
-    } else if ["self", "Self", "super", "crate", "_"].contains(&field) {
-        format!("{field}_")
-    } else if KEYWORDS.contains(&field) {
-        format!("r#{field}")
+/// The methods of a field.
+struct Methods {
+    read: String,
+    write: String,
+}
+
+impl Methods {
+    /// The first names that no other method has.
+    fn of(field: &FieldSchema, taken: &mut BTreeSet<String>) -> Methods {
+        let verb = if field.strategy.is_counter() { "add" } else { "set" };
+        let mut name = field.name.clone();
+        loop {
+            let methods = Methods { read: escaped(&name), write: format!("{verb}_{name}") };
+            if !taken.contains(&methods.read) && !taken.contains(&methods.write) {
+                taken.extend([methods.read.clone(), methods.write.clone()]);
+                return methods;
+            }
+            name.push_str("_field");
+        }
+    }
+}
+
+/// Keywords are escaped, and names that cannot be are changed.
+fn escaped(name: &str) -> String {
+    if ["self", "Self", "super", "crate", "_"].contains(&name) {
+        format!("{name}_")
+    } else if KEYWORDS.contains(&name) {
+        format!("r#{name}")
     } else {
-        field.to_owned()
+        name.to_owned()
     }
 }
 
 fn rust_type(value_type: ValueType) -> &'static str {
     match value_type {
         ValueType::Bool => "bool",
-        ValueType::String => "String",
+        ValueType::String => "::std::string::String",
         ValueType::Int => "i64",
         ValueType::UInt => "u64",
         other => other.name(),
     }
 }
 
-fn generate_gen(gen_schema: &GenSchema, out: &mut String) {
-    let name = type_name(&gen_schema.name);
+fn generate_gen(gen_schema: &GenSchema, name: &str, out: &mut String) {
     let gen_name = &gen_schema.name;
     let _ = write!(
         out,
         "/// A handle to a `{gen_name}` document. Reads see the present state.
+#[allow(dead_code, non_camel_case_types, unreachable_pub)]
 #[derive(Clone)]
 pub struct {name} {{
     document: ::vudo::Document,
 }}
 
-#[allow(dead_code, non_snake_case)]
+#[allow(dead_code, non_snake_case, unreachable_pub, clippy::excessive_precision)]
 impl {name} {{
     /// What a `{gen_name}` looks like.
     pub fn schema() -> &'static ::vudo::GenSchema {{
         static SCHEMA: ::std::sync::OnceLock<::vudo::GenSchema> = ::std::sync::OnceLock::new();
         SCHEMA.get_or_init(|| ::vudo::GenSchema {{
             name: {gen_name:?}.into(),
-            fields: vec![
+            fields: ::std::vec![
 "
     );
     gen_schema.fields.iter().for_each(|field| generate_field_schema(field, out));
@@ -121,7 +158,10 @@ impl {name} {{
     }}
 "
     );
-    gen_schema.fields.iter().for_each(|field| generate_methods(field, out));
+    let mut taken = METHODS.map(str::to_owned).into();
+    for field in &gen_schema.fields {
+        generate_methods(field, &Methods::of(field, &mut taken), out);
+    }
     out.push_str("}\n\n");
 }
 
@@ -168,9 +208,9 @@ fn value_source(value: &Value) -> String {
     }
 }
 
-fn generate_methods(field: &FieldSchema, out: &mut String) {
+fn generate_methods(field: &FieldSchema, methods: &Methods, out: &mut String) {
     let FieldSchema { name, strategy, value_type, default, .. } = field;
-    let method = method_name(name);
+    let Methods { read: method, write } = methods;
     let rust = rust_type(*value_type);
     let read = format!("self.document.get({name:?})?.and_then(::vudo::FromValue::from_value)");
     if strategy.is_counter() {
@@ -184,7 +224,7 @@ fn generate_methods(field: &FieldSchema, out: &mut String) {
     }}
 
     /// Adds to `{name}`; a negative amount takes away.
-    pub fn add_{name}(&self, amount: {amount}) -> ::vudo::Result<()> {{
+    pub fn {write}(&self, amount: {amount}) -> ::vudo::Result<()> {{
         self.document.add({name:?}, amount)
     }}
 "
@@ -212,7 +252,7 @@ fn generate_methods(field: &FieldSchema, out: &mut String) {
     }}
 
     /// Sets `{name}`.
-    pub fn set_{name}(&self, value: {parameter}) -> ::vudo::Result<()> {{
+    pub fn {write}(&self, value: {parameter}) -> ::vudo::Result<()> {{
         self.document.set({name:?}, value)
     }}
 "
