@@ -18,8 +18,8 @@ const SLOTS_AT_FIRST: usize = 16;
 #[derive(Clone, Debug)]
 pub(crate) struct WriteBuffer {
     arena: Vec<u8>,
-    /// The hash's upper half, then one more than the row's place in the arena; zero is free.
-    /// A power of two of slots, at most three quarters in use.
+    /// The key's hash in the upper half, then one more than the row's place in the arena; zero is
+    /// free. A power of two of slots, at most three quarters in use.
     slots: Vec<u64>,
     row_count: usize,
     /// The length of the arena at which the buffer is full.
@@ -80,7 +80,7 @@ impl WriteBuffer {
             self.arena[start..start + row.len()].copy_from_slice(row);
             return false;
         }
-        self.slots[slot] = hash & !0xffff_ffff | (self.arena.len() as u64 + 1);
+        self.slots[slot] = u64::from(hash) << 32 | (self.arena.len() as u64 + 1);
         self.arena.extend_from_slice(&(row.len() as u32).to_le_bytes());
         self.arena.extend_from_slice(row);
         self.row_count += usize::from(taken == 0);
@@ -111,12 +111,12 @@ impl WriteBuffer {
     }
 
     /// The slot of the key, or the free one where it belongs.
-    fn find(&self, key: &[u8], hash: u64) -> usize {
+    fn find(&self, key: &[u8], hash: u32) -> usize {
         let mask = self.slots.len() - 1;
         let mut slot = hash as usize & mask;
         loop {
             let taken = self.slots[slot];
-            let same_hash = taken >> 32 == hash >> 32;
+            let same_hash = taken >> 32 == hash.into();
             if taken == 0 || (same_hash && key_of(self.row_at(taken)) == key) {
                 return slot;
             }
@@ -129,7 +129,7 @@ impl WriteBuffer {
         let old = core::mem::replace(&mut self.slots, vec![0; slot_count]);
         let mask = slot_count - 1;
         for taken in old.into_iter().filter(|slot| *slot != 0) {
-            let mut slot = self.hash(key_of(self.row_at(taken))) as usize & mask;
+            let mut slot = (taken >> 32) as usize & mask;
             while self.slots[slot] != 0 {
                 slot = (slot + 1) & mask;
             }
@@ -137,18 +137,27 @@ impl WriteBuffer {
         }
     }
 
-    /// Folds the key in words of eight bytes.
-    fn hash(&self, key: &[u8]) -> u64 {
-        const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
-        let mut hash = self.seed ^ key.len() as u64;
-        for word in key.chunks(8) {
-            let mut array = [0; 8];
-            array[..word.len()].copy_from_slice(word);
-            hash = (hash ^ u64::from_le_bytes(array)).wrapping_mul(MULTIPLIER);
-            hash ^= hash >> 32;
+    /// Folds the key in words of eight bytes, then what is left.
+    fn hash(&self, key: &[u8]) -> u32 {
+        let (words, rest) = key.as_chunks();
+        let mut hash = self.seed;
+        for word in words {
+            hash = fold(hash, u64::from_le_bytes(*word));
         }
-        hash
+        let mut last = key.len() as u64;
+        for byte in rest {
+            last = last << 8 | u64::from(*byte);
+        }
+        // A product's upper half depends on every bit of its factors, its lower half does not.
+        (fold(hash, last).wrapping_mul(MULTIPLIER) >> 32) as u32
     }
+}
+
+const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
+
+fn fold(hash: u64, word: u64) -> u64 {
+    let mixed = (hash ^ word).wrapping_mul(MULTIPLIER);
+    mixed ^ mixed >> 32
 }
 
 fn place(slot: u64) -> usize {
@@ -177,5 +186,39 @@ fn sort_by_key(rows: &mut [&[u8]]) {
             }
         }
         gap /= 3;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+    use alloc::string::String;
+
+    use super::*;
+
+    /// The longest run of slots in use: what a search for a missing key may have to walk.
+    fn longest_run(keys: impl Iterator<Item = String>) -> usize {
+        let mut buffer = WriteBuffer::new(9);
+        for key in keys {
+            let mut row = Vec::new();
+            crate::wire::write_bytes(&mut row, key.as_bytes());
+            assert!(buffer.put(&row), "{key} is there already");
+            assert_eq!(buffer.get(key.as_bytes()), Some(row.as_slice()));
+        }
+        let runs = buffer.slots.split(|slot| *slot == 0);
+        runs.map(<[u64]>::len).max().unwrap()
+    }
+
+    #[test]
+    fn keys_that_differ_in_a_few_places_spread_over_the_slots() {
+        let longest = [
+            longest_run((0..10_000).map(|index| format!("{index}"))),
+            longest_run((0..10_000).map(|index| format!("user{index:04}"))),
+            longest_run((0..10_000).map(|index| format!("key_a_{index}"))),
+            longest_run((0..10_000).map(|index| format!("{index:04}-and-more"))),
+            longest_run((0..10_000).map(|index| format!("an-even-longer-one-{index:05}"))),
+        ];
+        // Random places give runs of some dozens at this load.
+        assert!(longest.iter().all(|length| *length < 200), "{longest:?}");
     }
 }

@@ -17,8 +17,8 @@ use crate::hlc::Hlc;
 use crate::limits::{MAX_CHANGE_BYTES, MAX_FIELD_NUMBER, MAX_KEY_BYTES, MAX_LIFE};
 use crate::replica::ReplicaIndex;
 use crate::row::{CellId, RowWriter, Stamp};
-use crate::value::skip_value;
-use crate::wire::{MalformedFrame, Reader, write_bytes, write_varint};
+use crate::value::read_value;
+use crate::wire::{MalformedFrame, Reader, is_utf8, write_bytes, write_varint};
 
 /// A record type's place in a namespace's list; without meaning outside the store that keeps it.
 pub type GenIndex = u32;
@@ -53,94 +53,70 @@ struct Operation<'a> {
 }
 
 impl<'a> Operation<'a> {
-    fn read(reader: &mut Reader<'a>, previous: Hlc) -> Result<Operation<'a>, MalformedFrame> {
-        let header = reader.varint_up_to(u64::from(MAX_FIELD_NUMBER) << 5 | 31)?;
-        let hlc = if header & 1 == 1 { Hlc::decode(reader)? } else { previous };
-        let value = skip_value(reader)?;
-        Ok(Operation { header, hlc, value })
+    fn read(reader: &mut Reader<'a>, previous: Hlc) -> Operation<'a> {
+        let header = reader.varint_up_to_or_zero(u64::from(MAX_FIELD_NUMBER) << 5 | 31);
+        let hlc = if header & 1 == 1 { Hlc::read(reader) } else { previous };
+        let value = read_value(reader);
+        Operation { header, hlc, value }
     }
 }
 
 /// Reads one document of a body, checking everything but the gen index.
-pub(crate) fn read_document<'a>(
-    reader: &mut Reader<'a>,
-    now: Hlc,
-) -> Result<DocumentChange<'a>, MalformedFrame> {
-    let gen_index = reader.varint_up_to(u32::MAX.into())? as GenIndex;
-    let key = reader.bytes()?;
-    if key.is_empty() || key.len() > MAX_KEY_BYTES {
-        return Err(MalformedFrame::TooLarge);
-    }
-    if core::str::from_utf8(key).is_err() {
-        return Err(MalformedFrame::StringNotUtf8);
-    }
-    let life = reader.varint_up_to(MAX_LIFE)?;
-    let operation_count = reader.varint()?;
-    if life == 0 {
-        return Err(MalformedFrame::LifeIsZero);
-    }
-    if life & 1 == 0 && operation_count != 0 {
-        return Err(MalformedFrame::PayloadDoesNotFit);
-    }
+pub(crate) fn read_document<'a>(reader: &mut Reader<'a>, now: Hlc) -> DocumentChange<'a> {
+    let does_not_fit = MalformedFrame::PayloadDoesNotFit;
+    let gen_index = reader.varint_up_to_or_zero(u32::MAX.into()) as GenIndex;
+    let key = reader.bytes_or_empty();
+    reader.check(!key.is_empty() && key.len() <= MAX_KEY_BYTES, MalformedFrame::TooLarge);
+    reader.check(is_utf8(key), MalformedFrame::StringNotUtf8);
+    let life = reader.varint_up_to_or_zero(MAX_LIFE);
+    let operation_count = reader.varint_or_zero();
+    reader.check(life != 0, MalformedFrame::LifeIsZero);
+    reader.check(life & 1 == 1 || operation_count == 0, does_not_fit);
     let start = reader.rest();
     let mut hlc = now;
-    let mut last = None;
-    for _ in 0..operation_count {
-        let operation = Operation::read(reader, hlc)?;
+    let mut last = CellId::from_bits(0);
+    let mut left = operation_count;
+    while left > 0 && !reader.has_failed() {
+        left -= 1;
+        let operation = Operation::read(reader, hlc);
         hlc = operation.hlc;
         let id = CellId::from_header(operation.header);
-        if last.is_some_and(|last| last >= id) {
-            return Err(MalformedFrame::NotSorted);
-        }
-        last = Some(id);
-        if id.tag() == 0 || id.field_number() == 0 {
-            return Err(MalformedFrame::PayloadDoesNotFit);
-        }
+        reader.check(last < id, MalformedFrame::NotSorted);
+        last = id;
+        reader.check(id.tag() != 0 && id.field_number() != 0, does_not_fit);
         if let Some(strategy) = id.counter_strategy() {
             // A counter has no time of its own, so it must not move the running one either.
-            if operation.header & 1 == 1 {
-                return Err(MalformedFrame::PayloadDoesNotFit);
-            }
-            counter::validate_operation(operation.value, strategy)?;
+            reader.check(operation.header & 1 == 0, does_not_fit);
+            counter::validate_operation(operation.value, strategy, reader);
         }
     }
     let operations = &start[..start.len() - reader.rest().len()];
-    Ok(DocumentChange { gen_index, key, life, operation_count, operations })
+    DocumentChange { gen_index, key, life, operation_count, operations }
 }
 
 /// Steps over a body, checking it whole, and gives its bytes.
-pub(crate) fn read_body<'a>(
-    reader: &mut Reader<'a>,
-    now: Hlc,
-    gen_count: usize,
-) -> Result<&'a [u8], MalformedFrame> {
+pub(crate) fn read_body<'a>(reader: &mut Reader<'a>, now: Hlc, gen_count: usize) -> &'a [u8] {
     let start = reader.rest();
-    let document_count = reader.varint_up_to(MAX_CHANGE_BYTES as u64)?;
-    if document_count == 0 {
-        // Nobody writes such a change, and a frame full of them would cost more than it weighs.
-        return Err(MalformedFrame::PayloadDoesNotFit);
+    let mut left = reader.varint_up_to_or_zero(MAX_CHANGE_BYTES as u64);
+    // Nobody writes a change without documents, and a frame full of them would cost more than it
+    // weighs.
+    reader.check(left != 0, MalformedFrame::PayloadDoesNotFit);
+    while left > 0 && !reader.has_failed() {
+        left -= 1;
+        let document = read_document(reader, now);
+        let is_known = (document.gen_index as usize) < gen_count;
+        reader.check(is_known, MalformedFrame::IndexOutOfRange);
     }
-    for _ in 0..document_count {
-        let document = read_document(reader, now)?;
-        if document.gen_index as usize >= gen_count {
-            return Err(MalformedFrame::IndexOutOfRange);
-        }
-    }
-    let length = start.len() - reader.rest().len();
-    if length > MAX_CHANGE_BYTES {
-        return Err(MalformedFrame::TooLarge);
-    }
-    Ok(&start[..length])
+    let body = &start[..start.len() - reader.rest().len()];
+    reader.check(body.len() <= MAX_CHANGE_BYTES, MalformedFrame::TooLarge);
+    body
 }
 
 /// The documents of a body that [`read_body`] has checked.
 pub(crate) fn documents<'a>(body: &'a [u8], now: Hlc) -> impl Iterator<Item = DocumentChange<'a>> {
     let mut reader = Reader::new(body);
-    let mut left = reader.varint().unwrap_or(0);
-    core::iter::from_fn(move || {
-        left = left.checked_sub(1)?;
-        read_document(&mut reader, now).ok()
-    })
+    reader.varint_or_zero();
+    core::iter::from_fn(move || (!reader.is_empty()).then(|| read_document(&mut reader, now)))
 }
 
 impl DocumentChange<'_> {
@@ -157,17 +133,15 @@ impl DocumentChange<'_> {
         let mut hlc = stamp.hlc;
         let mut lifted = Vec::new();
         while !reader.is_empty() {
-            let Ok(operation) = Operation::read(&mut reader, hlc) else {
-                return;
-            };
+            let operation = Operation::read(&mut reader, hlc);
             hlc = operation.hlc;
             let id = CellId::from_header(operation.header);
             if id.counter_strategy().is_some() {
                 lifted.clear();
                 counter::lift(stamp.replica, stamp.number, operation.value, &mut lifted);
-                writer.cell(id, stamp, &lifted);
+                writer.cell(id, &stamp, &lifted);
             } else {
-                writer.cell(id, Stamp { hlc, ..stamp }, operation.value);
+                writer.cell(id, &Stamp { hlc, ..stamp }, operation.value);
             }
         }
     }

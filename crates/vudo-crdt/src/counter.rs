@@ -11,7 +11,6 @@
 //! join takes, replica by replica, the entry of the higher number and looks no further into it.
 
 use alloc::vec::Vec;
-use core::cmp::Ordering;
 
 use crate::replica::ReplicaIndex;
 use crate::schema::Strategy;
@@ -46,6 +45,9 @@ pub(crate) struct Entry<'a> {
 }
 
 impl Entry<'_> {
+    /// Comes after every entry: there are never so many replicas.
+    const END: Entry<'static> = Entry { replica: ReplicaIndex::MAX, number: 0, totals: &[] };
+
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         write_varint(out, self.replica.into());
         write_varint(out, self.number);
@@ -57,13 +59,10 @@ impl Entry<'_> {
 pub(crate) fn entries(state: &[u8]) -> impl Iterator<Item = Entry<'_>> {
     let mut reader = Reader::new(decode_counts(state).unwrap_or_default());
     core::iter::from_fn(move || {
-        if reader.is_empty() {
-            return None;
-        }
-        Some(Entry {
-            replica: reader.varint().ok()? as ReplicaIndex,
-            number: reader.varint().ok()?,
-            totals: reader.bytes().ok()?,
+        (!reader.is_empty()).then(|| Entry {
+            replica: reader.varint_or_zero() as ReplicaIndex,
+            number: reader.varint_or_zero(),
+            totals: reader.bytes_or_empty(),
         })
     })
 }
@@ -79,27 +78,25 @@ pub(crate) fn lift(replica: ReplicaIndex, number: u64, operation: &[u8], out: &m
 /// Appends the join of two states.
 pub(crate) fn join(left: &[u8], right: &[u8], out: &mut Vec<u8>) {
     let mut body = Vec::with_capacity(left.len() + right.len());
-    let mut left_entries = entries(left).peekable();
-    let mut right_entries = entries(right).peekable();
+    let (mut left_entries, mut right_entries) = (entries(left), entries(right));
+    let mut left = left_entries.next().unwrap_or(Entry::END);
+    let mut right = right_entries.next().unwrap_or(Entry::END);
     loop {
-        let order = match (left_entries.peek(), right_entries.peek()) {
-            (None, None) => break,
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            (Some(left), Some(right)) => left.replica.cmp(&right.replica),
-        };
-        let from_left = if order != Ordering::Greater { left_entries.next() } else { None };
-        let from_right = if order != Ordering::Less { right_entries.next() } else { None };
-        let winner = match (from_left, from_right) {
-            // Equal numbers with other totals come from a fork; the greater bytes win everywhere.
-            (Some(left), Some(right)) => {
-                let left_wins = (left.number, left.totals) >= (right.number, right.totals);
-                if left_wins { left } else { right }
-            }
-            (Some(only), None) | (None, Some(only)) => only,
-            (None, None) => break,
-        };
-        winner.encode(&mut body);
+        let replica = left.replica.min(right.replica);
+        if replica == Entry::END.replica {
+            break;
+        }
+        // Equal numbers with other totals come from a fork; the greater bytes win everywhere.
+        let left_wins = left.replica < right.replica
+            || (left.replica == right.replica
+                && (left.number, left.totals) >= (right.number, right.totals));
+        if left_wins { &left } else { &right }.encode(&mut body);
+        if left.replica == replica {
+            left = left_entries.next().unwrap_or(Entry::END);
+        }
+        if right.replica == replica {
+            right = right_entries.next().unwrap_or(Entry::END);
+        }
     }
     encode_counts(&body, out);
 }
@@ -188,40 +185,43 @@ impl Totals {
         let mut reader = Reader::new(bytes);
         let totals = match strategy {
             Strategy::PnCounterFloat => Totals::Float {
-                plus: decode_float_total(&mut reader)?,
-                minus: decode_float_total(&mut reader)?,
+                plus: read_float_total(&mut reader),
+                minus: read_float_total(&mut reader),
             },
             _ => Totals::Integer {
-                plus: decode_integer_total(&mut reader)?,
-                minus: decode_integer_total(&mut reader)?,
+                plus: read_integer_total(&mut reader),
+                minus: read_integer_total(&mut reader),
             },
         };
-        if reader.is_empty() { Ok(totals) } else { Err(MalformedFrame::PayloadDoesNotFit) }
+        reader.check(reader.is_empty(), MalformedFrame::PayloadDoesNotFit);
+        reader.checked(totals)
     }
 }
 
-fn decode_integer_total(reader: &mut Reader<'_>) -> Result<i128, MalformedFrame> {
-    let bytes = reader.bytes()?;
+fn read_integer_total(reader: &mut Reader<'_>) -> i128 {
+    let bytes = reader.bytes_or_empty();
     let mut wide = [0; 16];
-    let low = wide.get_mut(..bytes.len()).ok_or(MalformedFrame::TooLarge)?;
-    low.copy_from_slice(bytes);
+    match wide.get_mut(..bytes.len()) {
+        Some(low) => low.copy_from_slice(bytes),
+        None => reader.fail(MalformedFrame::TooLarge),
+    }
     let total = i128::from_le_bytes(wide);
-    if bytes.last() == Some(&0) || total < 0 {
-        return Err(MalformedFrame::ValueNotCanonical);
-    }
-    Ok(total)
+    let is_canonical = bytes.last() != Some(&0) && total >= 0;
+    reader.check(is_canonical, MalformedFrame::ValueNotCanonical);
+    total
 }
 
-fn decode_float_total(reader: &mut Reader<'_>) -> Result<f64, MalformedFrame> {
-    let total = f64::from_le_bytes(reader.array()?);
-    if !total.is_finite() || total.is_sign_negative() {
-        return Err(MalformedFrame::ValueNotCanonical);
-    }
-    Ok(total)
+fn read_float_total(reader: &mut Reader<'_>) -> f64 {
+    let total = f64::from_le_bytes(reader.array_or_zero());
+    let is_canonical = total.is_finite() && total.is_sign_positive();
+    reader.check(is_canonical, MalformedFrame::ValueNotCanonical);
+    total
 }
 
-/// Checks an operation's payload.
-pub(crate) fn validate_operation(payload: &[u8], strategy: Strategy) -> Result<(), MalformedFrame> {
-    let totals = decode_counts(payload).ok_or(MalformedFrame::PayloadDoesNotFit)?;
-    Totals::decode(totals, strategy).map(|_| ())
+/// Checks an operation's payload; a fault goes to the reader that it came from.
+pub(crate) fn validate_operation(payload: &[u8], strategy: Strategy, reader: &mut Reader<'_>) {
+    let totals = decode_counts(payload).ok_or(MalformedFrame::PayloadDoesNotFit);
+    if let Err(what) = totals.and_then(|totals| Totals::decode(totals, strategy)) {
+        reader.fail(what);
+    }
 }

@@ -63,7 +63,7 @@ impl Namespace {
             }
             if row_count > 0 {
                 total.update((gen_table.name.len() as u64).to_le_bytes());
-                total.update(gen_table.name.as_bytes());
+                total.update(&gen_table.name);
                 total.update(row_count.to_le_bytes());
                 sum.iter().for_each(|word| total.update(word.to_le_bytes()));
             }
@@ -85,7 +85,7 @@ impl Namespace {
             let gen_table = &self.gens[gen_index];
             let mut rows = gen_table.table.loaded_rows_from(&[]).peekable();
             if rows.peek().is_some() {
-                write_bytes(&mut out, gen_table.name.as_bytes());
+                write_bytes(&mut out, &gen_table.name);
                 rows.for_each(|row| {
                     write_canonical_row(&Row::parse(row), &self.replicas, &mut out);
                 });

@@ -18,7 +18,7 @@ use crate::hlc::Hlc;
 use crate::limits::{MAX_FRAME_BYTES, MAX_FRAME_REPLICAS, MAX_GEN_NAME_BYTES, MAX_GENS};
 use crate::replica::{ReplicaIndex, ReplicaKey};
 use crate::wire::{
-    MalformedFrame, Reader, write_bytes, write_varint, zigzag_decode, zigzag_encode,
+    MalformedFrame, Reader, is_utf8, write_bytes, write_varint, zigzag_decode, zigzag_encode,
 };
 
 const MAGIC: &[u8] = b"VF\x01";
@@ -37,9 +37,9 @@ pub struct FrameWriter {
 
 impl FrameWriter {
     /// An empty frame with these lists, which the indexes of every change refer to.
-    pub fn new<'n>(
+    pub fn new(
         replicas: &[ReplicaKey],
-        gen_names: impl ExactSizeIterator<Item = &'n str>,
+        gen_names: impl ExactSizeIterator<Item: AsRef<[u8]>>,
     ) -> FrameWriter {
         let mut out = Vec::from(MAGIC);
         write_varint(&mut out, replicas.len() as u64);
@@ -48,7 +48,7 @@ impl FrameWriter {
         }
         write_varint(&mut out, gen_names.len() as u64);
         for name in gen_names {
-            write_bytes(&mut out, name.as_bytes());
+            write_bytes(&mut out, name.as_ref());
         }
         FrameWriter {
             out,
@@ -130,18 +130,15 @@ impl<'a> Frame<'a> {
         let (content, sum) =
             bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(MalformedFrame::Truncated)?;
         let mut reader = Reader::new(content);
-        if reader.take(MAGIC.len())? != MAGIC {
-            return Err(MalformedFrame::FormatVersion);
-        }
-        if checksum(content) != *sum {
-            return Err(MalformedFrame::Checksum);
-        }
-        let replica_count = reader.varint_up_to(MAX_FRAME_REPLICAS as u64)? as usize;
-        let replicas = reader.take(replica_count * 32)?.as_chunks().0;
-        let gen_count = reader.varint_up_to(MAX_GENS as u64)? as usize;
+        let magic = reader.take_or_empty(MAGIC.len());
+        reader.check(magic == MAGIC, MalformedFrame::FormatVersion);
+        reader.check(checksum(content) == *sum, MalformedFrame::Checksum);
+        let replica_count = reader.varint_up_to_or_zero(MAX_FRAME_REPLICAS as u64) as usize;
+        let replicas = reader.take_or_empty(replica_count * 32).as_chunks().0;
+        let gen_count = reader.varint_up_to_or_zero(MAX_GENS as u64) as usize;
         let start = reader.rest();
         for _ in 0..gen_count {
-            read_gen_name(&mut reader)?;
+            read_gen_name(&mut reader);
         }
         let gens = &start[..start.len() - reader.rest().len()];
         let mut changes = Vec::new();
@@ -154,13 +151,12 @@ impl<'a> Frame<'a> {
             number: 0,
             milliseconds: 0,
         };
-        while let Some(change) = changes_reader.next()? {
+        while let Some(change) = changes_reader.next() {
             changes.push(change);
         }
-        if !changes_reader.reader.is_empty() {
-            return Err(MalformedFrame::TrailingBytes);
-        }
-        Ok(Frame { replicas, gens, changes })
+        let mut reader = changes_reader.reader;
+        reader.check(reader.is_empty(), MalformedFrame::TrailingBytes);
+        reader.checked(Frame { replicas, gens, changes })
     }
 
     /// The replicas that the frame names, in the order of its indexes.
@@ -173,10 +169,10 @@ impl<'a> Frame<'a> {
         ReplicaKey(self.replicas[index as usize])
     }
 
-    /// The names of the Gens that the frame names, in the order of its indexes.
-    pub fn gen_names(&self) -> impl Iterator<Item = &'a str> {
+    /// The names of the Gens that the frame names, in the order of its indexes; all are UTF-8.
+    pub fn gen_names(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let mut reader = Reader::new(self.gens);
-        core::iter::from_fn(move || read_gen_name(&mut reader).ok())
+        core::iter::from_fn(move || (!reader.is_empty()).then(|| read_gen_name(&mut reader)))
     }
 
     /// The changes, in the order in which they were pushed. Indexes are the frame's own.
@@ -185,12 +181,12 @@ impl<'a> Frame<'a> {
     }
 }
 
-fn read_gen_name<'a>(reader: &mut Reader<'a>) -> Result<&'a str, MalformedFrame> {
-    let name = reader.bytes()?;
-    if name.is_empty() || name.len() > MAX_GEN_NAME_BYTES {
-        return Err(MalformedFrame::TooLarge);
-    }
-    core::str::from_utf8(name).map_err(|_| MalformedFrame::StringNotUtf8)
+fn read_gen_name<'a>(reader: &mut Reader<'a>) -> &'a [u8] {
+    let name = reader.bytes_or_empty();
+    let is_in_bounds = !name.is_empty() && name.len() <= MAX_GEN_NAME_BYTES;
+    reader.check(is_in_bounds, MalformedFrame::TooLarge);
+    reader.check(is_utf8(name), MalformedFrame::StringNotUtf8);
+    name
 }
 
 /// Reads and validates the changes of a frame one after the other.
@@ -205,35 +201,37 @@ struct ChangesReader<'a> {
 }
 
 impl<'a> ChangesReader<'a> {
-    fn next(&mut self) -> Result<Option<Change<'a>>, MalformedFrame> {
+    /// The next change, or none at the end of the runs and where something is wrong.
+    fn next(&mut self) -> Option<Change<'a>> {
+        let reader = &mut self.reader;
         if self.left == 0 {
-            let replica = self.reader.varint()?;
+            let replica = reader.varint_or_zero();
             if replica == 0 {
-                return Ok(None);
+                return None;
             }
-            if replica > self.replica_count as u64 {
-                return Err(MalformedFrame::IndexOutOfRange);
-            }
+            let is_known = replica <= self.replica_count as u64;
+            reader.check(is_known, MalformedFrame::IndexOutOfRange);
             self.replica = (replica - 1) as ReplicaIndex;
-            self.number = self.reader.varint()?;
-            self.left = self.reader.varint()?;
+            self.number = reader.varint_or_zero();
+            self.left = reader.varint_or_zero();
             // Numbers begin at 1 and must not wrap within the run.
             let last = self.number.checked_add(self.left);
-            if self.number == 0 || self.left == 0 || last.is_none() {
-                return Err(MalformedFrame::TooLarge);
-            }
+            let is_run = self.number != 0 && self.left != 0 && last.is_some();
+            reader.check(is_run, MalformedFrame::TooLarge);
         }
-        let difference = zigzag_decode(self.reader.varint()?);
+        let difference = zigzag_decode(reader.varint_or_zero());
         self.milliseconds = self.milliseconds.wrapping_add(difference as u64);
         let now = Hlc::from_milliseconds(self.milliseconds);
-        if now.milliseconds() != self.milliseconds {
-            return Err(MalformedFrame::TimeOutOfRange);
+        let is_in_range = now.milliseconds() == self.milliseconds;
+        reader.check(is_in_range, MalformedFrame::TimeOutOfRange);
+        let body = change::read_body(reader, now, self.gen_count);
+        if reader.has_failed() {
+            return None;
         }
-        let body = change::read_body(&mut self.reader, now, self.gen_count)?;
         let number = self.number;
         self.left -= 1;
         self.number += 1;
-        Ok(Some(Change { replica: self.replica, number, now, body }))
+        Some(Change { replica: self.replica, number, now, body })
     }
 }
 

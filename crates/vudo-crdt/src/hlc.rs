@@ -50,24 +50,19 @@ impl Hlc {
         }
     }
 
-    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Hlc, MalformedFrame> {
-        let head = reader.varint()?;
-        let mut bits = head >> 1;
-        if bits > CEILING >> 16 {
-            return Err(MalformedFrame::TimeOutOfRange);
-        }
-        bits <<= 16;
+    /// Reads a time; zero where the reader fails.
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Hlc {
+        let head = reader.varint_or_zero();
+        let milliseconds = head >> 1;
+        reader.check(milliseconds <= CEILING >> 16, MalformedFrame::TimeOutOfRange);
+        let mut bits = milliseconds << 16;
         if head & 1 != 0 {
-            let counter = reader.varint_up_to(0xffff)?;
-            if counter == 0 {
-                return Err(MalformedFrame::ValueNotCanonical);
-            }
+            let counter = reader.varint_up_to_or_zero(0xffff);
+            reader.check(counter != 0, MalformedFrame::ValueNotCanonical);
             bits |= counter;
         }
-        if bits > CEILING {
-            return Err(MalformedFrame::TimeOutOfRange);
-        }
-        Ok(Hlc(bits))
+        reader.check(bits <= CEILING, MalformedFrame::TimeOutOfRange);
+        Hlc(bits)
     }
 }
 
@@ -98,7 +93,8 @@ mod tests {
         assert_eq!(ceiling.overwritten_at(Hlc::default()), None);
         let mut bytes = Vec::new();
         write_varint(&mut bytes, ((1 << 47) + 1) << 1);
-        let refused = Hlc::decode(&mut Reader::new(&bytes));
-        assert_eq!(refused, Err(MalformedFrame::TimeOutOfRange));
+        let mut reader = Reader::new(&bytes);
+        Hlc::read(&mut reader);
+        assert_eq!(reader.checked(()), Err(MalformedFrame::TimeOutOfRange));
     }
 }

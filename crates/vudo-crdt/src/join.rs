@@ -8,7 +8,7 @@ use core::cmp::Ordering;
 
 use crate::counter;
 use crate::replica::Replicas;
-use crate::row::{Cell, Cells, Row, RowWriter, Stamp};
+use crate::row::{Cell, CellId, Row, RowWriter, Stamp};
 use crate::schema::Strategy;
 
 /// Appends the join of two rows of one document.
@@ -24,49 +24,24 @@ pub(crate) fn join_rows(left: &Row<'_>, right: &Row<'_>, replicas: &Replicas, ou
         },
     };
     let mut writer = RowWriter::begin(out, left.key, life, stamp);
-    let mut left = Ahead::of(left, life);
-    let mut right = Ahead::of(right, life);
+    let mut left_cells = left.cells_in(life);
+    let mut right_cells = right.cells_in(life);
+    let mut left = left_cells.next_or_end();
+    let mut right = right_cells.next_or_end();
     loop {
-        let order = match (&left.next, &right.next) {
-            (None, None) => return,
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            (Some(left), Some(right)) => left.id.cmp(&right.id),
-        };
-        match (order, &left.next, &right.next) {
-            (Ordering::Less, Some(cell), _) | (Ordering::Greater, _, Some(cell)) => {
-                writer.cell(cell.id, cell.stamp, cell.state);
-            }
-            (_, Some(left), Some(right)) => write_join(left, right, replicas, &mut writer),
-            _ => return,
+        match left.id.cmp(&right.id) {
+            Ordering::Less => writer.cell(left.id, &left.stamp, left.state),
+            Ordering::Greater => writer.cell(right.id, &right.stamp, right.state),
+            Ordering::Equal if left.id == CellId::END => return,
+            Ordering::Equal => write_join(&left, &right, replicas, &mut writer),
         }
-        if order != Ordering::Greater {
-            left.advance();
+        let written = left.id.min(right.id);
+        if left.id == written {
+            left = left_cells.next_or_end();
         }
-        if order != Ordering::Less {
-            right.advance();
+        if right.id == written {
+            right = right_cells.next_or_end();
         }
-    }
-}
-
-/// The cells of a row with the next one in view.
-struct Ahead<'a> {
-    cells: Cells<'a>,
-    next: Option<Cell<'a>>,
-}
-
-impl<'a> Ahead<'a> {
-    /// The cells that a row has in this life.
-    fn of(row: &Row<'a>, life: u64) -> Ahead<'a> {
-        let mut ahead = Ahead { cells: row.cells(), next: None };
-        if row.life == life {
-            ahead.advance();
-        }
-        ahead
-    }
-
-    fn advance(&mut self) {
-        self.next = self.cells.next();
     }
 }
 
@@ -75,14 +50,14 @@ fn write_join(left: &Cell<'_>, right: &Cell<'_>, replicas: &Replicas, writer: &m
     if left.id.counter_strategy().is_some() {
         let mut state = Vec::new();
         counter::join(left.state, right.state, &mut state);
-        writer.cell(left.id, left.stamp, &state);
+        writer.cell(left.id, &left.stamp, &state);
     } else {
         let strategy = Strategy::from_tag(left.id.tag());
         let winner = match compare_registers(strategy, left, right, replicas) {
             Ordering::Less => right,
             _ => left,
         };
-        writer.cell(winner.id, winner.stamp, winner.state);
+        writer.cell(winner.id, &winner.stamp, winner.state);
     }
 }
 

@@ -61,7 +61,8 @@ impl Log {
     /// A frame of the changes numbered above what is covered of their replica, by replica index:
     /// see [`Namespace::covered_by`].
     pub fn frame_above(&self, namespace: &Namespace, covered: &[u64]) -> Vec<u8> {
-        let mut writer = FrameWriter::new(namespace.replicas().keys(), namespace.gen_names());
+        let names = namespace.gens.iter().map(|gen_table| gen_table.name.as_slice());
+        let mut writer = FrameWriter::new(namespace.replicas().keys(), names);
         for change in self.changes() {
             if change.number > covered[change.replica as usize] {
                 writer.push(&change);

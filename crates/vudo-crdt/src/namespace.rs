@@ -1,6 +1,5 @@
 //! A namespace: the tables of its Gens, who has written, and how far each writer has been heard.
 
-use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
@@ -12,7 +11,7 @@ use crate::limits::{MAX_GENS, MAX_VECTOR_REPLICAS};
 use crate::replica::{ReplicaIndex, ReplicaKey, Replicas, VersionVector};
 use crate::row::{Row, Stamp};
 use crate::table::{ChunkError, ChunkSource, Table};
-use crate::wire::{MalformedFrame, Reader, write_bytes, write_varint};
+use crate::wire::{MalformedFrame, Reader, is_utf8, write_bytes, write_varint};
 
 /// The state of one namespace in one store.
 #[derive(Clone, Debug)]
@@ -28,7 +27,8 @@ pub struct Namespace {
 
 #[derive(Clone, Debug)]
 pub(crate) struct GenTable {
-    pub(crate) name: String,
+    /// UTF-8.
+    pub(crate) name: Vec<u8>,
     pub(crate) table: Table,
 }
 
@@ -209,25 +209,35 @@ impl Namespace {
 
     /// The index of a Gen, which is added where it is new; `None` where there is no room.
     pub fn intern_gen(&mut self, name: &str) -> Option<GenIndex> {
-        if let Some(found) = self.find_gen(name) {
+        self.intern_gen_bytes(name.as_bytes())
+    }
+
+    /// [`Namespace::intern_gen`] of a name that is known to be UTF-8.
+    pub fn intern_gen_bytes(&mut self, name: &[u8]) -> Option<GenIndex> {
+        if let Some(found) = self.find_gen_bytes(name) {
             return Some(found);
         }
         if self.gens.len() >= MAX_GENS {
             return None;
         }
-        self.gens.push(GenTable { name: String::from(name), table: Table::new(self.seed) });
+        self.gens.push(GenTable { name: Vec::from(name), table: Table::new(self.seed) });
         Some((self.gens.len() - 1) as GenIndex)
     }
 
     /// The index of a Gen that some change or caller has named.
     pub fn find_gen(&self, name: &str) -> Option<GenIndex> {
+        self.find_gen_bytes(name.as_bytes())
+    }
+
+    fn find_gen_bytes(&self, name: &[u8]) -> Option<GenIndex> {
         let found = self.gens.iter().position(|candidate| candidate.name == name);
         found.map(|index| index as GenIndex)
     }
 
     /// The names of the Gens, in the order of their indexes.
     pub fn gen_names(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.gens.iter().map(|gen_table| gen_table.name.as_str())
+        // Names come in as text, or in frames that are checked.
+        self.gens.iter().map(|gen_table| core::str::from_utf8(&gen_table.name).unwrap_or_default())
     }
 
     /// The row of a document, loading its chunk where needed. Deleted documents have one too.
@@ -278,7 +288,7 @@ impl Namespace {
     ) -> Result<Applied, ApplyError<S::Error>> {
         let frame = Frame::parse(bytes)?;
         self.check_gaps(&frame)?;
-        let new_gens = frame.gen_names().filter(|name| self.find_gen(name).is_none()).count();
+        let new_gens = frame.gen_names().filter(|name| self.find_gen_bytes(name).is_none()).count();
         if self.gens.len() + new_gens > MAX_GENS {
             return Err(ApplyError::TooManyGens);
         }
@@ -288,7 +298,7 @@ impl Namespace {
         }
         let mut gen_map: Vec<GenIndex> = Vec::new();
         let mut is_same_order = true;
-        for index in frame.gen_names().filter_map(|name| self.intern_gen(name)) {
+        for index in frame.gen_names().filter_map(|name| self.intern_gen_bytes(name)) {
             is_same_order &= index as usize == gen_map.len();
             gen_map.push(index);
         }
@@ -400,7 +410,7 @@ impl Namespace {
         }
         write_varint(&mut out, self.gens.len() as u64);
         for gen_table in &self.gens {
-            write_bytes(&mut out, gen_table.name.as_bytes());
+            write_bytes(&mut out, &gen_table.name);
         }
         out
     }
@@ -424,8 +434,10 @@ impl Namespace {
             namespace.heard[index as usize] = reader.varint()?;
         }
         for gen_index in 0..reader.varint_up_to(MAX_GENS as u64)? as GenIndex {
-            let name = core::str::from_utf8(reader.bytes()?);
-            let name = String::from(name.map_err(|_| MalformedFrame::StringNotUtf8)?);
+            let name = Vec::from(reader.bytes()?);
+            if !is_utf8(&name) {
+                return Err(MalformedFrame::StringNotUtf8);
+            }
             let table = match tables(gen_index) {
                 Some(stored) => Table::open(&stored, seed)?,
                 None => Table::new(seed),
@@ -467,7 +479,7 @@ fn join_delta<O: Observer>(
 /// Appends a change's body with the namespace's gen indexes in place of the frame's.
 fn rewrite_gens(change: &Change<'_>, gen_map: &[GenIndex], out: &mut Vec<u8>) {
     let mut reader = Reader::new(change.body);
-    write_varint(out, reader.varint().unwrap_or(0));
+    write_varint(out, reader.varint_or_zero());
     for document in change::documents(change.body, change.now) {
         document.encode(gen_map[document.gen_index as usize], out);
     }

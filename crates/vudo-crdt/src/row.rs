@@ -20,7 +20,7 @@ use alloc::vec::Vec;
 use crate::hlc::Hlc;
 use crate::replica::ReplicaIndex;
 use crate::schema::Strategy;
-use crate::value::{Value, skip_value};
+use crate::value::{Value, read_value};
 use crate::wire::{MalformedFrame, Reader, write_bytes, write_varint};
 
 /// Who wrote something, in which of its changes, and when.
@@ -41,11 +41,11 @@ impl Stamp {
         self.hlc.encode(out);
     }
 
-    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Stamp, MalformedFrame> {
-        let replica = reader.varint_up_to(u32::MAX.into())? as ReplicaIndex;
-        let number = reader.varint()?;
-        let hlc = Hlc::decode(reader)?;
-        Ok(Stamp { hlc, replica, number })
+    fn read(reader: &mut Reader<'_>) -> Stamp {
+        let replica = reader.varint_up_to_or_zero(u32::MAX.into()) as ReplicaIndex;
+        let number = reader.varint_or_zero();
+        let hlc = Hlc::read(reader);
+        Stamp { hlc, replica, number }
     }
 }
 
@@ -54,6 +54,9 @@ impl Stamp {
 pub struct CellId(u32);
 
 impl CellId {
+    /// Greater than the id of any cell: no header holds it.
+    pub(crate) const END: CellId = CellId(u32::MAX);
+
     /// The cell of a field under a strategy.
     pub fn new(field_number: u32, strategy: Strategy) -> CellId {
         CellId(field_number << 4 | u32::from(strategy.tag()))
@@ -118,16 +121,23 @@ impl<'a> Row<'a> {
     /// # Panics
     /// Never for bytes that [`RowWriter`] wrote. Chunks from disk are checked on loading.
     pub fn parse(bytes: &'a [u8]) -> Row<'a> {
-        Row::try_parse(bytes).unwrap_or_else(|_| damaged())
+        let mut reader = Reader::new(bytes);
+        let row = Row::read(&mut reader);
+        undamaged(&reader);
+        row
     }
 
     pub(crate) fn try_parse(bytes: &'a [u8]) -> Result<Row<'a>, MalformedFrame> {
         let mut reader = Reader::new(bytes);
-        let key = reader.bytes()?;
-        let life = reader.varint()?;
-        let stamp = Stamp::decode(&mut reader)?;
-        let cells = reader.rest();
-        Ok(Row { key, life, stamp, cells })
+        let row = Row::read(&mut reader);
+        reader.checked(row)
+    }
+
+    fn read(reader: &mut Reader<'a>) -> Row<'a> {
+        let key = reader.bytes_or_empty();
+        let life = reader.varint_or_zero();
+        let stamp = Stamp::read(reader);
+        Row { key, life, stamp, cells: reader.rest() }
     }
 
     /// Whether the document exists.
@@ -138,6 +148,12 @@ impl<'a> Row<'a> {
     /// The cells, ascending by [`CellId`].
     pub fn cells(&self) -> Cells<'a> {
         Cells { reader: Reader::new(self.cells), stamp: self.stamp }
+    }
+
+    /// The cells that the row has in this life.
+    pub(crate) fn cells_in(&self, life: u64) -> Cells<'a> {
+        let cells = if self.life == life { self.cells } else { &[] };
+        Cells { reader: Reader::new(cells), stamp: self.stamp }
     }
 
     /// The cell of a field under a strategy, if somebody has written it in this life.
@@ -154,13 +170,16 @@ impl<'a> Row<'a> {
 /// The key at the front of a row, without reading the rest.
 #[inline]
 pub(crate) fn key_of(row: &[u8]) -> &[u8] {
-    Reader::new(row).bytes().unwrap_or_else(|_| damaged())
+    let mut reader = Reader::new(row);
+    let key = reader.bytes_or_empty();
+    undamaged(&reader);
+    key
 }
 
-#[cold]
-#[inline(never)]
-fn damaged() -> ! {
-    panic!("a row in memory is damaged");
+/// Rows are written by this crate and checked when they come from disk.
+#[inline]
+fn undamaged(reader: &Reader<'_>) {
+    assert!(!reader.has_failed(), "a row in memory is damaged");
 }
 
 /// The cells of a row, ascending.
@@ -172,15 +191,28 @@ pub struct Cells<'a> {
 
 impl<'a> Cells<'a> {
     pub(crate) fn try_next(&mut self) -> Result<Option<Cell<'a>>, MalformedFrame> {
+        let cell = self.read();
+        self.reader.checked(cell)
+    }
+
+    fn read(&mut self) -> Option<Cell<'a>> {
         if self.reader.is_empty() {
-            return Ok(None);
+            return None;
         }
-        let header = self.reader.varint_up_to(u32::MAX.into())?;
+        let header = self.reader.varint_up_to_or_zero(u32::MAX.into());
         if header & 1 == 1 {
-            self.stamp = Stamp::decode(&mut self.reader)?;
+            self.stamp = Stamp::read(&mut self.reader);
         }
-        let state = skip_value(&mut self.reader)?;
-        Ok(Some(Cell { id: CellId::from_header(header), stamp: self.stamp, state }))
+        let state = read_value(&mut self.reader);
+        Some(Cell { id: CellId::from_header(header), stamp: self.stamp, state })
+    }
+}
+
+impl<'a> Cells<'a> {
+    /// The next cell, or after the last one a cell of [`CellId::END`].
+    pub(crate) fn next_or_end(&mut self) -> Cell<'a> {
+        let end = Cell { id: CellId::END, stamp: self.stamp, state: &[] };
+        self.next().unwrap_or(end)
     }
 }
 
@@ -188,7 +220,9 @@ impl<'a> Iterator for Cells<'a> {
     type Item = Cell<'a>;
 
     fn next(&mut self) -> Option<Cell<'a>> {
-        self.try_next().unwrap_or_else(|_| damaged())
+        let cell = self.read();
+        undamaged(&self.reader);
+        cell
     }
 }
 
@@ -211,12 +245,12 @@ impl<'a> RowWriter<'a> {
         RowWriter { out, stamp }
     }
 
-    pub(crate) fn cell(&mut self, id: CellId, stamp: Stamp, state: &[u8]) {
-        let begins_stamp = stamp != self.stamp && id.counter_strategy().is_none();
+    pub(crate) fn cell(&mut self, id: CellId, stamp: &Stamp, state: &[u8]) {
+        let begins_stamp = *stamp != self.stamp && id.counter_strategy().is_none();
         write_varint(self.out, id.header(begins_stamp));
         if begins_stamp {
             stamp.encode(self.out);
-            self.stamp = stamp;
+            self.stamp = *stamp;
         }
         self.out.extend_from_slice(state);
     }

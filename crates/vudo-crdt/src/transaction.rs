@@ -491,9 +491,9 @@ impl PendingDocument {
             if operation.id.counter_strategy().is_some() {
                 let mut state = Vec::new();
                 counter::lift(stamp.replica, stamp.number, &operation.value, &mut state);
-                writer.cell(operation.id, stamp, &state);
+                writer.cell(operation.id, &stamp, &state);
             } else {
-                writer.cell(operation.id, stamp, &operation.value);
+                writer.cell(operation.id, &stamp, &operation.value);
             }
         }
     }

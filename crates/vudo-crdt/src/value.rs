@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 use core::cmp::Ordering;
 
 use crate::wire::{
-    MalformedFrame, Reader, write_bytes, write_varint, zigzag_decode, zigzag_encode,
+    MalformedFrame, Reader, is_utf8, write_bytes, write_varint, zigzag_decode, zigzag_encode,
 };
 
 const WIRE_NOTHING: u8 = 0;
@@ -239,17 +239,23 @@ pub fn decode_i64(bytes: &[u8]) -> Option<i64> {
 
 /// Appends a string.
 pub fn encode_str(text: &str, out: &mut Vec<u8>) {
+    encode_utf8(text.as_bytes(), out);
+}
+
+/// Appends a string in bytes that [`is_utf8`].
+pub fn encode_utf8(text: &[u8], out: &mut Vec<u8>) {
     out.push(KIND_STRING << 2 | WIRE_LENGTH);
-    write_bytes(out, text.as_bytes());
+    write_bytes(out, text);
 }
 
 /// The string in a value's bytes, borrowed.
 pub fn decode_str(bytes: &[u8]) -> Option<&str> {
-    let mut reader = Reader::new(bytes);
-    if reader.byte().ok()? != KIND_STRING << 2 | WIRE_LENGTH {
-        return None;
-    }
-    core::str::from_utf8(reader.bytes().ok()?).ok()
+    core::str::from_utf8(decode_utf8(bytes)?).ok()
+}
+
+/// The bytes of the string in a value's bytes; they have been checked when they came in.
+pub fn decode_utf8(bytes: &[u8]) -> Option<&[u8]> {
+    decode_bytes(KIND_STRING, bytes)
 }
 
 /// Appends a counter's sub-entries or totals as one opaque value, so that a replica that does not
@@ -261,11 +267,15 @@ pub(crate) fn encode_counts(counts: &[u8], out: &mut Vec<u8>) {
 
 /// The bytes inside a value written by [`encode_counts`].
 pub(crate) fn decode_counts(bytes: &[u8]) -> Option<&[u8]> {
+    decode_bytes(KIND_COUNTS, bytes)
+}
+
+/// The bytes inside a value of a kind that has a length.
+fn decode_bytes(kind: u8, bytes: &[u8]) -> Option<&[u8]> {
     let mut reader = Reader::new(bytes);
-    if reader.byte().ok()? != KIND_COUNTS << 2 | WIRE_LENGTH {
-        return None;
-    }
-    reader.bytes().ok()
+    let tag = reader.byte_or_zero();
+    let inside = reader.bytes_or_empty();
+    (tag == kind << 2 | WIRE_LENGTH && !reader.has_failed()).then_some(inside)
 }
 
 /// Steps over one value, checking that it is well formed and canonical.
@@ -273,28 +283,30 @@ pub(crate) fn decode_counts(bytes: &[u8]) -> Option<&[u8]> {
 /// # Errors
 /// Says what is wrong with the bytes. A kind that this version does not know is no error.
 pub fn skip_value<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], MalformedFrame> {
+    let bytes = read_value(reader);
+    reader.checked(bytes)
+}
+
+/// [`skip_value`], leaving the fault in the reader.
+pub(crate) fn read_value<'a>(reader: &mut Reader<'a>) -> &'a [u8] {
     let start = reader.rest();
-    let tag = reader.byte()?;
+    let tag = reader.byte_or_zero();
     let (kind, wire) = (tag >> 2, tag & 3);
+    let not_canonical = MalformedFrame::ValueNotCanonical;
     match wire {
         WIRE_NOTHING => {}
         WIRE_VARINT => {
-            let number = reader.varint()?;
-            if kind == KIND_UNSIGNED_LARGE && number <= i64::MAX as u64 {
-                return Err(MalformedFrame::ValueNotCanonical);
-            }
+            let number = reader.varint_or_zero();
+            reader.check(kind != KIND_UNSIGNED_LARGE || number > i64::MAX as u64, not_canonical);
         }
         WIRE_EIGHT => {
-            let bits = u64::from_le_bytes(reader.array()?);
-            if kind == KIND_FLOAT && bits != canonical_float_bits(f64::from_bits(bits)) {
-                return Err(MalformedFrame::ValueNotCanonical);
-            }
+            let bits = u64::from_le_bytes(reader.array_or_zero());
+            let canonical = canonical_float_bits(f64::from_bits(bits));
+            reader.check(kind != KIND_FLOAT || bits == canonical, not_canonical);
         }
         _ => {
-            let bytes = reader.bytes()?;
-            if kind == KIND_STRING && core::str::from_utf8(bytes).is_err() {
-                return Err(MalformedFrame::StringNotUtf8);
-            }
+            let bytes = reader.bytes_or_empty();
+            reader.check(kind != KIND_STRING || is_utf8(bytes), MalformedFrame::StringNotUtf8);
         }
     }
     let expected_wire = match kind {
@@ -304,10 +316,8 @@ pub fn skip_value<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], MalformedFram
         KIND_STRING | KIND_COUNTS => WIRE_LENGTH,
         _ => wire,
     };
-    if wire != expected_wire {
-        return Err(MalformedFrame::ValueNotCanonical);
-    }
-    Ok(&start[..start.len() - reader.rest().len()])
+    reader.check(wire == expected_wire, not_canonical);
+    &start[..start.len() - reader.rest().len()]
 }
 
 /// One NaN, and minus zero as zero: equal numbers have equal bytes.

@@ -58,15 +58,20 @@ impl fmt::Display for MalformedFrame {
 impl core::error::Error for MalformedFrame {}
 
 /// Reads bytes from the front, never past the end.
+///
+/// The first fault stays: from it on there is nothing left to read. So a parser can read on as if
+/// nothing were wrong, with the methods that give zero for what is not there, and ask once at the
+/// end. The loops of such a parser must end where there is nothing left.
 #[derive(Clone, Copy, Debug)]
 pub struct Reader<'a> {
     rest: &'a [u8],
+    fault: Option<MalformedFrame>,
 }
 
 impl<'a> Reader<'a> {
     /// A reader at the first byte.
     pub fn new(bytes: &'a [u8]) -> Reader<'a> {
-        Reader { rest: bytes }
+        Reader { rest: bytes, fault: None }
     }
 
     /// What has not been read yet.
@@ -75,10 +80,41 @@ impl<'a> Reader<'a> {
         self.rest
     }
 
-    /// Whether everything has been read.
+    /// Whether everything has been read, or something was wrong.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.rest.is_empty()
+    }
+
+    /// Whether something was wrong.
+    #[inline]
+    pub(crate) fn has_failed(&self) -> bool {
+        self.fault.is_some()
+    }
+
+    /// Gives what was read, unless something was wrong.
+    #[inline]
+    pub(crate) fn checked<T>(&self, read: T) -> Result<T, MalformedFrame> {
+        match self.fault {
+            None => Ok(read),
+            Some(what) => Err(what),
+        }
+    }
+
+    /// Notes what is wrong, unless something was wrong before.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn fail(&mut self, what: MalformedFrame) {
+        self.fault.get_or_insert(what);
+        self.rest = &[];
+    }
+
+    /// Notes what is wrong where a condition does not hold.
+    #[inline]
+    pub(crate) fn check(&mut self, holds: bool, what: MalformedFrame) {
+        if !holds {
+            self.fail(what);
+        }
     }
 
     /// The next byte.
@@ -87,9 +123,22 @@ impl<'a> Reader<'a> {
     /// [`MalformedFrame::Truncated`] at the end.
     #[inline]
     pub fn byte(&mut self) -> Result<u8, MalformedFrame> {
-        let (&first, rest) = self.rest.split_first().ok_or(MalformedFrame::Truncated)?;
-        self.rest = rest;
-        Ok(first)
+        let byte = self.byte_or_zero();
+        self.checked(byte)
+    }
+
+    #[inline]
+    pub(crate) fn byte_or_zero(&mut self) -> u8 {
+        match self.rest.split_first() {
+            Some((first, rest)) => {
+                self.rest = rest;
+                *first
+            }
+            None => {
+                self.fail(MalformedFrame::Truncated);
+                0
+            }
+        }
     }
 
     /// The next `count` bytes.
@@ -98,9 +147,22 @@ impl<'a> Reader<'a> {
     /// [`MalformedFrame::Truncated`] where there are fewer.
     #[inline]
     pub fn take(&mut self, count: usize) -> Result<&'a [u8], MalformedFrame> {
-        let (taken, rest) = self.rest.split_at_checked(count).ok_or(MalformedFrame::Truncated)?;
-        self.rest = rest;
-        Ok(taken)
+        let taken = self.take_or_empty(count);
+        self.checked(taken)
+    }
+
+    #[inline]
+    pub(crate) fn take_or_empty(&mut self, count: usize) -> &'a [u8] {
+        match self.rest.split_at_checked(count) {
+            Some((taken, rest)) => {
+                self.rest = rest;
+                taken
+            }
+            None => {
+                self.fail(MalformedFrame::Truncated);
+                &[]
+            }
+        }
     }
 
     /// The next `N` bytes as an array.
@@ -109,9 +171,13 @@ impl<'a> Reader<'a> {
     /// [`MalformedFrame::Truncated`] where there are fewer.
     #[inline]
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], MalformedFrame> {
-        let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or(MalformedFrame::Truncated)?;
-        self.rest = rest;
-        Ok(*taken)
+        let array = self.array_or_zero();
+        self.checked(array)
+    }
+
+    #[inline]
+    pub(crate) fn array_or_zero<const N: usize>(&mut self) -> [u8; N] {
+        *self.take_or_empty(N).first_chunk().unwrap_or(&[0; N])
     }
 
     /// A varint: seven bits a byte, lowest first, in the shortest form.
@@ -120,29 +186,30 @@ impl<'a> Reader<'a> {
     /// Truncated, longer than needed, or past 64 bits.
     #[inline]
     pub fn varint(&mut self) -> Result<u64, MalformedFrame> {
-        let first = self.byte()?;
-        if first < 0x80 {
-            return Ok(first.into());
-        }
-        self.varint_rest(first)
+        let number = self.varint_or_zero();
+        self.checked(number)
+    }
+
+    #[inline]
+    pub(crate) fn varint_or_zero(&mut self) -> u64 {
+        let first = self.byte_or_zero();
+        if first < 0x80 { first.into() } else { self.varint_rest(first) }
     }
 
     #[inline(never)]
-    fn varint_rest(&mut self, first: u8) -> Result<u64, MalformedFrame> {
+    fn varint_rest(&mut self, first: u8) -> u64 {
         let mut number = u64::from(first & 0x7f);
         let mut shift = 7;
         loop {
-            let byte = self.byte()?;
-            let bits = u64::from(byte & 0x7f);
-            if shift == 63 && byte > 1 {
-                return Err(MalformedFrame::VarintNotMinimal);
+            let byte = self.byte_or_zero();
+            number |= u64::from(byte & 0x7f) << shift;
+            // The tenth byte has room for one bit, and none may be there for nothing.
+            if byte == 0 || (shift == 63 && byte > 1) {
+                self.fail(MalformedFrame::VarintNotMinimal);
+                return 0;
             }
-            number |= bits << shift;
             if byte < 0x80 {
-                if byte == 0 {
-                    return Err(MalformedFrame::VarintNotMinimal);
-                }
-                return Ok(number);
+                return number;
             }
             shift += 7;
         }
@@ -154,11 +221,18 @@ impl<'a> Reader<'a> {
     /// [`MalformedFrame::TooLarge`] past the bound, and those of [`Reader::varint`].
     #[inline]
     pub fn varint_up_to(&mut self, bound: u64) -> Result<u64, MalformedFrame> {
-        let number = self.varint()?;
+        let number = self.varint_up_to_or_zero(bound);
+        self.checked(number)
+    }
+
+    #[inline]
+    pub(crate) fn varint_up_to_or_zero(&mut self, bound: u64) -> u64 {
+        let number = self.varint_or_zero();
         if number > bound {
-            return Err(MalformedFrame::TooLarge);
+            self.fail(MalformedFrame::TooLarge);
+            return 0;
         }
-        Ok(number)
+        number
     }
 
     /// A varint length and that many bytes.
@@ -167,10 +241,55 @@ impl<'a> Reader<'a> {
     /// Truncated, or a malformed length.
     #[inline]
     pub fn bytes(&mut self) -> Result<&'a [u8], MalformedFrame> {
-        let length = self.varint()?;
-        // A length past the address space is past the end as well.
-        self.take(usize::try_from(length).map_err(|_| MalformedFrame::Truncated)?)
+        let bytes = self.bytes_or_empty();
+        self.checked(bytes)
     }
+
+    #[inline]
+    pub(crate) fn bytes_or_empty(&mut self) -> &'a [u8] {
+        let length = self.varint_or_zero();
+        // A length past the address space is past the end as well.
+        self.take_or_empty(usize::try_from(length).unwrap_or(usize::MAX))
+    }
+}
+
+/// Whether bytes are UTF-8.
+#[cfg(not(target_arch = "wasm32"))]
+pub fn is_utf8(bytes: &[u8]) -> bool {
+    core::str::from_utf8(bytes).is_ok()
+}
+
+/// Whether bytes are UTF-8: the standard library's answer in a tenth of its code. A head says how
+/// many bytes follow it; what is longer than needed, a surrogate or past the last character shows
+/// in the number that they make up.
+#[cfg(target_arch = "wasm32")]
+pub fn is_utf8(bytes: &[u8]) -> bool {
+    const LEAST_BY_FOLLOWERS: [u32; 4] = [0, 0x80, 0x800, 0x1_0000];
+    let mut left = 0;
+    let (mut character, mut least) = (0, 0);
+    for byte in bytes {
+        let ones = byte.leading_ones();
+        let bits = u32::from(*byte);
+        if left > 0 {
+            if ones != 1 {
+                return false;
+            }
+            left -= 1;
+            character = character << 6 | (bits & 0x3f);
+        } else {
+            if ones == 1 || ones > 4 {
+                return false;
+            }
+            left = ones.saturating_sub(1);
+            character = bits & (0x7f >> ones);
+            least = LEAST_BY_FOLLOWERS[left as usize];
+        }
+        let is_whole = left == 0;
+        if is_whole && (character < least || char::from_u32(character).is_none()) {
+            return false;
+        }
+    }
+    left == 0
 }
 
 /// Appends a varint: seven bits a byte, lowest first.

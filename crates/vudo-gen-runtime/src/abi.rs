@@ -8,7 +8,7 @@ use core::cell::UnsafeCell;
 use alloc::vec::Vec;
 
 use vudo_crdt::limits::MAX_FRAME_BYTES;
-use vudo_crdt::value::{decode_str, encode_str, skip_value};
+use vudo_crdt::value::{decode_utf8, encode_utf8, skip_value};
 use vudo_crdt::wire::{Reader, zigzag_decode};
 use vudo_crdt::{
     CellId, FieldSchema, GenIndex, InMemory, MalformedFrame, Overflow, Strategy, Value, ValueType,
@@ -214,7 +214,7 @@ extern "C" fn set_string(gen_index: GenIndex, field: u32, key_length: usize, now
     run(|session, input, _| {
         let (document, value) = document(gen_index, input, key_length)?;
         let mut bytes = Vec::new();
-        encode_str(text(value)?, &mut bytes);
+        encode_utf8(text(value)?, &mut bytes);
         set(session, document, field, bytes, now)
     })
 }
@@ -327,8 +327,8 @@ extern "C" fn get_string(gen_index: GenIndex, field: u32, key_length: usize) -> 
     run(|session, input, output| {
         let (document, _) = document(gen_index, input, key_length)?;
         let cell = session.row(document)?.cell(cell_of(field));
-        let text = cell.and_then(|cell| decode_str(cell.state));
-        output.extend_from_slice(text.ok_or(Code::NOT_SET)?.as_bytes());
+        let text = cell.and_then(|cell| decode_utf8(cell.state));
+        output.extend_from_slice(text.ok_or(Code::NOT_SET)?);
         Ok(())
     })
 }

@@ -4,9 +4,10 @@ use core::convert::Infallible;
 
 use alloc::vec::Vec;
 
-use vudo_crdt::wire::Reader;
+use vudo_crdt::wire::{Reader, is_utf8};
 use vudo_crdt::{
-    GenIndex, InMemory, Log, Namespace, ReplicaIndex, ReplicaKey, Row, Transaction, WriteError,
+    GenIndex, InMemory, Log, MalformedFrame, Namespace, ReplicaIndex, ReplicaKey, Row, Transaction,
+    WriteError,
 };
 
 use crate::code::Code;
@@ -42,9 +43,7 @@ impl Session {
         // The compiler wrote the names; were they damaged, the Gens after them would be missing.
         let mut reader = Reader::new(schema);
         for _ in 0..reader.varint().unwrap_or_default() {
-            if let Ok(name) = text(reader.bytes().unwrap_or_default()) {
-                namespace.intern_gen(name);
-            }
+            namespace.intern_gen_bytes(reader.bytes().unwrap_or_default());
         }
         let transaction = Transaction::begin(&namespace, replica, 0);
         let log = Log::default();
@@ -163,7 +162,7 @@ impl Session {
     }
 }
 
-/// The text in bytes from the host.
-pub(crate) fn text(bytes: &[u8]) -> Result<&str, Code> {
-    core::str::from_utf8(bytes).map_err(|_| vudo_crdt::MalformedFrame::StringNotUtf8.into())
+/// The bytes of a text from the host.
+pub(crate) fn text(bytes: &[u8]) -> Result<&[u8], Code> {
+    if is_utf8(bytes) { Ok(bytes) } else { Err(MalformedFrame::StringNotUtf8.into()) }
 }

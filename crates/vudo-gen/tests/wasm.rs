@@ -272,6 +272,28 @@ fn hosts_that_call_wrongly_get_a_code() {
 }
 
 #[test]
+fn keys_are_checked_for_utf8_as_the_standard_library_does() {
+    /// Bytes at which the rules of UTF-8 change.
+    const EDGES: [u8; 22] = [
+        0x01, 0x41, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xc1, 0xc2, 0xdf, 0xe0, 0xe1,
+        0xed, 0xef, 0xf0, 0xf1, 0xf4, 0xf5, 0xff,
+    ];
+    let mut host = Host::open(&build(&user()).unwrap().wasm, 1);
+    let mut random = Random(21);
+    let mut valid_count = 0;
+    for _ in 0..10_000 {
+        let length = 1 + random.below(4);
+        let key: Vec<u8> = (0..length).map(|_| EDGES[random.below(EDGES.len())]).collect();
+        host.put(&key);
+        let code = host.call("User.create", &[Val::F64(0.0.into())]);
+        let is_valid = std::str::from_utf8(&key).is_ok();
+        assert_eq!(error_name(code) != Some("string_not_utf8"), is_valid, "{key:x?}");
+        valid_count += usize::from(is_valid);
+    }
+    assert!(valid_count > 300);
+}
+
+#[test]
 fn freed_memory_is_used_again() {
     let mut host = Host::open(&build(&user()).unwrap().wasm, 1);
     host.document("User", "create", "alice", NOW);

@@ -280,8 +280,7 @@ impl Store {
     }
 
     pub(crate) fn fingerprint(&mut self) -> [u8; 32] {
-        let fingerprint = self.namespace.fingerprint(&mut self.chunks).unwrap();
-        fingerprint.0
+        self.namespace.fingerprint(&mut self.chunks).unwrap().0
     }
 
     pub(crate) fn vector(&self) -> VersionVector {
