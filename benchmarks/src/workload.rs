@@ -87,7 +87,7 @@ pub fn merge_frame(changes: usize) -> Vec<u8> {
                 .and_then(|()| {
                     let value = Value::from(number as i64).to_bytes();
                     let (key, source) = (key.as_bytes(), &mut InMemory);
-                    transaction.set_encoded(&mut namespace, source, entry, key, id, value)
+                    transaction.set_encoded(&mut namespace, source, entry, key, id, &value)
                 });
             written.expect("a new document takes a value");
         }

@@ -1,9 +1,10 @@
 //! A change: what one transaction of one replica did, as bytes.
 //!
 //! ```text
-//! body      = document count | document*
-//! document  = gen index | key (length, bytes) | life | operation count | operation*
-//! operation = header | Hlc, if the header's lowest bit is set | value
+//! body       = document count | document*
+//! document   = gen index | key (length, bytes) | life | operations (length, operation*)
+//! operation  = header | Hlc, if the header's lowest bit is set | value
+//! log record = replica index | number | now, in milliseconds | body (length, bytes)
 //! ```
 //!
 //! Operations ascend by (field number, strategy tag) with the header of [`crate::row`]. An
@@ -16,8 +17,8 @@ use crate::counter;
 use crate::hlc::Hlc;
 use crate::limits::{MAX_CHANGE_BYTES, MAX_FIELD_NUMBER, MAX_KEY_BYTES, MAX_LIFE};
 use crate::replica::ReplicaIndex;
-use crate::row::{CellId, RowWriter, Stamp};
-use crate::value::read_value;
+use crate::row::{Cell, CellId, RowWriter, Stamp};
+use crate::value::{check_value, step_over_value};
 use crate::wire::{MalformedFrame, Reader, is_utf8, write_bytes, write_varint};
 
 /// A record type's place in a namespace's list; without meaning outside the store that keeps it.
@@ -36,113 +37,183 @@ pub struct Change<'a> {
     pub body: &'a [u8],
 }
 
+impl<'a> Change<'a> {
+    /// Appends the change as a log keeps it.
+    pub fn write_log_record(&self, out: &mut Vec<u8>) {
+        write_varint(out, self.replica.into());
+        write_varint(out, self.number);
+        write_varint(out, self.now.milliseconds());
+        write_bytes(out, self.body);
+    }
+
+    /// Reads what [`Change::write_log_record`] wrote.
+    ///
+    /// # Errors
+    /// Says what is wrong with the record. Its body is not looked into.
+    pub fn read_log_record(reader: &mut Reader<'a>) -> Result<Change<'a>, MalformedFrame> {
+        let replica = reader.varint_up_to_or_zero(u32::MAX.into()) as ReplicaIndex;
+        let number = reader.varint_or_zero();
+        let now = Hlc::from_milliseconds(reader.varint_or_zero());
+        let body = reader.bytes_or_empty();
+        reader.checked(Change { replica, number, now, body })
+    }
+}
+
 /// What a change does to one document.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DocumentChange<'a> {
     pub(crate) gen_index: GenIndex,
     pub(crate) key: &'a [u8],
     pub(crate) life: u64,
-    operation_count: u64,
-    operations: &'a [u8],
+    pub(crate) operations: &'a [u8],
 }
 
-struct Operation<'a> {
-    header: u64,
-    hlc: Hlc,
-    value: &'a [u8],
+/// What a change does to one cell.
+#[derive(Clone, Copy)]
+pub(crate) struct Operation<'a> {
+    pub(crate) id: CellId,
+    /// When. A counter has no time of its own; this is then the time of the operation before it.
+    pub(crate) hlc: Hlc,
+    pub(crate) value: &'a [u8],
 }
 
 impl<'a> Operation<'a> {
-    fn read(reader: &mut Reader<'a>, previous: Hlc) -> Operation<'a> {
+    /// Reads an operation behind one of the time `previous`, and whether it spells its time out.
+    fn read(reader: &mut Reader<'a>, previous: Hlc) -> (Operation<'a>, bool) {
         let header = reader.varint_up_to_or_zero(u64::from(MAX_FIELD_NUMBER) << 5 | 31);
-        let hlc = if header & 1 == 1 { Hlc::read(reader) } else { previous };
-        let value = read_value(reader);
-        Operation { header, hlc, value }
+        let has_hlc = header & 1 == 1;
+        let hlc = if has_hlc { Hlc::read(reader) } else { previous };
+        let value = step_over_value(reader);
+        (Operation { id: CellId::from_header(header), hlc, value }, has_hlc)
+    }
+
+    /// Appends an operation behind one of the time `previous`, which it moves on.
+    fn write(&self, previous: &mut Hlc, out: &mut Vec<u8>) {
+        let has_hlc = self.hlc != *previous && self.id.counter_strategy().is_none();
+        write_varint(out, self.id.header(has_hlc));
+        if has_hlc {
+            self.hlc.encode(out);
+            *previous = self.hlc;
+        }
+        out.extend_from_slice(self.value);
     }
 }
 
-/// Reads one document of a body, checking everything but the gen index.
-pub(crate) fn read_document<'a>(reader: &mut Reader<'a>, now: Hlc) -> DocumentChange<'a> {
+/// Checks the operations of a document; a fault goes to `reader`.
+fn check_operations(operations: &[u8], now: Hlc, reader: &mut Reader<'_>) {
     let does_not_fit = MalformedFrame::PayloadDoesNotFit;
-    let gen_index = reader.varint_up_to_or_zero(u32::MAX.into()) as GenIndex;
-    let key = reader.bytes_or_empty();
-    reader.check(!key.is_empty() && key.len() <= MAX_KEY_BYTES, MalformedFrame::TooLarge);
-    reader.check(is_utf8(key), MalformedFrame::StringNotUtf8);
-    let life = reader.varint_up_to_or_zero(MAX_LIFE);
-    let operation_count = reader.varint_or_zero();
-    reader.check(life != 0, MalformedFrame::LifeIsZero);
-    reader.check(life & 1 == 1 || operation_count == 0, does_not_fit);
-    let start = reader.rest();
+    let mut inside = Reader::new(operations);
     let mut hlc = now;
     let mut last = CellId::from_bits(0);
-    let mut left = operation_count;
-    while left > 0 && !reader.has_failed() {
-        left -= 1;
-        let operation = Operation::read(reader, hlc);
+    while !inside.is_empty() {
+        let (operation, has_hlc) = Operation::read(&mut inside, hlc);
+        let Operation { id, value, .. } = operation;
         hlc = operation.hlc;
-        let id = CellId::from_header(operation.header);
-        reader.check(last < id, MalformedFrame::NotSorted);
+        check_value(value, &mut inside);
+        inside.check(last < id, MalformedFrame::NotSorted);
+        inside.check(id.tag() != 0 && id.field_number() != 0, does_not_fit);
         last = id;
-        reader.check(id.tag() != 0 && id.field_number() != 0, does_not_fit);
         if let Some(strategy) = id.counter_strategy() {
             // A counter has no time of its own, so it must not move the running one either.
-            reader.check(operation.header & 1 == 0, does_not_fit);
-            counter::validate_operation(operation.value, strategy, reader);
+            inside.check(!has_hlc, does_not_fit);
+            counter::validate_operation(value, strategy, &mut inside);
         }
     }
-    let operations = &start[..start.len() - reader.rest().len()];
-    DocumentChange { gen_index, key, life, operation_count, operations }
+    if let Err(what) = inside.checked(()) {
+        reader.fail(what);
+    }
 }
 
-/// Steps over a body, checking it whole, and gives its bytes.
-pub(crate) fn read_body<'a>(reader: &mut Reader<'a>, now: Hlc, gen_count: usize) -> &'a [u8] {
-    let start = reader.rest();
-    let mut left = reader.varint_up_to_or_zero(MAX_CHANGE_BYTES as u64);
+/// Checks a whole body; a fault stays in the reader, which is behind the body then.
+pub(crate) fn check_body(reader: &mut Reader<'_>, now: Hlc, gen_count: usize) {
+    let byte_count = reader.rest().len();
+    let mut left = reader.varint_or_zero();
     // Nobody writes a change without documents, and a frame full of them would cost more than it
     // weighs.
     reader.check(left != 0, MalformedFrame::PayloadDoesNotFit);
     while left > 0 && !reader.has_failed() {
         left -= 1;
-        let document = read_document(reader, now);
-        let is_known = (document.gen_index as usize) < gen_count;
+        let DocumentChange { gen_index, key, life, operations } = DocumentChange::read(reader);
+        let is_known = (gen_index as usize) < gen_count;
         reader.check(is_known, MalformedFrame::IndexOutOfRange);
+        reader.check(!key.is_empty() && key.len() <= MAX_KEY_BYTES, MalformedFrame::TooLarge);
+        reader.check(is_utf8(key), MalformedFrame::StringNotUtf8);
+        reader.check(life != 0, MalformedFrame::LifeIsZero);
+        let may_write = life & 1 == 1 || operations.is_empty();
+        reader.check(may_write, MalformedFrame::PayloadDoesNotFit);
+        check_operations(operations, now, reader);
     }
-    let body = &start[..start.len() - reader.rest().len()];
-    reader.check(body.len() <= MAX_CHANGE_BYTES, MalformedFrame::TooLarge);
-    body
+    let is_in_bounds = byte_count - reader.rest().len() <= MAX_CHANGE_BYTES;
+    reader.check(is_in_bounds, MalformedFrame::TooLarge);
 }
 
-/// The documents of a body that [`read_body`] has checked.
-pub(crate) fn documents<'a>(body: &'a [u8], now: Hlc) -> impl Iterator<Item = DocumentChange<'a>> {
+/// Steps over a body that [`check_body`] has checked.
+pub(crate) fn read_body<'a>(reader: &mut Reader<'a>) -> &'a [u8] {
+    let start = reader.rest();
+    for _ in 0..reader.varint_or_zero() {
+        DocumentChange::read(reader);
+    }
+    reader.since(start)
+}
+
+/// The documents of a body that [`check_body`] has checked.
+pub(crate) fn documents(body: &[u8]) -> impl Iterator<Item = DocumentChange<'_>> {
     let mut reader = Reader::new(body);
     reader.varint_or_zero();
-    core::iter::from_fn(move || (!reader.is_empty()).then(|| read_document(&mut reader, now)))
+    core::iter::from_fn(move || (!reader.is_empty()).then(|| DocumentChange::read(&mut reader)))
 }
 
-impl DocumentChange<'_> {
-    /// How many operations the document received; at least the one that names its life.
-    pub(crate) fn operation_count(&self) -> u64 {
-        self.operation_count.max(1)
+impl<'a> DocumentChange<'a> {
+    fn read(reader: &mut Reader<'a>) -> DocumentChange<'a> {
+        let gen_index = reader.varint_up_to_or_zero(u32::MAX.into()) as GenIndex;
+        let key = reader.bytes_or_empty();
+        let life = reader.varint_up_to_or_zero(MAX_LIFE);
+        let operations = reader.bytes_or_empty();
+        DocumentChange { gen_index, key, life, operations }
     }
 
     /// Appends the row that this change amounts to on its own: the small element of the lattice
-    /// that is joined with what is there.
-    pub(crate) fn write_row(&self, stamp: Stamp, out: &mut Vec<u8>) {
+    /// that is joined with what is there. Gives how many operations the document received; at least
+    /// the one that names its life.
+    pub(crate) fn write_row(&self, stamp: Stamp, out: &mut Vec<u8>) -> u64 {
         let mut writer = RowWriter::begin(out, self.key, self.life, stamp);
         let mut reader = Reader::new(self.operations);
-        let mut hlc = stamp.hlc;
-        let mut lifted = Vec::new();
+        let mut stamp = stamp;
+        let mut count = 0;
         while !reader.is_empty() {
-            let operation = Operation::read(&mut reader, hlc);
-            hlc = operation.hlc;
-            let id = CellId::from_header(operation.header);
-            if id.counter_strategy().is_some() {
-                lifted.clear();
+            let (operation, _) = Operation::read(&mut reader, stamp.hlc);
+            stamp.hlc = operation.hlc;
+            count += 1;
+            if operation.id.counter_strategy().is_some() {
+                let mut lifted = Vec::new();
                 counter::lift(stamp.replica, stamp.number, operation.value, &mut lifted);
-                writer.cell(id, &stamp, &lifted);
+                writer.cell(&Cell { id: operation.id, stamp, state: &lifted });
             } else {
-                writer.cell(id, &Stamp { hlc, ..stamp }, operation.value);
+                writer.cell(&Cell { id: operation.id, stamp, state: operation.value });
             }
+        }
+        count.max(1)
+    }
+
+    /// Appends the operations with one put in its place, instead of the one on the same cell.
+    pub(crate) fn write_operations_with(&self, new: Operation<'_>, now: Hlc, out: &mut Vec<u8>) {
+        let mut reader = Reader::new(self.operations);
+        let (mut read_hlc, mut written_hlc) = (now, now);
+        let mut new = Some(new);
+        while !reader.is_empty() {
+            let (operation, _) = Operation::read(&mut reader, read_hlc);
+            read_hlc = operation.hlc;
+            if let Some(due) = new.filter(|new| new.id <= operation.id) {
+                due.write(&mut written_hlc, out);
+                new = None;
+                if due.id == operation.id {
+                    continue;
+                }
+            }
+            operation.write(&mut written_hlc, out);
+        }
+        if let Some(new) = new {
+            new.write(&mut written_hlc, out);
         }
     }
 
@@ -151,7 +222,6 @@ impl DocumentChange<'_> {
         write_varint(out, gen_index.into());
         write_bytes(out, self.key);
         write_varint(out, self.life);
-        write_varint(out, self.operation_count);
-        out.extend_from_slice(self.operations);
+        write_bytes(out, self.operations);
     }
 }

@@ -1,60 +1,63 @@
 //! Log frames: whole changes on their way between stores.
 //!
 //! ```text
-//! frame    = "VF" | format version | replicas | gens | run* | checksum (8 bytes)
-//! replicas = count | key (32 bytes)*
-//! gens     = count | name (length, bytes)*
-//! run      = replica index + 1 | first number | change count | change*      a zero ends the runs
-//! change   = now, as the zigzag difference in milliseconds from the change before | body
+//! frame  = "VF" | format version | gens | change* | checksum (8 bytes)
+//! gens   = count | name (length, bytes)*
+//! change = head | writer, if the head's lowest bit is set | body
+//! head   = the zigzag difference of `now` to the change before, in milliseconds << 1 | has a writer
+//! writer = place + 1 of a replica among those named so far | number
+//!        | 0 | a new replica's key (32 bytes)              | number
 //! ```
 //!
-//! A run holds consecutive changes of one replica. A frame is validated whole, by bytes alone,
-//! before any of it is applied; it describes itself and needs no schema.
+//! A change without a writer is the next one of the replica before it. A frame is validated whole,
+//! by bytes alone, before any of it is applied; it describes itself and needs no schema.
 
+use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::change::{self, Change};
 use crate::hlc::Hlc;
 use crate::limits::{MAX_FRAME_BYTES, MAX_FRAME_REPLICAS, MAX_GEN_NAME_BYTES, MAX_GENS};
-use crate::replica::{ReplicaIndex, ReplicaKey};
+use crate::replica::{REPLICA_KEY_BYTES, ReplicaIndex, ReplicaKey};
 use crate::wire::{
     MalformedFrame, Reader, is_utf8, write_bytes, write_varint, zigzag_decode, zigzag_encode,
 };
 
-const MAGIC: &[u8] = b"VF\x01";
+const MAGIC: &[u8] = b"VF\x02";
 const CHECKSUM_BYTES: usize = 8;
 
-/// Collects changes into one frame. The lists of replicas and gens are those of the sender, so
-/// bodies go out as they are kept.
-pub struct FrameWriter {
+/// Collects changes into one frame. Gens are those of the sender, so bodies go out as they are
+/// kept.
+pub struct FrameWriter<'k> {
     out: Vec<u8>,
-    run: Vec<u8>,
-    run_head: Option<(ReplicaIndex, u64)>,
-    run_count: u64,
+    /// The sender's replicas, which changes refer to.
+    keys: &'k [ReplicaKey],
+    /// One more than the place of each of them in the frame; zero until it is named.
+    places: Vec<u32>,
+    named_count: u32,
+    /// The change that would need no writer.
+    next: (ReplicaIndex, u64),
     last_milliseconds: u64,
     change_count: u64,
 }
 
-impl FrameWriter {
-    /// An empty frame with these lists, which the indexes of every change refer to.
+impl<'k> FrameWriter<'k> {
+    /// An empty frame. The indexes of every change refer to these lists.
     pub fn new(
-        replicas: &[ReplicaKey],
+        keys: &'k [ReplicaKey],
         gen_names: impl ExactSizeIterator<Item: AsRef<[u8]>>,
-    ) -> FrameWriter {
+    ) -> FrameWriter<'k> {
         let mut out = Vec::from(MAGIC);
-        write_varint(&mut out, replicas.len() as u64);
-        for replica in replicas {
-            out.extend_from_slice(&replica.0);
-        }
         write_varint(&mut out, gen_names.len() as u64);
         for name in gen_names {
             write_bytes(&mut out, name.as_ref());
         }
         FrameWriter {
             out,
-            run: Vec::new(),
-            run_head: None,
-            run_count: 0,
+            keys,
+            places: vec![0; keys.len()],
+            named_count: 0,
+            next: (0, 0),
             last_milliseconds: 0,
             change_count: 0,
         }
@@ -62,25 +65,30 @@ impl FrameWriter {
 
     /// Adds a change. The changes of one replica must come in the order of their numbers.
     pub fn push(&mut self, change: &Change<'_>) {
-        let follows = self.run_head.is_some_and(|(replica, first)| {
-            replica == change.replica && first + self.run_count == change.number
-        });
-        if !follows {
-            self.end_run();
-            self.run_head = Some((change.replica, change.number));
-        }
+        let writer = (change.replica, change.number);
         let milliseconds = change.now.milliseconds();
         let difference = milliseconds.wrapping_sub(self.last_milliseconds) as i64;
-        write_varint(&mut self.run, zigzag_encode(difference));
-        self.run.extend_from_slice(change.body);
+        let has_writer = writer != self.next;
+        write_varint(&mut self.out, zigzag_encode(difference) << 1 | u64::from(has_writer));
+        if has_writer {
+            let index = change.replica as usize;
+            write_varint(&mut self.out, self.places[index].into());
+            if self.places[index] == 0 {
+                self.named_count += 1;
+                self.places[index] = self.named_count;
+                self.out.extend_from_slice(&self.keys[index].0);
+            }
+            write_varint(&mut self.out, change.number);
+        }
+        self.out.extend_from_slice(change.body);
         self.last_milliseconds = milliseconds;
-        self.run_count += 1;
+        self.next = (change.replica, change.number + 1);
         self.change_count += 1;
     }
 
     /// How many bytes the frame has so far, near enough to decide when it is full.
     pub fn byte_count(&self) -> usize {
-        self.out.len() + self.run.len()
+        self.out.len()
     }
 
     /// How many changes the frame holds so far.
@@ -90,32 +98,19 @@ impl FrameWriter {
 
     /// The frame's bytes.
     pub fn finish(mut self) -> Vec<u8> {
-        self.end_run();
-        write_varint(&mut self.out, 0);
         let sum = checksum(&self.out);
         self.out.extend_from_slice(&sum);
         self.out
-    }
-
-    fn end_run(&mut self) {
-        if let Some((replica, first)) = self.run_head.take() {
-            write_varint(&mut self.out, u64::from(replica) + 1);
-            write_varint(&mut self.out, first);
-            write_varint(&mut self.out, self.run_count);
-            self.out.append(&mut self.run);
-            self.run_count = 0;
-        }
     }
 }
 
 /// A frame that has been validated whole.
 #[derive(Clone, Debug)]
 pub struct Frame<'a> {
-    replicas: &'a [[u8; 32]],
+    /// The keys of the replicas that the frame names, 32 bytes each.
+    pub(crate) keys: Vec<&'a [u8]>,
     gens: &'a [u8],
-    /// Where validation found each change, so that nobody has to look for them again. A change has
-    /// at least seven bytes in the frame, which bounds what this takes.
-    changes: Vec<Change<'a>>,
+    changes: &'a [u8],
 }
 
 impl<'a> Frame<'a> {
@@ -133,40 +128,25 @@ impl<'a> Frame<'a> {
         let magic = reader.take_or_empty(MAGIC.len());
         reader.check(magic == MAGIC, MalformedFrame::FormatVersion);
         reader.check(checksum(content) == *sum, MalformedFrame::Checksum);
-        let replica_count = reader.varint_up_to_or_zero(MAX_FRAME_REPLICAS as u64) as usize;
-        let replicas = reader.take_or_empty(replica_count * 32).as_chunks().0;
         let gen_count = reader.varint_up_to_or_zero(MAX_GENS as u64) as usize;
         let start = reader.rest();
         for _ in 0..gen_count {
             read_gen_name(&mut reader);
         }
-        let gens = &start[..start.len() - reader.rest().len()];
-        let mut changes = Vec::new();
-        let mut changes_reader = ChangesReader {
-            reader,
-            replica_count,
-            gen_count,
-            left: 0,
-            replica: 0,
-            number: 0,
-            milliseconds: 0,
-        };
-        while let Some(change) = changes_reader.next() {
-            changes.push(change);
+        let gens = reader.since(start);
+        let changes = reader.rest();
+        let mut changes_reader = Changes { reader, ..Changes::of(changes) };
+        while !changes_reader.reader.is_empty() {
+            let change = changes_reader.read_head();
+            change::check_body(&mut changes_reader.reader, change.now, gen_count);
         }
-        let mut reader = changes_reader.reader;
-        reader.check(reader.is_empty(), MalformedFrame::TrailingBytes);
-        reader.checked(Frame { replicas, gens, changes })
+        let Changes { reader, keys, .. } = changes_reader;
+        reader.checked(Frame { keys, gens, changes })
     }
 
     /// The replicas that the frame names, in the order of its indexes.
-    pub fn replicas(&self) -> impl ExactSizeIterator<Item = ReplicaKey> + 'a {
-        self.replicas.iter().map(|key| ReplicaKey(*key))
-    }
-
-    /// The replica at an index of the frame's changes.
-    pub(crate) fn replica(&self, index: ReplicaIndex) -> ReplicaKey {
-        ReplicaKey(self.replicas[index as usize])
+    pub fn replicas(&self) -> impl ExactSizeIterator<Item = ReplicaKey> + '_ {
+        self.keys.iter().map(|key| ReplicaKey((*key).try_into().unwrap_or_default()))
     }
 
     /// The names of the Gens that the frame names, in the order of its indexes; all are UTF-8.
@@ -176,8 +156,8 @@ impl<'a> Frame<'a> {
     }
 
     /// The changes, in the order in which they were pushed. Indexes are the frame's own.
-    pub fn changes(&self) -> &[Change<'a>] {
-        &self.changes
+    pub fn changes(&self) -> Changes<'a> {
+        Changes::of(self.changes)
     }
 }
 
@@ -189,49 +169,60 @@ fn read_gen_name<'a>(reader: &mut Reader<'a>) -> &'a [u8] {
     name
 }
 
-/// Reads and validates the changes of a frame one after the other.
-struct ChangesReader<'a> {
+/// The changes of a frame, one after the other.
+#[derive(Clone, Debug)]
+pub struct Changes<'a> {
     reader: Reader<'a>,
-    replica_count: usize,
-    gen_count: usize,
-    left: u64,
+    /// Of the replicas named so far.
+    keys: Vec<&'a [u8]>,
     replica: ReplicaIndex,
     number: u64,
-    milliseconds: u64,
+    milliseconds: i64,
 }
 
-impl<'a> ChangesReader<'a> {
-    /// The next change, or none at the end of the runs and where something is wrong.
-    fn next(&mut self) -> Option<Change<'a>> {
+impl<'a> Changes<'a> {
+    fn of(bytes: &'a [u8]) -> Changes<'a> {
+        let reader = Reader::new(bytes);
+        Changes { reader, keys: Vec::new(), replica: 0, number: 0, milliseconds: 0 }
+    }
+
+    /// Reads a change up to its body, which is left empty. Leaves faults in the reader.
+    #[inline(never)]
+    fn read_head(&mut self) -> Change<'a> {
         let reader = &mut self.reader;
-        if self.left == 0 {
-            let replica = reader.varint_or_zero();
-            if replica == 0 {
-                return None;
+        let head = reader.varint_or_zero();
+        if head & 1 == 1 {
+            let mut place = reader.varint_or_zero();
+            if place == 0 {
+                self.keys.push(reader.take_or_empty(REPLICA_KEY_BYTES));
+                place = self.keys.len() as u64;
+                reader.check(self.keys.len() <= MAX_FRAME_REPLICAS, MalformedFrame::TooLarge);
             }
-            let is_known = replica <= self.replica_count as u64;
-            reader.check(is_known, MalformedFrame::IndexOutOfRange);
-            self.replica = (replica - 1) as ReplicaIndex;
+            reader.check(place <= self.keys.len() as u64, MalformedFrame::IndexOutOfRange);
+            self.replica = (place - 1) as ReplicaIndex;
             self.number = reader.varint_or_zero();
-            self.left = reader.varint_or_zero();
-            // Numbers begin at 1 and must not wrap within the run.
-            let last = self.number.checked_add(self.left);
-            let is_run = self.number != 0 && self.left != 0 && last.is_some();
-            reader.check(is_run, MalformedFrame::TooLarge);
-        }
-        let difference = zigzag_decode(reader.varint_or_zero());
-        self.milliseconds = self.milliseconds.wrapping_add(difference as u64);
-        let now = Hlc::from_milliseconds(self.milliseconds);
-        let is_in_range = now.milliseconds() == self.milliseconds;
-        reader.check(is_in_range, MalformedFrame::TimeOutOfRange);
-        let body = change::read_body(reader, now, self.gen_count);
-        if reader.has_failed() {
-            return None;
         }
         let number = self.number;
-        self.left -= 1;
-        self.number += 1;
-        Some(Change { replica: self.replica, number, now, body })
+        // The first change has no other to follow, and numbers must not wrap.
+        reader.check(number != 0 && number != u64::MAX, MalformedFrame::TooLarge);
+        self.number = number.wrapping_add(1);
+        self.milliseconds = self.milliseconds.wrapping_add(zigzag_decode(head >> 1));
+        let now = Hlc::from_milliseconds(self.milliseconds as u64);
+        let is_in_range = now.milliseconds() == self.milliseconds as u64;
+        reader.check(is_in_range, MalformedFrame::TimeOutOfRange);
+        Change { replica: self.replica, number, now, body: &[] }
+    }
+}
+
+impl<'a> Iterator for Changes<'a> {
+    type Item = Change<'a>;
+
+    fn next(&mut self) -> Option<Change<'a>> {
+        if self.reader.is_empty() {
+            return None;
+        }
+        let change = self.read_head();
+        Some(Change { body: change::read_body(&mut self.reader), ..change })
     }
 }
 

@@ -24,23 +24,23 @@ pub(crate) fn join_rows(left: &Row<'_>, right: &Row<'_>, replicas: &Replicas, ou
         },
     };
     let mut writer = RowWriter::begin(out, left.key, life, stamp);
-    let mut left_cells = left.cells_in(life);
-    let mut right_cells = right.cells_in(life);
-    let mut left = left_cells.next_or_end();
-    let mut right = right_cells.next_or_end();
+    let mut left = left.cells_in(life);
+    let mut right = right.cells_in(life);
+    left.advance();
+    right.advance();
     loop {
-        match left.id.cmp(&right.id) {
-            Ordering::Less => writer.cell(left.id, &left.stamp, left.state),
-            Ordering::Greater => writer.cell(right.id, &right.stamp, right.state),
-            Ordering::Equal if left.id == CellId::END => return,
-            Ordering::Equal => write_join(&left, &right, replicas, &mut writer),
+        let (left_id, right_id) = (left.cell.id, right.cell.id);
+        match left_id.cmp(&right_id) {
+            Ordering::Less => writer.cell(&left.cell),
+            Ordering::Greater => writer.cell(&right.cell),
+            Ordering::Equal if left_id == CellId::END => return,
+            Ordering::Equal => write_join(&left.cell, &right.cell, replicas, &mut writer),
         }
-        let written = left.id.min(right.id);
-        if left.id == written {
-            left = left_cells.next_or_end();
+        if left_id <= right_id {
+            left.advance();
         }
-        if right.id == written {
-            right = right_cells.next_or_end();
+        if right_id <= left_id {
+            right.advance();
         }
     }
 }
@@ -50,27 +50,18 @@ fn write_join(left: &Cell<'_>, right: &Cell<'_>, replicas: &Replicas, writer: &m
     if left.id.counter_strategy().is_some() {
         let mut state = Vec::new();
         counter::join(left.state, right.state, &mut state);
-        writer.cell(left.id, &left.stamp, &state);
+        writer.cell(&Cell { state: &state, ..*left });
     } else {
-        let strategy = Strategy::from_tag(left.id.tag());
-        let winner = match compare_registers(strategy, left, right, replicas) {
-            Ordering::Less => right,
-            _ => left,
-        };
-        writer.cell(winner.id, &winner.stamp, winner.state);
+        let is_left = compare_registers(left, right, replicas).is_ge();
+        writer.cell(if is_left { left } else { right });
     }
 }
 
 /// The total order whose greatest element is the value of a register. It goes on past replica and
 /// number, which only a forked replica makes equal, so that even then everybody agrees.
-fn compare_registers(
-    strategy: Option<Strategy>,
-    left: &Cell<'_>,
-    right: &Cell<'_>,
-    replicas: &Replicas,
-) -> Ordering {
+fn compare_registers(left: &Cell<'_>, right: &Cell<'_>, replicas: &Replicas) -> Ordering {
     let by_stamp = || compare_stamps(&left.stamp, &right.stamp, replicas);
-    match strategy {
+    match Strategy::from_tag(left.id.tag()) {
         Some(Strategy::Immutable) => by_stamp().reverse().then_with(|| right.state.cmp(left.state)),
         Some(Strategy::LwwContent) => (left.stamp.hlc.cmp(&right.stamp.hlc))
             .then_with(|| left.state.cmp(right.state))

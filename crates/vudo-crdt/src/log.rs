@@ -4,51 +4,34 @@ use alloc::vec::Vec;
 
 use crate::change::Change;
 use crate::frame::FrameWriter;
-use crate::hlc::Hlc;
 use crate::namespace::{Namespace, Observer};
-use crate::replica::{ReplicaIndex, VersionVector};
+use crate::replica::VersionVector;
+use crate::wire::Reader;
 
 /// Every change that a namespace has applied. As an [`Observer`] it appends what is applied.
 #[derive(Clone, Debug, Default)]
 pub struct Log {
-    entries: Vec<Entry>,
-    bodies: Vec<u8>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    replica: ReplicaIndex,
-    number: u64,
-    now: Hlc,
-    body_end: usize,
+    /// One record after the other.
+    records: Vec<u8>,
 }
 
 impl Observer for Log {
     fn change(&mut self, change: &Change<'_>) {
-        self.bodies.extend_from_slice(change.body);
-        self.entries.push(Entry {
-            replica: change.replica,
-            number: change.number,
-            now: change.now,
-            body_end: self.bodies.len(),
-        });
+        change.write_log_record(&mut self.records);
     }
 }
 
 impl Log {
-    /// How many changes the log holds.
+    /// How many changes the log holds, which it counts.
     pub fn change_count(&self) -> usize {
-        self.entries.len()
+        self.changes().count()
     }
 
     /// The changes in the order in which they were applied.
     pub fn changes(&self) -> impl Iterator<Item = Change<'_>> {
-        let mut start = 0;
-        self.entries.iter().map(move |entry| {
-            let body = &self.bodies[start..entry.body_end];
-            start = entry.body_end;
-            Change { replica: entry.replica, number: entry.number, now: entry.now, body }
-        })
+        let mut reader = Reader::new(&self.records);
+        // At the end there is no record to read; before it the log wrote every one itself.
+        core::iter::from_fn(move || Change::read_log_record(&mut reader).ok())
     }
 
     /// A frame of the changes that `since` does not cover. The namespace is the log's own.

@@ -8,7 +8,7 @@ use crate::change::{self, Change, GenIndex};
 use crate::frame::Frame;
 use crate::join::join_rows;
 use crate::limits::{MAX_GENS, MAX_VECTOR_REPLICAS};
-use crate::replica::{ReplicaIndex, ReplicaKey, Replicas, VersionVector};
+use crate::replica::{REPLICA_KEY_BYTES, ReplicaIndex, ReplicaKey, Replicas, VersionVector};
 use crate::row::{Row, Stamp};
 use crate::table::{ChunkError, ChunkSource, Table};
 use crate::wire::{MalformedFrame, Reader, is_utf8, write_bytes, write_varint};
@@ -147,7 +147,12 @@ impl Namespace {
 
     /// The index of a replica, which is added where it is new.
     pub fn intern_replica(&mut self, key: ReplicaKey) -> ReplicaIndex {
-        let index = self.replicas.intern(key);
+        self.intern_replica_bytes(&key.0)
+    }
+
+    /// [`Namespace::intern_replica`] of a key of 32 bytes where it lies.
+    pub fn intern_replica_bytes(&mut self, key: &[u8]) -> ReplicaIndex {
+        let index = self.replicas.intern_bytes(key);
         if index as usize == self.heard.len() {
             self.heard.push(0);
         }
@@ -170,18 +175,14 @@ impl Namespace {
 
     /// Appends the bytes of [`Namespace::version_vector`] without building it.
     pub fn encode_version_vector(&self, out: &mut Vec<u8>) {
-        let mut ascending: Vec<ReplicaIndex> = Vec::new();
-        for (index, number) in self.heard.iter().enumerate() {
-            if *number > 0 {
-                let key = self.replicas.key(index as ReplicaIndex);
-                let place = ascending.partition_point(|other| self.replicas.key(*other) < key);
-                ascending.insert(place, index as ReplicaIndex);
+        let is_heard = |number: &&u64| **number > 0;
+        write_varint(out, self.heard.iter().filter(is_heard).count() as u64);
+        for index in self.replicas.ascending() {
+            let number = self.heard(*index);
+            if number > 0 {
+                out.extend_from_slice(&self.replicas.key(*index).0);
+                write_varint(out, number);
             }
-        }
-        write_varint(out, ascending.len() as u64);
-        for index in ascending {
-            out.extend_from_slice(&self.replicas.key(index).0);
-            write_varint(out, self.heard(index));
         }
     }
 
@@ -192,19 +193,19 @@ impl Namespace {
     pub fn covered_by(&self, vector: &[u8]) -> Result<Vec<u64>, MalformedFrame> {
         let mut covered = vec![0; self.heard.len()];
         let mut reader = Reader::new(vector);
-        let mut last = None;
-        for _ in 0..reader.varint_up_to(MAX_VECTOR_REPLICAS as u64)? {
-            let key = ReplicaKey(reader.array()?);
-            let number = reader.varint()?;
-            if number == 0 || last.is_some_and(|last| last >= key) {
-                return Err(MalformedFrame::NotSorted);
-            }
-            if let Some(index) = self.replicas.find(&key) {
+        let mut last: &[u8] = &[];
+        let mut left = reader.varint_up_to_or_zero(MAX_VECTOR_REPLICAS as u64);
+        while left > 0 && !reader.has_failed() {
+            left -= 1;
+            let key = reader.take_or_empty(REPLICA_KEY_BYTES);
+            let number = reader.varint_or_zero();
+            reader.check(number != 0 && last < key, MalformedFrame::NotSorted);
+            if let Some(index) = self.replicas.find_bytes(key) {
                 covered[index as usize] = number;
             }
-            last = Some(key);
+            last = key;
         }
-        Ok(covered)
+        reader.checked(covered)
     }
 
     /// The index of a Gen, which is added where it is new; `None` where there is no room.
@@ -293,8 +294,8 @@ impl Namespace {
             return Err(ApplyError::TooManyGens);
         }
         let mut replica_map = Vec::new();
-        for key in frame.replicas() {
-            replica_map.push(self.intern_replica(key));
+        for key in &frame.keys {
+            replica_map.push(self.intern_replica_bytes(key));
         }
         let mut gen_map: Vec<GenIndex> = Vec::new();
         let mut is_same_order = true;
@@ -306,7 +307,7 @@ impl Namespace {
         let mut applied = Applied::default();
         let mut body = Vec::new();
         for change in frame.changes() {
-            let mut change = Change { replica: replica_map[change.replica as usize], ..*change };
+            let mut change = Change { replica: replica_map[change.replica as usize], ..change };
             if change.number <= self.heard(change.replica) {
                 applied.duplicates += 1;
                 continue;
@@ -333,7 +334,7 @@ impl Namespace {
         source: &mut S,
         observer: &mut O,
     ) -> Result<u64, ChunkError<S::Error>> {
-        for document in change::documents(change.body, change.now) {
+        for document in change::documents(change.body) {
             self.gens[document.gen_index as usize].table.load(document.key, source)?;
         }
         Ok(self.join_change(change, observer))
@@ -342,15 +343,16 @@ impl Namespace {
     /// Every replica's changes must follow on what is held, or be held already.
     fn check_gaps<E>(&self, frame: &Frame<'_>) -> Result<(), ApplyError<E>> {
         let mut reached_by_replica = Vec::new();
-        for key in frame.replicas() {
-            let held = self.replicas.find(&key).map_or(0, |index| self.heard(index));
+        for key in &frame.keys {
+            let held = self.replicas.find_bytes(key).map_or(0, |index| self.heard(index));
             reached_by_replica.push(held);
         }
         for change in frame.changes() {
             let reached = &mut reached_by_replica[change.replica as usize];
             if change.number > *reached + 1 {
+                let key = frame.keys[change.replica as usize];
                 return Err(ApplyError::Gap {
-                    replica: frame.replica(change.replica),
+                    replica: ReplicaKey(key.try_into().unwrap_or_default()),
                     expected: *reached + 1,
                     found: change.number,
                 });
@@ -370,7 +372,7 @@ impl Namespace {
             return Ok(());
         }
         for change in frame.changes() {
-            for document in change::documents(change.body, change.now) {
+            for document in change::documents(change.body) {
                 let gen_index = gen_map[document.gen_index as usize];
                 self.gens[gen_index as usize].table.load(document.key, source)?;
             }
@@ -382,10 +384,9 @@ impl Namespace {
     fn join_change<O: Observer>(&mut self, change: &Change<'_>, observer: &mut O) -> u64 {
         let stamp = Stamp { hlc: change.now, replica: change.replica, number: change.number };
         let mut operation_count = 0;
-        for document in change::documents(change.body, change.now) {
-            operation_count += document.operation_count();
+        for document in change::documents(change.body) {
             self.scratch.delta.clear();
-            document.write_row(stamp, &mut self.scratch.delta);
+            operation_count += document.write_row(stamp, &mut self.scratch.delta);
             join_delta(
                 &mut self.gens[document.gen_index as usize].table,
                 document.gen_index,
@@ -430,7 +431,7 @@ impl Namespace {
         let mut namespace = Namespace::new(seed);
         let mut reader = Reader::new(directory);
         for _ in 0..reader.varint()? {
-            let index = namespace.intern_replica(ReplicaKey(reader.array()?));
+            let index = namespace.intern_replica_bytes(reader.take(REPLICA_KEY_BYTES)?);
             namespace.heard[index as usize] = reader.varint()?;
         }
         for gen_index in 0..reader.varint_up_to(MAX_GENS as u64)? as GenIndex {
@@ -480,7 +481,7 @@ fn join_delta<O: Observer>(
 fn rewrite_gens(change: &Change<'_>, gen_map: &[GenIndex], out: &mut Vec<u8>) {
     let mut reader = Reader::new(change.body);
     write_varint(out, reader.varint_or_zero());
-    for document in change::documents(change.body, change.now) {
+    for document in change::documents(change.body) {
         document.encode(gen_map[document.gen_index as usize], out);
     }
 }

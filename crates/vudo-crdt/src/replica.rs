@@ -6,9 +6,11 @@ use core::fmt;
 use crate::limits::MAX_VECTOR_REPLICAS;
 use crate::wire::{MalformedFrame, Reader, write_varint};
 
+pub(crate) const REPLICA_KEY_BYTES: usize = 32;
+
 /// The Ed25519 public key of one store instance that writes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ReplicaKey(pub [u8; 32]);
+pub struct ReplicaKey(pub [u8; REPLICA_KEY_BYTES]);
 
 impl fmt::Debug for ReplicaKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -33,23 +35,49 @@ pub type ReplicaIndex = u32;
 #[derive(Clone, Debug, Default)]
 pub struct Replicas {
     keys: Vec<ReplicaKey>,
+    /// The indexes, ascending by key.
+    sorted: Vec<ReplicaIndex>,
 }
 
 impl Replicas {
     /// The index of a key, which is added where it is new. Indexes never change.
-    pub fn intern(&mut self, key: ReplicaKey) -> ReplicaIndex {
-        let found = self.keys.iter().position(|candidate| *candidate == key);
-        let index = found.unwrap_or_else(|| {
-            self.keys.push(key);
-            self.keys.len() - 1
-        });
-        index as ReplicaIndex
+    pub fn intern(&mut self, key: &ReplicaKey) -> ReplicaIndex {
+        self.intern_bytes(&key.0)
+    }
+
+    /// [`Replicas::intern`] of 32 bytes where they lie. Of any other length they are a key of zeros.
+    pub(crate) fn intern_bytes(&mut self, key: &[u8]) -> ReplicaIndex {
+        let place = self.place(key);
+        if let Some(found) = self.at(place, key) {
+            return found;
+        }
+        let index = self.keys.len() as ReplicaIndex;
+        self.keys.push(ReplicaKey(key.try_into().unwrap_or_default()));
+        self.sorted.insert(place, index);
+        index
     }
 
     /// The index of a key that has been interned.
     pub fn find(&self, key: &ReplicaKey) -> Option<ReplicaIndex> {
-        let found = self.keys.iter().position(|candidate| candidate == key);
-        found.map(|index| index as ReplicaIndex)
+        self.find_bytes(&key.0)
+    }
+
+    pub(crate) fn find_bytes(&self, key: &[u8]) -> Option<ReplicaIndex> {
+        self.at(self.place(key), key)
+    }
+
+    /// How many keys are less.
+    fn place(&self, key: &[u8]) -> usize {
+        self.sorted.partition_point(|index| self.key(*index).0.as_slice() < key)
+    }
+
+    fn at(&self, place: usize, key: &[u8]) -> Option<ReplicaIndex> {
+        self.sorted.get(place).copied().filter(|index| self.key(*index).0.as_slice() == key)
+    }
+
+    /// The indexes, ascending by key.
+    pub(crate) fn ascending(&self) -> &[ReplicaIndex] {
+        &self.sorted
     }
 
     /// The key at an index that [`Replicas::intern`] gave.

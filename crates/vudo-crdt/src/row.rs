@@ -20,7 +20,7 @@ use alloc::vec::Vec;
 use crate::hlc::Hlc;
 use crate::replica::ReplicaIndex;
 use crate::schema::Strategy;
-use crate::value::{Value, read_value};
+use crate::value::{Value, step_over_value};
 use crate::wire::{MalformedFrame, Reader, write_bytes, write_varint};
 
 /// Who wrote something, in which of its changes, and when.
@@ -147,18 +147,25 @@ impl<'a> Row<'a> {
 
     /// The cells, ascending by [`CellId`].
     pub fn cells(&self) -> Cells<'a> {
-        Cells { reader: Reader::new(self.cells), stamp: self.stamp }
+        Cells::new(self.cells, self.stamp)
     }
 
     /// The cells that the row has in this life.
     pub(crate) fn cells_in(&self, life: u64) -> Cells<'a> {
         let cells = if self.life == life { self.cells } else { &[] };
-        Cells { reader: Reader::new(cells), stamp: self.stamp }
+        Cells::new(cells, self.stamp)
     }
 
     /// The cell of a field under a strategy, if somebody has written it in this life.
     pub fn cell(&self, id: CellId) -> Option<Cell<'a>> {
-        self.cells().find(|cell| cell.id == id)
+        let mut cells = self.cells();
+        while cells.cell.id != id {
+            cells.advance();
+            if cells.cell.id == CellId::END {
+                return None;
+            }
+        }
+        Some(cells.cell)
     }
 
     /// The value of a register that this version can read.
@@ -186,33 +193,40 @@ fn undamaged(reader: &Reader<'_>) {
 #[derive(Clone, Debug)]
 pub struct Cells<'a> {
     reader: Reader<'a>,
-    stamp: Stamp,
+    /// The cell that was read last; its stamp is the running one.
+    pub(crate) cell: Cell<'a>,
 }
 
 impl<'a> Cells<'a> {
-    pub(crate) fn try_next(&mut self) -> Result<Option<Cell<'a>>, MalformedFrame> {
-        let cell = self.read();
-        self.reader.checked(cell)
+    fn new(cells: &'a [u8], stamp: Stamp) -> Cells<'a> {
+        let cell = Cell { id: CellId::END, stamp, state: &[] };
+        Cells { reader: Reader::new(cells), cell }
     }
 
-    fn read(&mut self) -> Option<Cell<'a>> {
+    pub(crate) fn try_next(&mut self) -> Result<Option<Cell<'a>>, MalformedFrame> {
+        self.read();
+        self.reader.checked((self.cell.id != CellId::END).then_some(self.cell))
+    }
+
+    /// Goes on to the next cell, or after the last one to [`CellId::END`].
+    #[inline]
+    fn read(&mut self) {
         if self.reader.is_empty() {
-            return None;
+            self.cell.id = CellId::END;
+            return;
         }
         let header = self.reader.varint_up_to_or_zero(u32::MAX.into());
         if header & 1 == 1 {
-            self.stamp = Stamp::read(&mut self.reader);
+            self.cell.stamp = Stamp::read(&mut self.reader);
         }
-        let state = read_value(&mut self.reader);
-        Some(Cell { id: CellId::from_header(header), stamp: self.stamp, state })
+        self.cell.id = CellId::from_header(header);
+        self.cell.state = step_over_value(&mut self.reader);
     }
-}
 
-impl<'a> Cells<'a> {
-    /// The next cell, or after the last one a cell of [`CellId::END`].
-    pub(crate) fn next_or_end(&mut self) -> Cell<'a> {
-        let end = Cell { id: CellId::END, stamp: self.stamp, state: &[] };
-        self.next().unwrap_or(end)
+    /// As reading, of cells that are known to be undamaged.
+    pub(crate) fn advance(&mut self) {
+        self.read();
+        undamaged(&self.reader);
     }
 }
 
@@ -220,9 +234,8 @@ impl<'a> Iterator for Cells<'a> {
     type Item = Cell<'a>;
 
     fn next(&mut self) -> Option<Cell<'a>> {
-        let cell = self.read();
-        undamaged(&self.reader);
-        cell
+        self.advance();
+        (self.cell.id != CellId::END).then_some(self.cell)
     }
 }
 
@@ -245,12 +258,13 @@ impl<'a> RowWriter<'a> {
         RowWriter { out, stamp }
     }
 
-    pub(crate) fn cell(&mut self, id: CellId, stamp: &Stamp, state: &[u8]) {
-        let begins_stamp = *stamp != self.stamp && id.counter_strategy().is_none();
+    pub(crate) fn cell(&mut self, cell: &Cell<'_>) {
+        let Cell { id, stamp, state } = *cell;
+        let begins_stamp = stamp != self.stamp && id.counter_strategy().is_none();
         write_varint(self.out, id.header(begins_stamp));
         if begins_stamp {
             stamp.encode(self.out);
-            self.stamp = *stamp;
+            self.stamp = stamp;
         }
         self.out.extend_from_slice(state);
     }

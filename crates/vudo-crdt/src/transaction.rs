@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::RangeInclusive;
 
-use crate::change::{Change, GenIndex};
+use crate::change::{Change, DocumentChange, GenIndex, Operation};
 use crate::counter::{self, Totals};
 use crate::hlc::Hlc;
 use crate::join::join_rows;
@@ -14,15 +14,15 @@ use crate::limits::{MAX_CHANGE_BYTES, MAX_KEY_BYTES, MAX_LIFE};
 use crate::namespace::{Namespace, Observer};
 use crate::read::counter_total;
 use crate::replica::ReplicaIndex;
-use crate::row::{CellId, Row, RowWriter, Stamp};
+use crate::row::{CellId, Row, Stamp};
 use crate::schema::{FieldSchema, Strategy};
 use crate::table::{ChunkError, ChunkSource};
 use crate::value::Value;
-use crate::wire::{write_bytes, write_varint};
+use crate::wire::write_varint;
 
 /// What a document's head and an operation's header take in a change, at most: document count 4,
-/// Gen 5, key length 2, life 10, operation count 3, field 3, time 10.
-const HEADERS_BYTES_MAX: usize = 37;
+/// Gen 5, key length 2, life 10, operations' length 4, field 3, time 10.
+const HEADERS_BYTES_MAX: usize = 38;
 /// What a counter's totals take, at most: value head 2, and twice a length and 16 bytes.
 const TOTALS_BYTES_MAX: usize = 36;
 
@@ -107,20 +107,14 @@ pub struct Transaction {
     scratch: Vec<u8>,
 }
 
+/// What the change will do to one document.
 #[derive(Clone, Debug)]
 struct PendingDocument {
     gen_index: GenIndex,
     key: Vec<u8>,
     life: u64,
-    /// Ascending by id.
-    operations: Vec<PendingOperation>,
-}
-
-#[derive(Clone, Debug)]
-struct PendingOperation {
-    id: CellId,
-    hlc: Hlc,
-    value: Vec<u8>,
+    /// As in the change's body.
+    operations: Vec<u8>,
 }
 
 impl Transaction {
@@ -162,7 +156,8 @@ impl Transaction {
             return Err(WriteError::KeyLength(key.len()));
         }
         self.grow(key.len() + HEADERS_BYTES_MAX)?;
-        let life = self.life(namespace, source, gen_index, key)?;
+        let row = self.read(namespace, source, gen_index, key)?;
+        let life = row.map_or(0, |row| row.life);
         if life & 1 == 1 {
             return Err(WriteError::AlreadyExists);
         }
@@ -185,7 +180,7 @@ impl Transaction {
         key: &[u8],
     ) -> Result<(), WriteError<S::Error>> {
         self.grow(key.len() + HEADERS_BYTES_MAX)?;
-        let life = self.alive(namespace, source, gen_index, key)?;
+        let life = self.read_alive(namespace, source, gen_index, key)?.life;
         self.begin_life(gen_index, key, life + 1);
         Ok(())
     }
@@ -208,7 +203,7 @@ impl Transaction {
             return Err(WriteError::TypeMismatch);
         }
         let bytes = value.to_bytes();
-        self.set_encoded(namespace, source, gen_index, key, field.id(), bytes)
+        self.set_encoded(namespace, source, gen_index, key, field.id(), &bytes)
     }
 
     /// [`Transaction::set`] for a value that is encoded and known to be of the field's type.
@@ -222,27 +217,23 @@ impl Transaction {
         gen_index: GenIndex,
         key: &[u8],
         id: CellId,
-        value: Vec<u8>,
+        value: &[u8],
     ) -> Result<(), WriteError<S::Error>> {
         if id.counter_strategy().is_some() {
             return Err(WriteError::NotThisOperation);
         }
         self.grow(key.len() + HEADERS_BYTES_MAX + value.len())?;
-        let life = self.alive(namespace, source, gen_index, key)?;
-        let stored = namespace.loaded_row(gen_index, key).filter(|row| row.life == life);
-        let overwritten = stored.and_then(|row| row.cell(id));
-        if id.tag() == Strategy::Immutable.tag() {
-            let is_pending = self.pending(gen_index, key).is_some_and(|document| document.has(id));
-            if overwritten.is_some() || is_pending {
-                return Err(WriteError::Immutable);
-            }
-        }
-        let hlc = match overwritten {
-            Some(cell) => cell.stamp.hlc.overwritten_at(self.now),
-            None => Some(self.now),
+        let (now, own) = (self.now, (self.replica, self.number));
+        let row = self.read_alive(namespace, source, gen_index, key)?;
+        let hlc = match row.cell(id).map(|cell| cell.stamp) {
+            None => Some(now),
+            Some(_) if id.tag() == Strategy::Immutable.tag() => return Err(WriteError::Immutable),
+            // The value replaces one of this transaction, and with it the time that it had.
+            Some(stamp) if (stamp.replica, stamp.number) == own => Some(stamp.hlc),
+            Some(stamp) => stamp.hlc.overwritten_at(now),
         };
-        let hlc = hlc.ok_or(WriteError::ClockAtCeiling)?;
-        self.write(gen_index, key, life, PendingOperation { id, hlc, value });
+        let (life, hlc) = (row.life, hlc.ok_or(WriteError::ClockAtCeiling)?);
+        self.write(gen_index, key, life, Operation { id, hlc, value });
         Ok(())
     }
 
@@ -337,17 +328,14 @@ impl Transaction {
         let Some(strategy) = id.counter_strategy() else {
             return Err(WriteError::NotThisOperation);
         };
-        self.alive(namespace, source, gen_index, key)?;
         let replica = self.replica;
-        let Some(row) = self.read(namespace, source, gen_index, key)? else {
-            return Err(WriteError::NotFound);
-        };
-        let life = row.life;
+        let row = self.read_alive(namespace, source, gen_index, key)?;
         let state = row.cell(id).map(|cell| cell.state);
         let after = add(&row, counter::totals_of(state, replica, strategy))?;
+        let life = row.life;
         let mut value = Vec::new();
         after.encode_operation(&mut value);
-        self.write(gen_index, key, life, PendingOperation { id, hlc: self.now, value });
+        self.write(gen_index, key, life, Operation { id, hlc: self.now, value: &value });
         Ok(())
     }
 
@@ -365,9 +353,10 @@ impl Transaction {
         namespace.table_mut(gen_index).load(key, source)?;
         let namespace = &*namespace;
         let stored = namespace.loaded_row(gen_index, key);
-        let Some(pending) = self.pending(gen_index, key) else {
+        let Ok(place) = self.position(gen_index, key) else {
             return Ok(stored);
         };
+        let pending = self.documents[self.sorted[place] as usize].as_change();
         let stamp = Stamp { hlc: self.now, replica: self.replica, number: self.number };
         let mut delta = Vec::new();
         pending.write_row(stamp, &mut delta);
@@ -380,6 +369,18 @@ impl Transaction {
             None => self.scratch.append(&mut delta),
         }
         Ok(Some(Row::parse(&self.scratch)))
+    }
+
+    /// The row of a document that exists.
+    fn read_alive<'t, S: ChunkSource>(
+        &'t mut self,
+        namespace: &'t mut Namespace,
+        source: &mut S,
+        gen_index: GenIndex,
+        key: &[u8],
+    ) -> Result<Row<'t>, WriteError<S::Error>> {
+        let row = self.read(namespace, source, gen_index, key)?;
+        row.filter(Row::is_alive).ok_or(WriteError::NotFound)
     }
 
     /// Applies the transaction as one change and hands it to the observer; nothing happens where
@@ -399,7 +400,7 @@ impl Transaction {
         let mut body = Vec::with_capacity(self.byte_count);
         write_varint(&mut body, self.documents.len() as u64);
         for document in &self.documents {
-            document.encode(self.now, &mut body);
+            document.as_change().encode(document.gen_index, &mut body);
         }
         let change =
             Change { replica: self.replica, number: self.number, now: self.now, body: &body };
@@ -416,38 +417,12 @@ impl Transaction {
         Ok(())
     }
 
-    fn pending(&self, gen_index: GenIndex, key: &[u8]) -> Option<&PendingDocument> {
-        let place = self.position(gen_index, key).ok()?;
-        Some(&self.documents[self.sorted[place] as usize])
-    }
-
     fn position(&self, gen_index: GenIndex, key: &[u8]) -> Result<usize, usize> {
         let wanted = (gen_index, key);
-        self.sorted.binary_search_by(|index| self.documents[*index as usize].id().cmp(&wanted))
-    }
-
-    /// The life of a document as this transaction sees it; zero where it never existed.
-    fn life<S: ChunkSource>(
-        &mut self,
-        namespace: &mut Namespace,
-        source: &mut S,
-        gen_index: GenIndex,
-        key: &[u8],
-    ) -> Result<u64, ChunkError<S::Error>> {
-        let pending_life = self.pending(gen_index, key).map_or(0, |document| document.life);
-        let stored_life = namespace.row(gen_index, key, source)?.map_or(0, |row| row.life);
-        Ok(pending_life.max(stored_life))
-    }
-
-    fn alive<S: ChunkSource>(
-        &mut self,
-        namespace: &mut Namespace,
-        source: &mut S,
-        gen_index: GenIndex,
-        key: &[u8],
-    ) -> Result<u64, WriteError<S::Error>> {
-        let life = self.life(namespace, source, gen_index, key)?;
-        if life & 1 == 0 { Err(WriteError::NotFound) } else { Ok(life) }
+        self.sorted.binary_search_by(|index| {
+            let document = &self.documents[*index as usize];
+            (document.gen_index, document.key.as_slice()).cmp(&wanted)
+        })
     }
 
     fn begin_life(&mut self, gen_index: GenIndex, key: &[u8], life: u64) {
@@ -456,12 +431,12 @@ impl Transaction {
         document.operations.clear();
     }
 
-    fn write(&mut self, gen_index: GenIndex, key: &[u8], life: u64, operation: PendingOperation) {
-        let operations = &mut self.document(gen_index, key, life).operations;
-        match operations.binary_search_by(|candidate| candidate.id.cmp(&operation.id)) {
-            Ok(found) => operations[found] = operation,
-            Err(place) => operations.insert(place, operation),
-        }
+    fn write(&mut self, gen_index: GenIndex, key: &[u8], life: u64, operation: Operation<'_>) {
+        let now = self.now;
+        let document = self.document(gen_index, key, life);
+        let mut operations = Vec::with_capacity(document.operations.len() + HEADERS_BYTES_MAX);
+        document.as_change().write_operations_with(operation, now, &mut operations);
+        document.operations = operations;
     }
 
     fn document(&mut self, gen_index: GenIndex, key: &[u8], life: u64) -> &mut PendingDocument {
@@ -476,43 +451,8 @@ impl Transaction {
 }
 
 impl PendingDocument {
-    fn id(&self) -> (GenIndex, &[u8]) {
-        (self.gen_index, &self.key)
-    }
-
-    fn has(&self, id: CellId) -> bool {
-        self.operations.iter().any(|operation| operation.id == id)
-    }
-
-    fn write_row(&self, stamp: Stamp, out: &mut Vec<u8>) {
-        let mut writer = RowWriter::begin(out, &self.key, self.life, stamp);
-        for operation in &self.operations {
-            let stamp = Stamp { hlc: operation.hlc, ..stamp };
-            if operation.id.counter_strategy().is_some() {
-                let mut state = Vec::new();
-                counter::lift(stamp.replica, stamp.number, &operation.value, &mut state);
-                writer.cell(operation.id, &stamp, &state);
-            } else {
-                writer.cell(operation.id, &stamp, &operation.value);
-            }
-        }
-    }
-
-    fn encode(&self, now: Hlc, out: &mut Vec<u8>) {
-        write_varint(out, self.gen_index.into());
-        write_bytes(out, &self.key);
-        write_varint(out, self.life);
-        write_varint(out, self.operations.len() as u64);
-        let mut running = now;
-        for operation in &self.operations {
-            let is_register = operation.id.counter_strategy().is_none();
-            let begins_hlc = is_register && operation.hlc != running;
-            write_varint(out, operation.id.header(begins_hlc));
-            if begins_hlc {
-                operation.hlc.encode(out);
-                running = operation.hlc;
-            }
-            out.extend_from_slice(&operation.value);
-        }
+    fn as_change(&self) -> DocumentChange<'_> {
+        let PendingDocument { gen_index, key, life, operations } = self;
+        DocumentChange { gen_index: *gen_index, key, life: *life, operations }
     }
 }

@@ -283,41 +283,48 @@ fn decode_bytes(kind: u8, bytes: &[u8]) -> Option<&[u8]> {
 /// # Errors
 /// Says what is wrong with the bytes. A kind that this version does not know is no error.
 pub fn skip_value<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], MalformedFrame> {
-    let bytes = read_value(reader);
-    reader.checked(bytes)
+    let value = step_over_value(reader);
+    check_value(value, reader);
+    reader.checked(value)
 }
 
-/// [`skip_value`], leaving the fault in the reader.
-pub(crate) fn read_value<'a>(reader: &mut Reader<'a>) -> &'a [u8] {
+/// Steps over one value without looking into it, leaving a fault in the reader.
+pub(crate) fn step_over_value<'a>(reader: &mut Reader<'a>) -> &'a [u8] {
     let start = reader.rest();
-    let tag = reader.byte_or_zero();
-    let (kind, wire) = (tag >> 2, tag & 3);
-    let not_canonical = MalformedFrame::ValueNotCanonical;
-    match wire {
+    match reader.byte_or_zero() & 3 {
         WIRE_NOTHING => {}
         WIRE_VARINT => {
-            let number = reader.varint_or_zero();
-            reader.check(kind != KIND_UNSIGNED_LARGE || number > i64::MAX as u64, not_canonical);
+            reader.varint_or_zero();
         }
         WIRE_EIGHT => {
-            let bits = u64::from_le_bytes(reader.array_or_zero());
-            let canonical = canonical_float_bits(f64::from_bits(bits));
-            reader.check(kind != KIND_FLOAT || bits == canonical, not_canonical);
+            reader.take_or_empty(8);
         }
         _ => {
-            let bytes = reader.bytes_or_empty();
-            reader.check(kind != KIND_STRING || is_utf8(bytes), MalformedFrame::StringNotUtf8);
+            reader.bytes_or_empty();
         }
     }
-    let expected_wire = match kind {
-        KIND_FALSE | KIND_TRUE => WIRE_NOTHING,
-        KIND_SIGNED | KIND_UNSIGNED_LARGE => WIRE_VARINT,
-        KIND_FLOAT => WIRE_EIGHT,
-        KIND_STRING | KIND_COUNTS => WIRE_LENGTH,
-        _ => wire,
+    reader.since(start)
+}
+
+/// Checks that a value, which has been stepped over, is canonical; a fault goes to `reader`.
+pub(crate) fn check_value(value: &[u8], reader: &mut Reader<'_>) {
+    let mut inside = Reader::new(value);
+    let tag = inside.byte_or_zero();
+    let (kind, wire) = (tag >> 2, tag & 3);
+    let is_canonical = match kind {
+        KIND_FALSE | KIND_TRUE => wire == WIRE_NOTHING,
+        KIND_SIGNED => wire == WIRE_VARINT,
+        KIND_UNSIGNED_LARGE => wire == WIRE_VARINT && inside.varint_or_zero() > i64::MAX as u64,
+        KIND_FLOAT => {
+            let bits = u64::from_le_bytes(inside.array_or_zero());
+            wire == WIRE_EIGHT && bits == canonical_float_bits(f64::from_bits(bits))
+        }
+        KIND_STRING | KIND_COUNTS => wire == WIRE_LENGTH,
+        _ => true,
     };
-    reader.check(wire == expected_wire, not_canonical);
-    &start[..start.len() - reader.rest().len()]
+    reader.check(is_canonical, MalformedFrame::ValueNotCanonical);
+    let is_text = kind != KIND_STRING || is_utf8(inside.bytes_or_empty());
+    reader.check(is_text, MalformedFrame::StringNotUtf8);
 }
 
 /// One NaN, and minus zero as zero: equal numbers have equal bytes.

@@ -80,6 +80,12 @@ impl<'a> Reader<'a> {
         self.rest
     }
 
+    /// What has been read since the rest was `start`.
+    #[inline]
+    pub(crate) fn since(&self, start: &'a [u8]) -> &'a [u8] {
+        &start[..start.len() - self.rest.len()]
+    }
+
     /// Whether everything has been read, or something was wrong.
     #[inline]
     pub fn is_empty(&self) -> bool {

@@ -205,7 +205,7 @@ fn set(
 ) -> Outcome {
     let Document { gen_index, key } = document;
     session.write(now, |transaction, namespace| {
-        transaction.set_encoded(namespace, &mut InMemory, gen_index, key, cell_of(field), value)
+        transaction.set_encoded(namespace, &mut InMemory, gen_index, key, cell_of(field), &value)
     })
 }
 

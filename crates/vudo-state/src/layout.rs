@@ -13,11 +13,11 @@
 //!
 //! Numbers in keys are big endian, so that they sort.
 
-use vudo_crdt::wire::{MalformedFrame, Reader, write_bytes, write_varint};
-use vudo_crdt::{Change, ChunkId, GenIndex, Hlc, ReplicaIndex};
+use vudo_crdt::wire::{MalformedFrame, Reader, write_varint};
+use vudo_crdt::{ChunkId, GenIndex, ReplicaIndex};
 
 /// The format of a store. A store of another version is refused, never guessed at.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u32 = 2;
 
 pub(crate) type NamespaceId = u32;
 
@@ -80,20 +80,4 @@ impl Checkpoint {
         let mut reader = Reader::new(bytes);
         Ok(Checkpoint { position: reader.varint()?, next_chunk: reader.varint()? })
     }
-}
-
-/// Appends a change to a log record.
-pub(crate) fn append_change(record: &mut Vec<u8>, change: &Change<'_>) {
-    write_varint(record, change.replica.into());
-    write_varint(record, change.number);
-    write_varint(record, change.now.milliseconds());
-    write_bytes(record, change.body);
-}
-
-/// Reads the changes of a log record one after the other.
-pub(crate) fn read_change<'a>(reader: &mut Reader<'a>) -> Result<Change<'a>, MalformedFrame> {
-    let replica = reader.varint_up_to(u32::MAX.into())? as ReplicaIndex;
-    let number = reader.varint()?;
-    let now = Hlc::from_milliseconds(reader.varint()?);
-    Ok(Change { replica, number, now, body: reader.bytes()? })
 }

@@ -55,11 +55,12 @@ impl Replication {
         if since.covers(&self.shard.durable_vector()) {
             return Ok(None);
         }
-        let (mut writer, keys) = {
-            let state = self.shard.lock();
-            let keys = state.namespace.replicas().keys().to_vec();
-            (FrameWriter::new(&keys, state.namespace.gen_names()), keys)
+        let (keys, gen_names) = {
+            let namespace = &self.shard.lock().namespace;
+            let gen_names: Vec<String> = namespace.gen_names().map(str::to_owned).collect();
+            (namespace.replicas().keys().to_vec(), gen_names)
         };
+        let mut writer = FrameWriter::new(&keys, gen_names.iter());
         let mut vector = since.clone();
         let mut reached = vec![0; keys.len()];
         self.shard.visit_log(since, |change| {

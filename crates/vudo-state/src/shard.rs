@@ -107,7 +107,7 @@ impl Observer for Recorder<'_> {
 
 impl Pending {
     fn push(&mut self, change: &Change<'_>) {
-        layout::append_change(&mut self.record, change);
+        change.write_log_record(&mut self.record);
         self.change_count += 1;
     }
 }
@@ -325,7 +325,7 @@ impl Shard {
         self.storage.scan(&layout::log(self.id, start), &to, &mut |_, record| {
             let mut reader = Reader::new(record);
             while !reader.is_empty() {
-                match layout::read_change(&mut reader) {
+                match Change::read_log_record(&mut reader) {
                     Ok(change) => {
                         let is_known = covered.get(change.replica as usize).copied();
                         // A replica that was interned after the lists were read comes later.
@@ -403,7 +403,7 @@ impl State {
             let mut last_numbers: Vec<(ReplicaIndex, u64)> = Vec::new();
             let taken = |reader: &Reader<'_>| start.len() - reader.rest().len();
             while taken(&reader) < RECORD_BYTES {
-                let Ok(change) = layout::read_change(&mut reader) else {
+                let Ok(change) = Change::read_log_record(&mut reader) else {
                     break;
                 };
                 match last_numbers.iter_mut().find(|(replica, _)| *replica == change.replica) {
@@ -490,7 +490,7 @@ fn replay_record(
 ) -> Result<()> {
     let mut reader = Reader::new(record);
     while !reader.is_empty() {
-        let change = layout::read_change(&mut reader)
+        let change = Change::read_log_record(&mut reader)
             .map_err(|what| Error::damaged(format!("a log record: {what}")))?;
         if change.replica as usize >= namespace.replicas().keys().len() {
             return Err(Error::damaged(

@@ -195,6 +195,7 @@ fn reached_by(bytes: &[u8]) -> Result<VersionVector, CloseReason> {
         *number = change.number.max(*number);
     }
     let mut reached = VersionVector::new();
-    frame.replicas().zip(numbers).for_each(|(key, number)| reached.advance(key, number));
+    let pairs = frame.replicas().zip(numbers);
+    pairs.for_each(|(key, number)| reached.advance(key, number));
     Ok(reached)
 }
