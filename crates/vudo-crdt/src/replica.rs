@@ -49,14 +49,16 @@ impl Replicas {
         self.intern_bytes(&key.0)
     }
 
-    /// [`Replicas::intern`] of 32 bytes where they lie. Of any other length they are a key of zeros.
+    /// [`Replicas::intern`] of 32 bytes where they lie.
     pub(crate) fn intern_bytes(&mut self, key: &[u8]) -> ReplicaIndex {
         let place = self.place(key);
         if let Some(found) = self.at(place, key) {
             return found;
         }
         let index = self.keys.len() as ReplicaIndex;
-        self.keys.push(ReplicaKey(key.try_into().unwrap_or_default()));
+        let mut new = ReplicaKey([0; REPLICA_KEY_BYTES]);
+        new.0.copy_from_slice(key);
+        self.keys.push(new);
         self.sorted.insert(place, index);
         index
     }

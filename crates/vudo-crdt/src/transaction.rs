@@ -25,8 +25,6 @@ use crate::wire::write_varint;
 /// What a document's head and an operation's header take in a change, at most: document count 4,
 /// Gen 5, key length 2, life 10, operations' length 4, field 3, time 10.
 const HEADERS_BYTES_MAX: usize = 38;
-/// What a counter's total takes, at most: value head 2, and 16 bytes.
-const TOTAL_BYTES_MAX: usize = 18;
 
 /// Local writes to one namespace that become one change.
 #[derive(Clone, Debug)]
@@ -176,13 +174,13 @@ impl Transaction {
         id: CellId,
         value: &[u8],
     ) -> Result<(), Refusal> {
-        if id.counter_strategy().is_some() {
+        if id.is_counter() {
             return Err(Refusal::NotThisOperation);
         }
         let own = self.stamp;
         let row = self.read_alive(namespace, gen_index, key)?;
         let life = row.life;
-        let hlc = match row.cell(id).map(|cell| cell.stamp) {
+        let hlc = match row.cell(id).map(|cell| cell.stamp.decode()) {
             None => own.hlc,
             Some(_) if id.tag() == Strategy::Immutable.tag() => return Err(Refusal::Immutable),
             // The value replaces one of this transaction, and with it the time that it had.
@@ -237,7 +235,7 @@ impl Transaction {
             return Err(Refusal::OutOfBounds);
         }
         let own = counter::decode_integer(counter::own_total(state, stamp.replica)).unwrap_or(0);
-        let mut value = Vec::with_capacity(TOTAL_BYTES_MAX);
+        let mut value = Vec::new();
         counter::encode_integer(own.wrapping_add(amount.into()), &mut value);
         self.write(gen_index, key, life, Operation { id, hlc: stamp.hlc, value: &value })
     }
@@ -285,7 +283,7 @@ impl Transaction {
             return Err(Refusal::TypeMismatch);
         }
         let life = row.life;
-        let mut value = Vec::with_capacity(TOTAL_BYTES_MAX);
+        let mut value = Vec::new();
         counter::encode_float(total, &mut value);
         self.write(gen_index, key, life, Operation { id, hlc: stamp.hlc, value: &value })
     }

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use vudo_crdt::limits::MAX_FRAME_BYTES;
 use vudo_crdt::value::{decode_utf8, encode_utf8, skip_value};
-use vudo_crdt::wire::{Reader, zigzag_decode};
+use vudo_crdt::wire::{Reader, write_byte, zigzag_decode};
 use vudo_crdt::{
     CellId, FieldSchema, GenIndex, MalformedFrame, Namespace, Overflow, Refusal, Strategy,
     Transaction, Value, ValueType, counter_total,
@@ -147,10 +147,7 @@ extern "C" fn merge() -> u32 {
 
 #[unsafe(no_mangle)]
 extern "C" fn changes_since() -> u32 {
-    run(|session, input, output| {
-        *output = session.changes_since(input)?;
-        Ok(())
-    })
+    run(|session, input, output| session.changes_since(input, output))
 }
 
 #[unsafe(no_mangle)]
@@ -374,7 +371,7 @@ fn read(gen_index: GenIndex, field: &FieldSchema, key_length: usize) -> u32 {
         let (key, _) = split(input, key_length)?;
         let value = field.read(&session.row(gen_index, key)?)?;
         match value.ok_or(Code::NOT_SET)? {
-            Value::Bool(truth) => output.push(truth.into()),
+            Value::Bool(truth) => write_byte(output, truth.into()),
             Value::Int(number) => output.extend_from_slice(&(number as u64).to_le_bytes()),
             Value::Float(number) => output.extend_from_slice(&number.to_le_bytes()),
             Value::String(text) => output.extend_from_slice(text.as_bytes()),

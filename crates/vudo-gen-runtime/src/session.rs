@@ -89,15 +89,18 @@ impl Session {
 
     pub(crate) fn merge(&mut self, frame: &[u8]) -> Outcome {
         self.refuse_in_transaction()?;
-        self.namespace.apply_frame(frame, &mut InMemory, &mut self.log)?;
-        Ok(())
+        match self.namespace.apply_frame(frame, &mut InMemory, &mut self.log) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Code::from(&error)),
+        }
     }
 
-    pub(crate) fn changes_since(&self, vector: &[u8]) -> Result<Vec<u8>, Code> {
+    pub(crate) fn changes_since(&self, vector: &[u8], out: &mut Vec<u8>) -> Outcome {
         // No bytes at all are a vector that covers nothing.
         let vector = if vector.is_empty() { &[0] } else { vector };
         let covered = self.namespace.covered_by(vector)?;
-        Ok(self.log.frame_above(&self.namespace, &covered))
+        self.log.write_frame_above(&self.namespace, &covered, out);
+        Ok(())
     }
 
     pub(crate) fn version(&self, out: &mut Vec<u8>) {
