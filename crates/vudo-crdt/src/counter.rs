@@ -149,9 +149,10 @@ pub(crate) fn encode_float(total: f64, out: &mut Vec<u8>) {
 /// Reads the inside of an operation's payload, if it is that of an integer in its shortest form.
 pub(crate) fn decode_integer(bytes: &[u8]) -> Option<i128> {
     let is_negative = bytes.last()? >> 7 == 1;
-    let mut wide = if is_negative { [0xff; 16] } else { [0; 16] };
-    wide.get_mut(..bytes.len())?.copy_from_slice(bytes);
-    let total = i128::from_le_bytes(wide);
+    let mut total = -i128::from(is_negative);
+    for byte in bytes.iter().rev() {
+        total = total << 8 | i128::from(*byte);
+    }
     (byte_count(total) == bytes.len()).then_some(total)
 }
 

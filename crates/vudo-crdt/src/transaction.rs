@@ -136,8 +136,10 @@ impl Transaction {
         gen_index: GenIndex,
         key: &[u8],
     ) -> Result<(), Refusal> {
-        let life = self.read_alive(namespace, gen_index, key)?.life;
-        self.begin_life(gen_index, key, life + 1)
+        match self.read_alive(namespace, gen_index, key) {
+            Some(Row { life, .. }) => self.begin_life(gen_index, key, life + 1),
+            None => Err(Refusal::NotFound),
+        }
     }
 
     /// Sets a register. Defaults are not stored, so setting one is a write like any other.
@@ -178,7 +180,9 @@ impl Transaction {
             return Err(Refusal::NotThisOperation);
         }
         let own = self.stamp;
-        let row = self.read_alive(namespace, gen_index, key)?;
+        let Some(row) = self.read_alive(namespace, gen_index, key) else {
+            return Err(Refusal::NotFound);
+        };
         let life = row.life;
         let hlc = match row.cell(id).map(|cell| cell.stamp.decode()) {
             None => own.hlc,
@@ -227,7 +231,9 @@ impl Transaction {
         amount: i64,
     ) -> Result<(), Refusal> {
         let stamp = self.stamp;
-        let row = self.read_alive(namespace, gen_index, key)?;
+        let Some(row) = self.read_alive(namespace, gen_index, key) else {
+            return Err(Refusal::NotFound);
+        };
         let (life, state) = (row.life, row.state(id));
         let total = counter::integer_sum(state).wrapping_add(amount.into());
         // A merge may have taken the counter past a bound; coming back is always allowed.
@@ -275,7 +281,9 @@ impl Transaction {
         amount: f64,
     ) -> Result<(), Refusal> {
         let stamp = self.stamp;
-        let row = self.read_alive(namespace, gen_index, key)?;
+        let Some(row) = self.read_alive(namespace, gen_index, key) else {
+            return Err(Refusal::NotFound);
+        };
         let own = counter::own_total(row.state(id), stamp.replica);
         let total = counter::decode_float(own).unwrap_or(0.0) + amount;
         // Peers refuse what is not finite.
@@ -320,18 +328,14 @@ impl Transaction {
     }
 
     /// The row of a document that exists, where its chunk is loaded.
-    ///
-    /// # Errors
-    /// The document does not exist.
     #[inline(never)]
     pub fn read_alive<'t>(
         &'t mut self,
         namespace: &'t Namespace,
         gen_index: GenIndex,
         key: &[u8],
-    ) -> Result<Row<'t>, Refusal> {
-        let row = self.read_loaded(namespace, gen_index, key);
-        row.filter(Row::is_alive).ok_or(Refusal::NotFound)
+    ) -> Option<Row<'t>> {
+        self.read_loaded(namespace, gen_index, key).filter(Row::is_alive)
     }
 
     /// Applies the transaction as one change and hands it to the observer; nothing happens where

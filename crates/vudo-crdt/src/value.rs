@@ -329,6 +329,7 @@ pub(crate) fn check_value(value: &[u8], reader: &mut Reader<'_>) {
 }
 
 /// One NaN, and minus zero as zero: equal numbers have equal bytes.
+#[inline(never)]
 pub(crate) fn canonical_float_bits(number: f64) -> u64 {
     if number.is_nan() {
         0x7ff8_0000_0000_0000
