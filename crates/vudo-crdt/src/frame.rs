@@ -184,7 +184,7 @@ impl<'a> Frame<'a> {
 
     /// The replicas that the frame names, in the order of its indexes.
     pub fn replicas(&self) -> impl ExactSizeIterator<Item = ReplicaKey> + '_ {
-        self.keys.iter().map(|key| ReplicaKey((*key).try_into().unwrap_or_default()))
+        self.keys.iter().map(|key| ReplicaKey::of(key))
     }
 
     /// The names of the Gens that the frame names, in the order of its indexes; all are UTF-8.

@@ -30,11 +30,11 @@ impl Joiner {
         document.write_row(stamp, &mut self.delta)
     }
 
-    /// The row that this makes of the document's row, if it has one.
-    pub(crate) fn join<'j>(&'j mut self, stored: Option<&[u8]>, replicas: &Replicas) -> &'j [u8] {
-        let Some(stored) = stored else {
+    /// The row that this makes of the document's row, which is empty where it has none.
+    pub(crate) fn join<'j>(&'j mut self, stored: &[u8], replicas: &Replicas) -> &'j [u8] {
+        if stored.is_empty() {
             return &self.delta;
-        };
+        }
         self.joined.clear();
         join_rows(&Row::parse(stored), &Row::parse(&self.delta), replicas, &mut self.joined);
         &self.joined

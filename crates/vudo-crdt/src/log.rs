@@ -6,7 +6,7 @@ use crate::change::Change;
 use crate::frame::{FrameEncoder, finish_frame};
 use crate::namespace::{Namespace, Observer};
 use crate::replica::VersionVector;
-use crate::wire::Reader;
+use crate::wire::{MalformedFrame, Reader};
 
 /// Every change that a namespace has applied. As an [`Observer`] it appends what is applied.
 #[derive(Clone, Debug, Default)]
@@ -56,8 +56,23 @@ impl Log {
         out
     }
 
-    /// Appends [`Log::frame_above`].
-    pub fn write_frame_above(&self, namespace: &Namespace, covered: &[u64], out: &mut Vec<u8>) {
+    /// Appends a frame of the changes that the bytes of a version vector do not cover.
+    ///
+    /// # Errors
+    /// As for [`VersionVector::decode`]; nothing is appended then.
+    pub fn write_frame_since(
+        &self,
+        namespace: &Namespace,
+        vector: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), MalformedFrame> {
+        let mut covered = Vec::new();
+        namespace.write_covered(vector, &mut covered)?;
+        self.write_frame_above(namespace, &covered, out);
+        Ok(())
+    }
+
+    fn write_frame_above(&self, namespace: &Namespace, covered: &[u64], out: &mut Vec<u8>) {
         let keys = namespace.replicas().keys();
         let names = namespace.gens.iter().map(|gen_table| gen_table.name.as_slice());
         let mut encoder = FrameEncoder::begin(keys.len(), names, out);

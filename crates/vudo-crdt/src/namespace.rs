@@ -189,6 +189,16 @@ impl Namespace {
     /// As for [`VersionVector::decode`].
     pub fn covered_by(&self, vector: &[u8]) -> Result<Vec<u64>, MalformedFrame> {
         let mut covered = Vec::new();
+        self.write_covered(vector, &mut covered)?;
+        Ok(covered)
+    }
+
+    /// Fills an empty vector as [`Namespace::covered_by`] does.
+    pub(crate) fn write_covered(
+        &self,
+        vector: &[u8],
+        covered: &mut Vec<u64>,
+    ) -> Result<(), MalformedFrame> {
         covered.resize(self.heard.len(), 0);
         let mut reader = Reader::new(vector);
         let mut last: &[u8] = &[];
@@ -203,7 +213,7 @@ impl Namespace {
             }
             last = key;
         }
-        reader.checked(covered)
+        reader.checked(())
     }
 
     /// The index of a Gen, which is added where it is new; `None` where there is no room.
@@ -213,26 +223,33 @@ impl Namespace {
 
     /// [`Namespace::intern_gen`] of a name that is known to be UTF-8.
     pub fn intern_gen_bytes(&mut self, name: &[u8]) -> Option<GenIndex> {
-        if let Some(found) = self.find_gen_bytes(name) {
-            return Some(found);
+        let place = self.gen_place(name);
+        if place < self.gens.len() {
+            return Some(place as GenIndex);
         }
-        if self.gens.len() >= MAX_GENS {
+        if place >= MAX_GENS {
             return None;
         }
         let mut gen_table = GenTable { name: Vec::new(), table: Table::new(self.seed) };
         gen_table.name.extend_from_slice(name);
         self.gens.push(gen_table);
-        Some((self.gens.len() - 1) as GenIndex)
+        Some(place as GenIndex)
     }
 
     /// The index of a Gen that some change or caller has named.
     pub fn find_gen(&self, name: &str) -> Option<GenIndex> {
-        self.find_gen_bytes(name.as_bytes())
+        let place = self.gen_place(name.as_bytes());
+        (place < self.gens.len()).then_some(place as GenIndex)
     }
 
-    fn find_gen_bytes(&self, name: &[u8]) -> Option<GenIndex> {
-        let found = self.gens.iter().position(|candidate| candidate.name == name);
-        found.map(|index| index as GenIndex)
+    /// Where a Gen is among the others, or where it would go.
+    #[inline(never)]
+    fn gen_place(&self, name: &[u8]) -> usize {
+        let mut place = 0;
+        while place < self.gens.len() && self.gens[place].name != name {
+            place += 1;
+        }
+        place
     }
 
     /// The names of the Gens, in the order of their indexes.
@@ -270,12 +287,12 @@ impl Namespace {
 
     /// The row of a document whose chunk is loaded, or that has none.
     pub fn loaded_row(&self, gen_index: GenIndex, key: &[u8]) -> Option<Row<'_>> {
-        self.stored_row(gen_index, key).map(Row::parse)
+        self.gens[gen_index as usize].table.loaded_row(key).map(Row::parse)
     }
 
-    /// The bytes of [`Namespace::loaded_row`].
-    pub(crate) fn stored_row(&self, gen_index: GenIndex, key: &[u8]) -> Option<&[u8]> {
-        self.gens[gen_index as usize].table.loaded_row(key)
+    /// The bytes of [`Namespace::loaded_row`]; empty where there is none.
+    pub(crate) fn stored_row(&self, gen_index: GenIndex, key: &[u8]) -> &[u8] {
+        self.gens[gen_index as usize].table.loaded_row(key).unwrap_or_default()
     }
 
     /// The rows of a Gen from a key on, ascending, deleted documents included.
@@ -313,10 +330,10 @@ impl Namespace {
         let mut gaps = Gaps::default();
         frame.read(bytes, |change, keys| gaps.see(change, keys, self))?;
         if let Some(Gap { replica, expected, found }) = gaps.first {
-            let replica = ReplicaKey(frame.keys[replica].try_into().unwrap_or_default());
+            let replica = ReplicaKey::of(frame.keys[replica]);
             return Err(ApplyError::Gap { replica, expected, found });
         }
-        let new_gens = frame.gens.iter().filter(|name| self.find_gen_bytes(name).is_none());
+        let new_gens = frame.gens.iter().filter(|name| self.gen_place(name) == self.gens.len());
         if self.gens.len() + new_gens.count() > MAX_GENS {
             return Err(ApplyError::TooManyGens);
         }
@@ -405,11 +422,11 @@ impl Namespace {
             let document = DocumentChange::read(&mut documents);
             let table = &mut self.gens[document.gen_index as usize].table;
             operation_count += self.joiner.begin(&document, stamp);
-            let stored = table.loaded_row(document.key);
+            let stored = table.loaded_row(document.key).unwrap_or_default();
             let joined = self.joiner.join(stored, &self.replicas);
-            if stored != Some(joined) {
+            if stored != joined {
                 if O::SEES_ROWS {
-                    let before = stored.map(Row::parse);
+                    let before = (!stored.is_empty()).then(|| Row::parse(stored));
                     observer.row(document.gen_index, before, Row::parse(joined));
                 }
                 table.put(joined);

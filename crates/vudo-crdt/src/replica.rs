@@ -13,6 +13,15 @@ pub(crate) const REPLICA_KEY_BYTES: usize = 32;
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReplicaKey(pub [u8; REPLICA_KEY_BYTES]);
 
+impl ReplicaKey {
+    /// The key in 32 bytes.
+    pub(crate) fn of(bytes: &[u8]) -> ReplicaKey {
+        let mut key = ReplicaKey::default();
+        key.0.copy_from_slice(bytes);
+        key
+    }
+}
+
 impl fmt::Debug for ReplicaKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, formatter)

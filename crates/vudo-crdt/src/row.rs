@@ -165,6 +165,11 @@ impl<'a> Row<'a> {
         Row { key, life, stamp, cells: reader.rest() }
     }
 
+    /// The row of a document that nobody has created: its life is zero.
+    pub(crate) fn none() -> Row<'a> {
+        Row { key: &[], life: 0, stamp: EncodedStamp(&[]), cells: &[] }
+    }
+
     /// Whether the document exists.
     pub fn is_alive(&self) -> bool {
         self.life & 1 == 1

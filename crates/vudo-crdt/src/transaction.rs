@@ -101,7 +101,7 @@ impl Transaction {
         if key.is_empty() || key.len() > MAX_KEY_BYTES {
             return Err(Refusal::KeyLength);
         }
-        let life = self.read_loaded(namespace, gen_index, key).map_or(0, |row| row.life);
+        let life = self.view(namespace, gen_index, key).life;
         if life & 1 == 1 {
             return Err(Refusal::AlreadyExists);
         }
@@ -136,10 +136,12 @@ impl Transaction {
         gen_index: GenIndex,
         key: &[u8],
     ) -> Result<(), Refusal> {
-        match self.read_alive(namespace, gen_index, key) {
-            Some(Row { life, .. }) => self.begin_life(gen_index, key, life + 1),
-            None => Err(Refusal::NotFound),
+        let row = self.view(namespace, gen_index, key);
+        if !row.is_alive() {
+            return Err(Refusal::NotFound);
         }
+        let life = row.life;
+        self.begin_life(gen_index, key, life + 1)
     }
 
     /// Sets a register. Defaults are not stored, so setting one is a write like any other.
@@ -180,17 +182,23 @@ impl Transaction {
             return Err(Refusal::NotThisOperation);
         }
         let own = self.stamp;
-        let Some(row) = self.read_alive(namespace, gen_index, key) else {
+        let row = self.view(namespace, gen_index, key);
+        if !row.is_alive() {
             return Err(Refusal::NotFound);
-        };
+        }
         let life = row.life;
-        let hlc = match row.cell(id).map(|cell| cell.stamp.decode()) {
-            None => own.hlc,
-            Some(_) if id.tag() == Strategy::Immutable.tag() => return Err(Refusal::Immutable),
-            // The value replaces one of this transaction, and with it the time that it had.
-            Some(stamp) if stamp.is_of_same_change(&own) => stamp.hlc,
-            Some(stamp) => stamp.hlc.overwritten_at(own.hlc).ok_or(Refusal::ClockAtCeiling)?,
-        };
+        let mut hlc = own.hlc;
+        if let Some(cell) = row.cell(id) {
+            if id.tag() == Strategy::Immutable.tag() {
+                return Err(Refusal::Immutable);
+            }
+            let stamp = cell.stamp.decode();
+            hlc = match stamp.is_of_same_change(&own) {
+                // The value replaces one of this transaction, and with it the time that it had.
+                true => stamp.hlc,
+                false => stamp.hlc.overwritten_at(own.hlc).ok_or(Refusal::ClockAtCeiling)?,
+            };
+        }
         self.write(gen_index, key, life, Operation { id, hlc, value })
     }
 
@@ -231,9 +239,10 @@ impl Transaction {
         amount: i64,
     ) -> Result<(), Refusal> {
         let stamp = self.stamp;
-        let Some(row) = self.read_alive(namespace, gen_index, key) else {
+        let row = self.view(namespace, gen_index, key);
+        if !row.is_alive() {
             return Err(Refusal::NotFound);
-        };
+        }
         let (life, state) = (row.life, row.state(id));
         let total = counter::integer_sum(state).wrapping_add(amount.into());
         // A merge may have taken the counter past a bound; coming back is always allowed.
@@ -281,9 +290,10 @@ impl Transaction {
         amount: f64,
     ) -> Result<(), Refusal> {
         let stamp = self.stamp;
-        let Some(row) = self.read_alive(namespace, gen_index, key) else {
+        let row = self.view(namespace, gen_index, key);
+        if !row.is_alive() {
             return Err(Refusal::NotFound);
-        };
+        }
         let own = counter::own_total(row.state(id), stamp.replica);
         let total = counter::decode_float(own).unwrap_or(0.0) + amount;
         // Peers refuse what is not finite.
@@ -308,34 +318,26 @@ impl Transaction {
         key: &[u8],
     ) -> Result<Option<Row<'t>>, ChunkError<S::Error>> {
         namespace.load(gen_index, key, source)?;
-        Ok(self.read_loaded(namespace, gen_index, key))
+        let row = self.view(namespace, gen_index, key);
+        Ok((row.life != 0).then_some(row))
     }
 
-    /// [`Transaction::read`] where the chunk is loaded.
-    pub fn read_loaded<'t>(
+    /// [`Transaction::read`] where the chunk is loaded. The life of a document that was never
+    /// created is zero.
+    #[inline(never)]
+    pub fn view<'t>(
         &'t mut self,
         namespace: &'t Namespace,
         gen_index: GenIndex,
         key: &[u8],
-    ) -> Option<Row<'t>> {
+    ) -> Row<'t> {
         let mut row = namespace.stored_row(gen_index, key);
         if let Ok(place) = self.position(gen_index, key) {
             let pending = DocumentChange::of(&self.documents.as_slice()[place]);
             self.joiner.begin(&pending, self.stamp);
-            row = Some(self.joiner.join(row, &namespace.replicas));
+            row = self.joiner.join(row, &namespace.replicas);
         }
-        row.map(Row::parse)
-    }
-
-    /// The row of a document that exists, where its chunk is loaded.
-    #[inline(never)]
-    pub fn read_alive<'t>(
-        &'t mut self,
-        namespace: &'t Namespace,
-        gen_index: GenIndex,
-        key: &[u8],
-    ) -> Option<Row<'t>> {
-        self.read_loaded(namespace, gen_index, key).filter(Row::is_alive)
+        if row.is_empty() { Row::none() } else { Row::parse(row) }
     }
 
     /// Applies the transaction as one change and hands it to the observer; nothing happens where
@@ -353,18 +355,15 @@ impl Transaction {
             let DocumentChange { gen_index, key, .. } = DocumentChange::of(document);
             namespace.load(gen_index, key, source)?;
         }
-        Ok(self.commit_loaded(namespace, observer))
+        self.commit_loaded(namespace, observer);
+        Ok((!self.is_empty()).then_some(self.stamp.number))
     }
 
     /// [`Transaction::commit`] where every chunk is loaded. Unless the transaction begins again,
     /// it must not be used any more.
-    pub fn commit_loaded<O: Observer>(
-        &self,
-        namespace: &mut Namespace,
-        observer: &mut O,
-    ) -> Option<u64> {
+    pub fn commit_loaded<O: Observer>(&self, namespace: &mut Namespace, observer: &mut O) {
         if self.is_empty() {
-            return None;
+            return;
         }
         let mut body = Vec::new();
         write_varint(&mut body, self.document_count() as u64);
@@ -373,7 +372,6 @@ impl Transaction {
         }
         let Stamp { hlc: now, replica, number } = self.stamp;
         namespace.join_change(&Change { replica, number, now, body: &body }, observer);
-        Some(number)
     }
 
     fn position(&self, gen_index: GenIndex, key: &[u8]) -> Result<usize, usize> {

@@ -196,8 +196,9 @@ impl<'a> Reader<'a> {
         self.checked(number)
     }
 
+    /// [`Reader::varint`] that leaves a fault in the reader and gives zero.
     #[inline]
-    pub(crate) fn varint_or_zero(&mut self) -> u64 {
+    pub fn varint_or_zero(&mut self) -> u64 {
         let first = self.byte_or_zero();
         if first < 0x80 { first.into() } else { self.varint_rest(first) }
     }
@@ -251,8 +252,9 @@ impl<'a> Reader<'a> {
         self.checked(bytes)
     }
 
+    /// [`Reader::bytes`] that leaves a fault in the reader and gives nothing.
     #[inline]
-    pub(crate) fn bytes_or_empty(&mut self) -> &'a [u8] {
+    pub fn bytes_or_empty(&mut self) -> &'a [u8] {
         let length = self.varint_or_zero();
         // A length past the address space is past the end as well.
         self.take_or_empty(usize::try_from(length).unwrap_or(usize::MAX))

@@ -180,9 +180,9 @@ extern "C" fn delete(gen_index: GenIndex, now: f64) -> u32 {
 /// Succeeds where the document exists, and says that it is not set where it does not.
 #[unsafe(no_mangle)]
 extern "C" fn exists(gen_index: GenIndex) -> u32 {
-    run(|session, key, _| match session.row(gen_index, key) {
-        Some(_) => Ok(()),
-        None => Err(Code::NOT_SET),
+    run(|session, key, _| {
+        let exists = session.row(gen_index, key).is_alive();
+        if exists { Ok(()) } else { Err(Code::NOT_SET) }
     })
 }
 
@@ -352,10 +352,8 @@ fn state_of<'s>(
     key_length: usize,
 ) -> Result<&'s [u8], Code> {
     let (key, _) = split(input, key_length)?;
-    match session.row(gen_index, key) {
-        Some(row) => Ok(row.state(cell_of(field))),
-        None => Err(Refusal::NotFound.into()),
-    }
+    let row = session.row(gen_index, key);
+    if row.is_alive() { Ok(row.state(cell_of(field))) } else { Err(Refusal::NotFound.into()) }
 }
 
 /// Puts what a field of any kind shows into the output.
@@ -375,7 +373,10 @@ extern "C" fn get_with(gen_index: GenIndex, field: u32, extras: usize, key_lengt
 fn read(gen_index: GenIndex, field: &FieldSchema, key_length: usize) -> u32 {
     run(|session, input, output| {
         let (key, _) = split(input, key_length)?;
-        let row = session.row(gen_index, key).ok_or(Refusal::NotFound)?;
+        let row = session.row(gen_index, key);
+        if !row.is_alive() {
+            return Err(Refusal::NotFound.into());
+        }
         let value = field.read(&row)?;
         match value.ok_or(Code::NOT_SET)? {
             Value::Bool(truth) => write_byte(output, truth.into()),
@@ -392,8 +393,9 @@ fn read(gen_index: GenIndex, field: &FieldSchema, key_length: usize) -> u32 {
 extern "C" fn get_total(gen_index: GenIndex, field: u32, key_length: usize) -> u32 {
     run(|session, input, output| {
         let total = counter_total(state_of(session, gen_index, field, input, key_length)?);
-        let greatest = if total < 0 { i64::MIN } else { i64::MAX };
-        let shown = i64::try_from(total).unwrap_or(greatest);
+        let nearest = if total < 0 { i64::MIN } else { i64::MAX };
+        let low = total as i64;
+        let shown = if i128::from(low) == total { low } else { nearest };
         output.extend_from_slice(&shown.to_le_bytes());
         Ok(())
     })

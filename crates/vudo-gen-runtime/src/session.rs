@@ -48,8 +48,8 @@ impl Session {
         self.namespace.intern_replica_bytes(key);
         // The compiler wrote the names; were they damaged, the Gens after them would be missing.
         let mut reader = Reader::new(schema);
-        for _ in 0..reader.varint().unwrap_or_default() {
-            self.namespace.intern_gen_bytes(reader.bytes().unwrap_or_default());
+        for _ in 0..reader.varint_or_zero() {
+            self.namespace.intern_gen_bytes(reader.bytes_or_empty());
         }
         self.is_open = true;
         Ok(())
@@ -74,8 +74,8 @@ impl Session {
     }
 
     /// The document's row as the open transaction sees it.
-    pub(crate) fn row(&mut self, gen_index: GenIndex, key: &[u8]) -> Option<Row<'_>> {
-        self.transaction.read_alive(&self.namespace, gen_index, key)
+    pub(crate) fn row(&mut self, gen_index: GenIndex, key: &[u8]) -> Row<'_> {
+        self.transaction.view(&self.namespace, gen_index, key)
     }
 
     /// Appends the keys of the Gen's documents, ascending, each behind its length in four bytes.
@@ -99,9 +99,7 @@ impl Session {
     pub(crate) fn changes_since(&self, vector: &[u8], out: &mut Vec<u8>) -> Outcome {
         // No bytes at all are a vector that covers nothing.
         let vector = if vector.is_empty() { &[0] } else { vector };
-        let covered = self.namespace.covered_by(vector)?;
-        self.log.write_frame_above(&self.namespace, &covered, out);
-        Ok(())
+        Ok(self.log.write_frame_since(&self.namespace, vector, out)?)
     }
 
     pub(crate) fn version(&self, out: &mut Vec<u8>) {
@@ -115,11 +113,16 @@ impl Session {
         now: f64,
         work: impl FnOnce(&mut Transaction, &Namespace) -> Result<(), Refusal>,
     ) -> Outcome {
+        self.begin_write(now);
+        let outcome = work(&mut self.transaction, &self.namespace);
+        self.end_write(outcome)
+    }
+
+    #[inline(never)]
+    fn begin_write(&mut self, now: f64) {
         if !self.is_in_transaction {
             self.begin_again(now);
         }
-        let outcome = work(&mut self.transaction, &self.namespace);
-        self.end_write(outcome)
     }
 
     #[inline(never)]
