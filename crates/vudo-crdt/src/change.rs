@@ -84,13 +84,21 @@ pub(crate) struct Operation<'a> {
 }
 
 impl<'a> Operation<'a> {
-    /// Reads an operation behind one of the time `previous`, and whether it spells its time out.
-    fn read(reader: &mut Reader<'a>, previous: Hlc) -> (Operation<'a>, bool) {
+    /// What the first operation of a change is read over.
+    fn none(now: Hlc) -> Operation<'a> {
+        Operation { id: CellId::from_bits(0), hlc: now, value: &[] }
+    }
+
+    /// Reads the next operation over this one. Gives whether it spells its time out.
+    fn read_next(&mut self, reader: &mut Reader<'a>) -> bool {
         let header = reader.varint_up_to_or_zero(u64::from(MAX_FIELD_NUMBER) << 5 | 31);
         let has_hlc = header & 1 == 1;
-        let hlc = if has_hlc { Hlc::read(reader) } else { previous };
-        let value = step_over_value(reader);
-        (Operation { id: CellId::from_header(header), hlc, value }, has_hlc)
+        if has_hlc {
+            self.hlc = Hlc::read(reader);
+        }
+        self.id = CellId::from_header(header);
+        self.value = step_over_value(reader);
+        has_hlc
     }
 
     /// Appends an operation behind one of the time `previous`, which it moves on.
@@ -109,16 +117,14 @@ impl<'a> Operation<'a> {
 fn check_operations(operations: &[u8], now: Hlc, reader: &mut Reader<'_>) {
     let does_not_fit = MalformedFrame::PayloadDoesNotFit;
     let mut inside = Reader::new(operations);
-    let mut hlc = now;
-    let mut last = CellId::from_bits(0);
+    let mut operation = Operation::none(now);
     while !inside.is_empty() {
-        let (operation, has_hlc) = Operation::read(&mut inside, hlc);
+        let last = operation.id;
+        let has_hlc = operation.read_next(&mut inside);
         let Operation { id, value, .. } = operation;
-        hlc = operation.hlc;
         check_value(value, &mut inside);
         inside.check(last < id, MalformedFrame::NotSorted);
         inside.check(id.tag() != 0 && id.field_number() != 0, does_not_fit);
-        last = id;
         if id.is_counter() {
             // A counter has no time of its own, so it must not move the running one either.
             let fits = !has_hlc && counter::is_operation(value, id.is_float_counter());
@@ -191,9 +197,11 @@ impl<'a> DocumentChange<'a> {
         stamp.encode(out);
         let mut reader = Reader::new(self.operations);
         let mut stamp = stamp;
+        let mut operation = Operation::none(stamp.hlc);
         let mut count = 0;
         while !reader.is_empty() {
-            let (Operation { id, hlc, value }, _) = Operation::read(&mut reader, stamp.hlc);
+            operation.read_next(&mut reader);
+            let Operation { id, hlc, value } = operation;
             count += 1;
             let begins_stamp = hlc != stamp.hlc;
             write_varint(out, id.header(begins_stamp));
@@ -215,10 +223,9 @@ impl<'a> DocumentChange<'a> {
         let mut written_hlc = now;
         for side in [Ordering::Less, Ordering::Greater] {
             let mut reader = Reader::new(self.operations);
-            let mut read_hlc = now;
+            let mut operation = Operation::none(now);
             while !reader.is_empty() {
-                let (operation, _) = Operation::read(&mut reader, read_hlc);
-                read_hlc = operation.hlc;
+                operation.read_next(&mut reader);
                 if operation.id.cmp(&new.id) == side {
                     operation.write(&mut written_hlc, out);
                 }

@@ -14,6 +14,7 @@
 
 use alloc::vec::Vec;
 
+use crate::allocate::zeros;
 use crate::change::{self, Change};
 use crate::hlc::Hlc;
 use crate::limits::{MAX_FRAME_BYTES, MAX_FRAME_REPLICAS, MAX_GEN_NAME_BYTES, MAX_GENS};
@@ -92,8 +93,7 @@ impl FrameEncoder {
         for name in gen_names {
             write_bytes(out, name.as_ref());
         }
-        let mut places = Vec::new();
-        places.resize(replica_count, 0);
+        let places = zeros(replica_count);
         FrameEncoder { places, named_count: 0, next: (0, 0), last_milliseconds: 0 }
     }
 
@@ -263,19 +263,13 @@ impl<'a> Iterator for Changes<'a> {
 /// the running sum, so a single damaged word always shows.
 pub fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
     const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut sum = MULTIPLIER ^ bytes.len() as u64;
-    let mut words = bytes.chunks_exact(8);
-    let mut step = |word: u64| {
-        sum = (sum ^ word).wrapping_mul(MULTIPLIER);
-        sum ^= sum >> 29;
-    };
-    for word in &mut words {
-        let mut array = [0; 8];
-        array.copy_from_slice(word);
-        step(u64::from_le_bytes(array));
-    }
+    let (words, rest) = bytes.as_chunks();
     let mut last = [0; 8];
-    last[..words.remainder().len()].copy_from_slice(words.remainder());
-    step(u64::from_le_bytes(last));
+    last[..rest.len()].copy_from_slice(rest);
+    let mut sum = MULTIPLIER ^ bytes.len() as u64;
+    for word in words.iter().chain([&last]) {
+        sum = (sum ^ u64::from_le_bytes(*word)).wrapping_mul(MULTIPLIER);
+        sum ^= sum >> 29;
+    }
     sum.to_le_bytes()
 }

@@ -161,6 +161,11 @@ impl Namespace {
         self.heard[replica as usize]
     }
 
+    /// The number up to which the changes of a replica of any key are held.
+    fn heard_of(&self, key: &[u8]) -> u64 {
+        self.replicas.find_bytes(key).map_or(0, |index| self.heard(index))
+    }
+
     /// Everything that is held, as a vector.
     pub fn version_vector(&self) -> VersionVector {
         let mut vector = VersionVector::new();
@@ -510,8 +515,7 @@ impl Gaps {
     fn see(&mut self, change: &Change<'_>, keys: &[&[u8]], namespace: &Namespace) {
         let replica = change.replica as usize;
         if replica == self.reached.len() {
-            let held = namespace.replicas.find_bytes(keys[replica]);
-            self.reached.push(held.map_or(0, |index| namespace.heard(index)));
+            self.reached.push(namespace.heard_of(keys[replica]));
         }
         let reached = &mut self.reached[replica];
         let expected = *reached + 1;
