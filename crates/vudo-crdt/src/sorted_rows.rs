@@ -45,7 +45,8 @@ impl WriteBuffer {
 
     /// The rows from a key on, ascending.
     pub(crate) fn rows_from<'b>(&'b self, key: &[u8]) -> impl Iterator<Item = &'b [u8]> + use<'b> {
-        let (Ok(first) | Err(first)) = self.position(key);
+        // No key is less than the empty one: nothing needs to be searched.
+        let (Ok(first) | Err(first)) = if key.is_empty() { Ok(0) } else { self.position(key) };
         self.rows.as_slice()[first..].iter().map(Vec::as_slice)
     }
 

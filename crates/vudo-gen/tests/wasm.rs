@@ -393,8 +393,8 @@ fn modules_are_small() {
         (wasm, javascript)
     };
     let (wasm, javascript) = print("User", &user());
-    // What has been reached, so that nothing grows unseen; the goal is 10 KiB, then 5.
-    assert!(wasm <= 9_600, "{wasm} bytes");
+    // What has been reached, so that nothing grows unseen; the goal is 5 KiB.
+    assert!(wasm <= 9_520, "{wasm} bytes");
     assert!(javascript <= 1_900, "{javascript} bytes");
     let (all, _) = print("all strategies and types", &one_gen("Thing", every_field()));
     assert!(all <= 16 << 10, "{all} bytes");
