@@ -164,6 +164,30 @@ impl Drop for Server {
 }
 
 #[test]
+fn a_copied_store_syncs_with_its_original_as_a_second_replica() {
+    let place = Place::new();
+    place.succeed(&["--store", "original", "init", "task.dol"]);
+    place.succeed(&["--store", "original", "set", "Task/milk", "votes+=1"]);
+    let mut copy = Command::new("cp");
+    let copied = copy.args(["-r", "original", "copy"]).current_dir(&place.folder).status();
+    assert!(copied.unwrap().success());
+    for store in ["original", "copy"] {
+        place.succeed(&["--store", store, "set", "Task/milk", "votes+=10"]);
+        place.succeed(&["--store", store, "set", &format!("Task/{store}"), "title=own"]);
+    }
+    let server = Server::start(&place, "original");
+    place.succeed(&["--store", "copy", "sync", &server.ticket]);
+    drop(server);
+    for store in ["original", "copy"] {
+        assert_eq!(place.succeed(&["--store", store, "list", "Task"]).lines().count(), 3);
+        let milk = place.succeed(&["--store", store, "get", "Task/milk"]);
+        assert!(milk.contains("votes = 21"), "{milk}");
+        let stats = place.succeed(&["--store", store, "stats", "--json"]);
+        assert!(stats.contains("\"replicas\":2"), "{stats}");
+    }
+}
+
+#[test]
 fn two_stores_sync_by_ticket_and_the_ticket_stays_good() {
     let place = Place::new();
     for (store, key) in [("left", "milk"), ("right", "bread")] {
@@ -195,6 +219,25 @@ fn a_link_that_cannot_be_is_refused_within_seconds_and_says_why() {
     let unreachable = place.fail(&["--store", "b", "sync", &gone]);
     assert!(unreachable.contains("did not answer"), "{unreachable}");
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+}
+
+/// A network namespace of its own, whose loopback is down: every packet is refused.
+#[test]
+fn the_demo_says_so_where_udp_is_blocked() {
+    let isolated = |program: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--net", program]);
+        command
+    };
+    if !isolated("true").status().is_ok_and(|status| status.success()) {
+        let test = "the_demo_says_so_where_udp_is_blocked";
+        vudo_testkit::skip::no_privilege(test, "to make a network namespace");
+        return;
+    }
+    let mut demo = isolated(env!("CARGO_BIN_EXE_vudo"));
+    let output = demo.args(["demo", "--skip-budgets"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("Is UDP on loopback allowed?"), "{}", stderr(&output));
 }
 
 #[test]
