@@ -17,6 +17,26 @@ pub(crate) fn print_error(error: &anyhow::Error) {
     eprintln!("{start}error{end}: {error:#}");
 }
 
+/// Prose in lines that a narrow terminal shows whole.
+pub(crate) fn wrapped(text: &str) -> String {
+    const COLUMNS: usize = 80;
+    let mut wrapped = String::new();
+    let mut column = 0;
+    for word in text.split_whitespace() {
+        let length = word.chars().count();
+        if column > 0 && column + 1 + length > COLUMNS {
+            wrapped.push('\n');
+            column = 0;
+        } else if column > 0 {
+            wrapped.push(' ');
+            column += 1;
+        }
+        wrapped.push_str(word);
+        column += length;
+    }
+    wrapped
+}
+
 /// A value as JSON. Integers that JSON readers may round are written as strings.
 pub(crate) fn value_to_json(value: &Value) -> Json {
     match value {

@@ -221,6 +221,21 @@ fn a_link_that_cannot_be_is_refused_within_seconds_and_says_why() {
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
 }
 
+#[test]
+fn fields_are_described_and_codes_explained() {
+    let place = Place::new();
+    let described = place.succeed(&["describe", "Task.votes", "task.dol"]);
+    assert!(described.contains("both read 5"), "{described}");
+    assert!(place.fail(&["describe", "Task.vote", "task.dol"]).contains("it has id, title, size"));
+    assert!(place.fail(&["describe", "title", "task.dol"]).contains("as in Task.title"));
+    place.succeed(&["init", "task.dol"]);
+    assert!(place.succeed(&["describe", "Task.title"]).contains("The latest write wins"));
+    let explained = place.succeed(&["explain", "e0301"]);
+    assert!(explained.contains("@crdt(lwv)"), "{explained}");
+    assert!(place.succeed(&["explain"]).lines().count() > 20);
+    assert!(place.fail(&["explain", "E9999"]).contains("lists all"));
+}
+
 /// A network namespace of its own, whose loopback is down: every packet is refused.
 #[test]
 fn the_demo_says_so_where_udp_is_blocked() {
