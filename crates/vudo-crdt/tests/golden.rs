@@ -93,3 +93,16 @@ fn frames_and_states_have_the_bytes_they_always_had() {
     peer.apply_frame(&frame, &mut InMemory, &mut ()).unwrap();
     assert_eq!(peer.canonical_bytes(&mut InMemory).unwrap(), state);
 }
+
+/// Seeds of an older format would leave the fuzzer at the front door.
+#[test]
+fn the_seeds_of_the_fuzzer_are_frames_of_this_format() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/frame");
+    for seed in std::fs::read_dir(folder).unwrap() {
+        let path = seed.unwrap().path();
+        let mut frame = std::fs::read(&path).unwrap();
+        frame.extend_from_slice(&vudo_crdt::checksum(&frame));
+        let applied = Namespace::new(0).apply_frame(&frame, &mut InMemory, &mut ());
+        assert!(applied.is_ok_and(|applied| applied.changes > 0), "{}", path.display());
+    }
+}
