@@ -37,12 +37,14 @@ pub(crate) fn wrapped(text: &str) -> String {
     wrapped
 }
 
-/// A value as JSON. Integers that JSON readers may round are written as strings.
+/// A value as JSON. Integers that JSON readers may round are written as strings, bytes in
+/// hexadecimal.
 pub(crate) fn value_to_json(value: &Value) -> Json {
     match value {
         Value::Bool(truth) => json!(truth),
         Value::Float(number) => json!(number),
         Value::String(text) => json!(text),
+        Value::Bytes(_) => json!(value.to_string()),
         Value::Int(number) => match i64::try_from(*number) {
             Ok(small) if small.unsigned_abs() < 1 << 53 => json!(small),
             _ => json!(number.to_string()),

@@ -83,6 +83,16 @@ fn documents_are_set_got_listed_and_deleted() {
     assert_eq!(place.run(&["get", "milk"]).status.code(), Some(2));
     let stats = place.succeed(&["stats", "--json"]);
     assert!(stats.contains("\"changes\":3"), "{stats}");
+
+    place.write("file.dol", "gen File { has token: Uuid has photo: Bytes has at: Timestamp }");
+    place.succeed(&["init", "file.dol"]);
+    let token = "00112233-4455-6677-8899-aabbccddeeff";
+    place.succeed(&["set", "File/a", &format!("token={token}"), "photo=00ff", "at=1700000000000"]);
+    let shown = place.succeed(&["get", "File/a"]);
+    let digits = token.replace('-', "");
+    assert_eq!(shown, format!("token = {digits}\nphoto = 00ff\nat = 1700000000000\n"));
+    assert!(place.fail(&["set", "File/a", "token=0011"]).contains("16 bytes in hexadecimal"));
+    assert!(place.fail(&["set", "File/a", "at=noon"]).contains("milliseconds since 1970"));
 }
 
 #[test]

@@ -81,7 +81,7 @@ fn describe_counter(field: &FieldSchema, out: &mut String) {
             writeln!(out, "  A local write that would take it {about} is refused; replicas that");
         let _ = writeln!(out, "  were apart may still pass the bound together.");
     }
-    if field.value_type.integer_range().is_some() {
+    if field.value_type.is_countable() {
         let reading = match field.counter.overflow {
             Overflow::Saturate => "the nearest value that does",
             Overflow::Wrap => "its low bits",
@@ -108,6 +108,9 @@ fn example_values(field: &FieldSchema) -> (Value, Value) {
         ValueType::Bool => (true.into(), false.into()),
         ValueType::String => ("tea".into(), "coffee".into()),
         ValueType::F32 | ValueType::F64 => (Value::Float(2.5), Value::Float(1.25)),
+        ValueType::Bytes => ([1, 2].into(), [3].into()),
+        ValueType::Uuid => ([1; 16].into(), [2; 16].into()),
+        ValueType::Identity => ([1; 32].into(), [2; 32].into()),
         _ => (2.into(), 3.into()),
     }
 }

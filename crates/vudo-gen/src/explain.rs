@@ -151,8 +151,9 @@ pub const EXPLANATIONS: [Explanation; 30] = [
     Explanation {
         code: "E0205",
         title: "there is no such type",
-        text: "Types are String, Bool, integers (i8 to i64, u8 to u64, Int, UInt) and floats (f32, f64, \
-               Float), in capitals or not. Int and UInt are numbers that JavaScript holds exactly.",
+        text: "Types are String, Bool, integers (i8 to i64, u8 to u64, Int, UInt), floats (f32, f64, \
+               Float), times in milliseconds (Timestamp, Duration) and bytes (Bytes, Uuid, Identity), \
+               in capitals or not. Int, UInt and times are numbers that JavaScript holds exactly.",
         example: Some(("gen Task { has done: Boool }", "gen Task { has done: Bool }")),
     },
     Explanation {
