@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use criterion::measurement::WallTime;
-use criterion::{BenchmarkGroup, Criterion, SamplingMode, criterion_group};
+use criterion::{BenchmarkGroup, Criterion, SamplingMode, criterion_group, criterion_main};
 use tokio::runtime::Runtime;
 use vudo_benchmarks::budgets::Measurement;
 use vudo_benchmarks::{child, measure, workload};
@@ -79,10 +79,10 @@ fn found() -> Option<Value> {
 fn bench_parts(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder for stores");
     let mut group = group(criterion);
-    let program = std::env::current_exe().expect("the system knows where this program is");
+    let program = Path::new(env!("CARGO_BIN_EXE_budgets"));
     let large = closed_store(folder.path(), LARGE_COUNT);
     row(&mut group, "cold_start", Some("cold_start_milliseconds"), || {
-        measure::cold_start(&program, &large).expect("the measuring process runs")
+        measure::cold_start(program, &large).expect("the measuring process runs")
     });
     row(&mut group, "state_engine", Some("state_engine_start_milliseconds"), || {
         timed(|| Database::open_in_memory().expect("the system gives randomness")).1
@@ -251,9 +251,4 @@ fn bench_wasm(criterion: &mut Criterion) {
 }
 
 criterion_group!(benches, bench_parts, bench_lazy, bench_background, bench_incremental, bench_wasm);
-
-fn main() {
-    child::run_if_asked();
-    benches();
-    Criterion::default().configure_from_args().final_summary();
-}
+criterion_main!(benches);

@@ -1,5 +1,6 @@
 // Measures in a real Chromium how a module starts: compiled while it streams in, and compiled after
-// it has been fetched whole. Then how long the generated JavaScript takes to its first document.
+// it has been fetched whole. Then the parts: fetching alone, compiling and instantiating bytes that
+// are there, and the generated JavaScript up to its first document.
 //
 //     node streaming.mjs CHROMIUM FOLDER
 //
@@ -34,7 +35,7 @@ await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
 // Runs in the page. Every round asks for an address of its own, so that no compiled code is reused.
 const measure = async (rounds) => {
   const median = (numbers) => numbers.sort((one, other) => one - other)[numbers.length >> 1];
-  const times = { streaming: [], buffered: [], instantiation: [], first_operation: [] };
+  const times = { streaming: [], buffered: [], fetch: [], instantiation: [], first_operation: [] };
   const timed = async (name, run) => {
     const start = performance.now();
     const result = await run();
@@ -49,7 +50,9 @@ const measure = async (rounds) => {
     const buffered = await timed("buffered", async () =>
       WebAssembly.instantiate(await (await fetch(`/app.wasm?buffered=${round}`)).arrayBuffer()),
     );
-    const bytes = await (await fetch(`/app.wasm?bytes=${round}`)).arrayBuffer();
+    const bytes = await timed("fetch", async () =>
+      (await fetch(`/app.wasm?bytes=${round}`)).arrayBuffer(),
+    );
     await timed("instantiation", () => WebAssembly.instantiate(bytes));
     const name = await timed("first_operation", async () => {
       const user = (await open({ wasm: bytes })).User.create("alice");
