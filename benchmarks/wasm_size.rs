@@ -11,7 +11,8 @@ use std::hint::black_box;
 use std::path::Path;
 use std::time::Duration;
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main};
 use vudo_benchmarks::measure::gzipped_bytes;
 use vudo_benchmarks::workload::{USER_SOURCE, compile};
 
@@ -23,6 +24,15 @@ const REBUILT: [(&str, &str); 5] = [
     ("dead_code_elimination/lto", "lto"),
     ("dead_code_elimination/lto_opt_level_3", "opt-3"),
 ];
+
+fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
+    let mut group = criterion.benchmark_group(name);
+    group.sample_size(10).measurement_time(Duration::from_secs(1));
+    group.warm_up_time(Duration::from_millis(300));
+    // Confidence intervals need no more, and drawing the default of 100,000 takes seconds a row.
+    group.nresamples(5_000);
+    group
+}
 
 /// A Gen of this many fields that cycles through the strategies.
 fn wide_source(field_count: usize) -> String {
@@ -55,9 +65,7 @@ fn print_size(name: &str, source: &str) -> usize {
 }
 
 fn bench_build(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("wasm_size");
-    group.sample_size(20).measurement_time(Duration::from_secs(1));
-    group.warm_up_time(Duration::from_millis(300));
+    let mut group = group(criterion, "wasm_size");
     let simple = print_size("simple_gen", USER_SOURCE);
     let schema = compile(USER_SOURCE).expect("the source is right");
     group.bench_function("simple_gen", |bencher| {
@@ -82,9 +90,7 @@ fn bench_build(criterion: &mut Criterion) {
 /// A module keeps the strategies that its schema names and nothing else: the strategies are its
 /// feature flags.
 fn bench_tree_shaking(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("wasm_size/tree_shaking");
-    group.sample_size(10).measurement_time(Duration::from_secs(1));
-    group.warm_up_time(Duration::from_millis(300));
+    let mut group = group(criterion, "wasm_size/tree_shaking");
     let everything = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../crates/vudo-gen/runtime/vudo_gen_runtime.wasm");
     let everything = std::fs::read(everything).expect("the runtime is checked in");
@@ -104,9 +110,7 @@ fn bench_tree_shaking(criterion: &mut Criterion) {
 /// Times are those of compiling the runtime in wasmi, which grow with its code.
 fn bench_rebuilt(criterion: &mut Criterion) {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is in the target");
-    let mut group = criterion.benchmark_group("wasm_size");
-    group.sample_size(10).measurement_time(Duration::from_secs(1));
-    group.warm_up_time(Duration::from_millis(300));
+    let mut group = group(criterion, "wasm_size");
     for (name, file) in REBUILT {
         let Ok(module) = std::fs::read(target.join(format!("wasm-variants/{file}.wasm"))) else {
             println!(
