@@ -156,9 +156,12 @@ fn own_names(database: &Database) -> Built {
     Built::new(records, sum)
 }
 
+/// A field's name, shared with every other document's, and its value.
+type SharedField = (Arc<str>, Value);
+
 fn shared_names(database: &Database) -> Built {
     let mut names: HashMap<String, Arc<str>> = HashMap::new();
-    let mut documents: Vec<(String, Vec<(Arc<str>, Value)>)> = Vec::new();
+    let mut documents: Vec<(String, Vec<SharedField>)> = Vec::new();
     for_each(database, |record| {
         let mut fields = Vec::with_capacity(record.fields.len());
         for (name, value) in record.fields {

@@ -146,10 +146,13 @@ fn scattered_reads(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// What becomes of a database; gives it back where it stays open.
+type End = fn(Database) -> Option<Database>;
+
 /// Flushing writes the log alone; closing writes the tables too, so that opening replays nothing.
 fn closing(criterion: &mut Criterion) {
     let gen_schema = record_gen();
-    let run = |end: &dyn Fn(Database) -> Option<Database>| {
+    let run = |end: End| {
         let folder = tempfile::tempdir().expect("a folder for a store");
         let database = open(folder.path());
         let fast = database.with_durability(Durability::Eventual);
@@ -175,8 +178,8 @@ fn closing(criterion: &mut Criterion) {
         drop(database);
         None
     };
-    let ends: [(&str, &dyn Fn(Database) -> Option<Database>); 2] =
-        [("flush_1000_changes", &flush), ("close_after_1000_changes", &close)];
+    let ends: [(&str, End); 2] =
+        [("flush_1000_changes", flush), ("close_after_1000_changes", close)];
     let mut group = common::group(criterion, "document_store/end");
     for (name, end) in ends {
         group.bench_function(name, |bencher| {
