@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use vudo_benchmarks::budgets::{Budget, Measurement};
 use vudo_benchmarks::{measure, workload};
-use vudo_state::{Database, Durability};
+use vudo_state::{Database, Durability, Interest};
 
 /// Measurements must not run beside each other.
 static TURN: Mutex<()> = Mutex::new(());
@@ -115,6 +115,29 @@ fn test_state_engine_operations_performance() {
     hold("Document create", "document_create_microseconds", "us", create);
     hold("Document write", "document_write_microseconds", "us", write);
     hold("Document read", "document_read_microseconds", "us", read);
+    let delivery = delivery_milliseconds(&database);
+    hold("Subscription delivery", "subscription_delivery_milliseconds", "ms", delivery);
+}
+
+/// The median from before a commit until another thread holds its event.
+fn delivery_milliseconds(database: &Database) -> f64 {
+    let gen_schema = workload::record_gen();
+    let subscription = database.subscribe(Interest::Namespace).unwrap();
+    let id = database.document_id("record0");
+    let run = || {
+        std::thread::scope(|scope| {
+            let listener = scope.spawn(|| {
+                let event = subscription.next_within(Duration::from_secs(10));
+                (Instant::now(), event.expect("the commit reaches its subscriber"))
+            });
+            let start = Instant::now();
+            database.update(&gen_schema, &id, &[("value", 8i64.into())]).unwrap();
+            let (arrived, event) = listener.join().unwrap();
+            assert_eq!(event.documents[0].key, "record0");
+            arrived - start
+        })
+    };
+    measure::median(15, run).as_secs_f64() * 1e3
 }
 
 #[test]

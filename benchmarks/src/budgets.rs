@@ -64,4 +64,11 @@ impl Measurement {
         let met = budget.is_met_by(measured);
         Ok(Measurement { name, budget: budget.budget, goal: budget.goal, measured, unit, met })
     }
+    /// The figure beside what it is held against, as the benches print it.
+    pub fn line(&self, title: &str) -> String {
+        let Measurement { measured, unit, budget, .. } = self;
+        let goal = self.goal.map(|goal| format!(", goal {goal} {unit}")).unwrap_or_default();
+        let mark = if self.met { "" } else { ": MISSED" };
+        format!("{title}: {measured:.3} {unit} (budget {budget} {unit}{goal}){mark}")
+    }
 }
