@@ -335,7 +335,7 @@ impl Random {
             ValueType::U64 => Value::Int((raw >> (raw % 64)).into()),
             kind if kind.is_bytes() => {
                 let right_count = kind.byte_count().unwrap_or((raw % 50) as usize);
-                let is_wrong = raw % 10 == 0;
+                let is_wrong = raw.is_multiple_of(10);
                 Value::Bytes(vec![raw as u8; right_count + usize::from(is_wrong)])
             }
             _ => Value::Int(((raw as i64) >> (raw % 64)).into()),
