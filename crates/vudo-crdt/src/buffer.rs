@@ -22,21 +22,13 @@ pub(crate) struct WriteBuffer {
     /// free. A power of two of slots, at most three quarters in use.
     slots: Vec<u64>,
     row_count: usize,
-    /// The length of the arena at which the buffer is full.
-    bytes_max: usize,
     /// Makes the places of keys unpredictable to whoever chooses them.
     seed: u64,
 }
 
 impl WriteBuffer {
     pub(crate) fn new(seed: u64) -> WriteBuffer {
-        WriteBuffer {
-            arena: Vec::new(),
-            slots: Vec::new(),
-            row_count: 0,
-            bytes_max: BUFFER_BYTES,
-            seed,
-        }
+        WriteBuffer { arena: Vec::new(), slots: Vec::new(), row_count: 0, seed }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -44,18 +36,7 @@ impl WriteBuffer {
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.arena.len() >= self.bytes_max
-    }
-
-    /// Leaves out rows that have been written again, and makes room for as much once more.
-    pub(crate) fn compact(&mut self) {
-        let old = core::mem::replace(self, WriteBuffer::new(self.seed));
-        for slot in &old.slots {
-            if *slot != 0 {
-                self.put(old.row_at(*slot));
-            }
-        }
-        self.bytes_max = BUFFER_BYTES.max(self.arena.len() * 2);
+        self.arena.len() >= BUFFER_BYTES
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Option<&[u8]> {
@@ -95,7 +76,7 @@ impl WriteBuffer {
                 rows.push(self.row_at(*slot));
             }
         }
-        sort_by_key(&mut rows);
+        rows.sort_unstable_by(|left, right| key_of(left).cmp(key_of(right)));
         rows
     }
 
@@ -162,31 +143,6 @@ fn fold(hash: u64, word: u64) -> u64 {
 
 fn place(slot: u64) -> usize {
     (slot as u32 - 1) as usize
-}
-
-#[cfg(not(target_arch = "wasm32"))]
-fn sort_by_key(rows: &mut [&[u8]]) {
-    rows.sort_unstable_by(|left, right| key_of(left).cmp(key_of(right)));
-}
-
-/// A shell sort, because the standard library's sort is larger than the rest of a small module.
-/// Keys are unique, so the order is the same.
-#[cfg(target_arch = "wasm32")]
-fn sort_by_key(rows: &mut [&[u8]]) {
-    let mut gap = 1;
-    while gap < rows.len() / 3 {
-        gap = gap * 3 + 1;
-    }
-    while gap > 0 {
-        for end in gap..rows.len() {
-            let mut place = end;
-            while place >= gap && key_of(rows[place - gap]) > key_of(rows[place]) {
-                rows.swap(place - gap, place);
-                place -= gap;
-            }
-        }
-        gap /= 3;
-    }
 }
 
 #[cfg(test)]

@@ -116,7 +116,7 @@ fn check_operations(operations: &[u8], now: Hlc, reader: &mut Reader<'_>) {
         if let Some(strategy) = id.counter_strategy() {
             // A counter has no time of its own, so it must not move the running one either.
             inside.check(!has_hlc, does_not_fit);
-            counter::validate_operation(value, strategy, &mut inside);
+            inside.check(counter::is_operation(value, strategy), does_not_fit);
         }
     }
     if let Err(what) = inside.checked(()) {

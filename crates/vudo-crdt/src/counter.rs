@@ -1,57 +1,41 @@
-//! The state of counters: for each replica the totals of its last change.
+//! The state of counters: for each replica the total of its last change.
 //!
 //! ```text
 //! state   = length | entry*                      ascending by replica index
-//! entry   = replica index | number | totals (length, bytes)
-//! totals  = plus | minus                         of integers: a byte count and so many bytes, low first
-//!                                                of floats: eight bytes each
+//! entry   = replica index | number | total (length, bytes)
+//! total   = of integers: two's complement, low byte first, in as few bytes as hold it
+//!           of floats: eight bytes
 //! ```
 //!
-//! An operation carries the totals of its writer alone; number and replica are its change's. The
-//! join takes, replica by replica, the entry of the higher number and looks no further into it.
+//! A total is what one replica has added, less what it has taken away. An operation carries that
+//! of its writer alone; number and replica are its change's. The join takes, replica by replica,
+//! the entry of the higher number and looks no further into it.
+//!
+//! Integers are counted modulo 2^128, which nobody reaches who does not forge totals.
 
 use alloc::vec::Vec;
 
 use crate::replica::ReplicaIndex;
 use crate::schema::Strategy;
-use crate::value::{decode_counts, encode_counts};
-use crate::wire::{MalformedFrame, Reader, write_bytes, write_varint};
-
-/// What one replica has added and taken away.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Totals {
-    /// Of an integer counter. Neither is negative.
-    Integer {
-        /// The sum of what was added.
-        plus: i128,
-        /// The sum of what was taken away.
-        minus: i128,
-    },
-    /// Of a float counter. Neither is negative, infinite or NaN.
-    Float {
-        /// The sum of what was added.
-        plus: f64,
-        /// The sum of what was taken away.
-        minus: f64,
-    },
-}
+use crate::value::{canonical_float_bits, decode_counts, encode_counts};
+use crate::wire::{Reader, write_bytes, write_varint};
 
 /// One replica's entry in a counter's state.
 #[derive(Clone, Copy)]
 pub(crate) struct Entry<'a> {
     pub(crate) replica: ReplicaIndex,
     pub(crate) number: u64,
-    pub(crate) totals: &'a [u8],
+    pub(crate) total: &'a [u8],
 }
 
 impl Entry<'_> {
     /// Comes after every entry: there are never so many replicas.
-    const END: Entry<'static> = Entry { replica: ReplicaIndex::MAX, number: 0, totals: &[] };
+    const END: Entry<'static> = Entry { replica: ReplicaIndex::MAX, number: 0, total: &[] };
 
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         write_varint(out, self.replica.into());
         write_varint(out, self.number);
-        write_bytes(out, self.totals);
+        write_bytes(out, self.total);
     }
 }
 
@@ -62,16 +46,16 @@ pub(crate) fn entries(state: &[u8]) -> impl Iterator<Item = Entry<'_>> {
         (!reader.is_empty()).then(|| Entry {
             replica: reader.varint_or_zero() as ReplicaIndex,
             number: reader.varint_or_zero(),
-            totals: reader.bytes_or_empty(),
+            total: reader.bytes_or_empty(),
         })
     })
 }
 
 /// Appends the state that an operation amounts to: its writer's entry and nothing else.
 pub(crate) fn lift(replica: ReplicaIndex, number: u64, operation: &[u8], out: &mut Vec<u8>) {
-    let totals = decode_counts(operation).unwrap_or_default();
-    let mut body = Vec::with_capacity(totals.len() + 8);
-    Entry { replica, number, totals }.encode(&mut body);
+    let total = decode_counts(operation).unwrap_or_default();
+    let mut body = Vec::with_capacity(total.len() + 8);
+    Entry { replica, number, total }.encode(&mut body);
     encode_counts(&body, out);
 }
 
@@ -89,7 +73,7 @@ pub(crate) fn join(left: &[u8], right: &[u8], out: &mut Vec<u8>) {
         // Equal numbers with other totals come from a fork; the greater bytes win everywhere.
         let left_wins = left.replica < right.replica
             || (left.replica == right.replica
-                && (left.number, left.totals) >= (right.number, right.totals));
+                && (left.number, left.total) >= (right.number, right.total));
         if left_wins { &left } else { &right }.encode(&mut body);
         if left.replica == replica {
             left = left_entries.next().unwrap_or(Entry::END);
@@ -101,127 +85,61 @@ pub(crate) fn join(left: &[u8], right: &[u8], out: &mut Vec<u8>) {
     encode_counts(&body, out);
 }
 
-/// What a replica has added to and taken from a counter so far; zero where it has no entry.
-pub(crate) fn totals_of(state: Option<&[u8]>, replica: ReplicaIndex, strategy: Strategy) -> Totals {
-    let own = state.and_then(|state| entries(state).find(|entry| entry.replica == replica));
-    let known = own.and_then(|entry| Totals::decode(entry.totals, strategy).ok());
-    known.unwrap_or(Totals::zero(strategy))
+/// The bytes of a replica's total; none where it has no entry.
+pub(crate) fn own_total(state: &[u8], replica: ReplicaIndex) -> &[u8] {
+    let own = entries(state).find(|entry| entry.replica == replica);
+    own.map_or(&[], |entry| entry.total)
 }
 
-/// The sum of all replicas' totals.
-pub(crate) fn sum(state: &[u8], strategy: Strategy) -> Totals {
-    let mut sum = Totals::zero(strategy);
-    for entry in entries(state) {
-        // A fork can leave totals of another kind under this tag; they read as absent.
-        if let Ok(totals) = Totals::decode(entry.totals, strategy) {
-            sum = sum.plus(&totals);
-        }
-    }
-    sum
+/// The sum of all replicas' totals of an integer counter. Totals of another kind, which a fork can
+/// leave, read as absent.
+pub(crate) fn integer_sum(state: &[u8]) -> i128 {
+    let totals = entries(state).filter_map(|entry| decode_integer(entry.total));
+    totals.fold(0, i128::wrapping_add)
 }
 
-impl Totals {
-    pub(crate) fn zero(strategy: Strategy) -> Totals {
-        match strategy {
-            Strategy::PnCounterFloat => Totals::Float { plus: 0.0, minus: 0.0 },
-            _ => Totals::Integer { plus: 0, minus: 0 },
-        }
-    }
-
-    /// Entry by entry. Integer totals stop at the ends of `i128`, which 2^63 additions of the
-    /// greatest amount reach.
-    fn plus(&self, other: &Totals) -> Totals {
-        match (*self, *other) {
-            (Totals::Integer { plus, minus }, Totals::Integer { plus: p, minus: m }) => {
-                Totals::Integer { plus: plus.saturating_add(p), minus: minus.saturating_add(m) }
-            }
-            (Totals::Float { plus, minus }, Totals::Float { plus: p, minus: m }) => {
-                Totals::Float { plus: plus + p, minus: minus + m }
-            }
-            (kept, _) => kept,
-        }
-    }
-
-    /// These totals after one more local amount.
-    pub(crate) fn after_adding(&self, integer: i64) -> Totals {
-        let wide = i128::from(integer);
-        self.plus(&Totals::Integer { plus: wide.max(0), minus: (-wide).max(0) })
-    }
-
-    /// These totals after one more local amount.
-    pub(crate) fn after_adding_float(&self, amount: f64) -> Totals {
-        self.plus(&Totals::Float { plus: amount.max(0.0), minus: (-amount).max(0.0) })
-    }
-
-    /// Whether the totals can be sent: peers refuse floats that are not finite.
-    pub(crate) fn is_finite(&self) -> bool {
-        match self {
-            Totals::Integer { .. } => true,
-            Totals::Float { plus, minus } => plus.is_finite() && minus.is_finite(),
-        }
-    }
-
-    /// Appends the totals as an operation's payload.
-    pub(crate) fn encode_operation(&self, out: &mut Vec<u8>) {
-        let mut body = Vec::new();
-        match self {
-            Totals::Integer { plus, minus } => {
-                for total in [plus, minus] {
-                    let bytes = total.to_le_bytes();
-                    let length = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
-                    write_bytes(&mut body, &bytes[..length]);
-                }
-            }
-            Totals::Float { plus, minus } => {
-                body.extend_from_slice(&plus.to_le_bytes());
-                body.extend_from_slice(&minus.to_le_bytes());
-            }
-        }
-        encode_counts(&body, out);
-    }
-
-    /// Reads the inside of an operation's payload, checking that it is canonical.
-    fn decode(bytes: &[u8], strategy: Strategy) -> Result<Totals, MalformedFrame> {
-        let mut reader = Reader::new(bytes);
-        let totals = match strategy {
-            Strategy::PnCounterFloat => Totals::Float {
-                plus: read_float_total(&mut reader),
-                minus: read_float_total(&mut reader),
-            },
-            _ => Totals::Integer {
-                plus: read_integer_total(&mut reader),
-                minus: read_integer_total(&mut reader),
-            },
-        };
-        reader.check(reader.is_empty(), MalformedFrame::PayloadDoesNotFit);
-        reader.checked(totals)
-    }
+/// The sum of all replicas' totals of a float counter.
+pub(crate) fn float_sum(state: &[u8]) -> f64 {
+    entries(state).filter_map(|entry| decode_float(entry.total)).fold(0.0, |sum, total| sum + total)
 }
 
-fn read_integer_total(reader: &mut Reader<'_>) -> i128 {
-    let bytes = reader.bytes_or_empty();
-    let mut wide = [0; 16];
-    match wide.get_mut(..bytes.len()) {
-        Some(low) => low.copy_from_slice(bytes),
-        None => reader.fail(MalformedFrame::TooLarge),
-    }
+/// Appends a total as an operation's payload.
+pub(crate) fn encode_integer(total: i128, out: &mut Vec<u8>) {
+    encode_counts(&total.to_le_bytes()[..byte_count(total)], out);
+}
+
+/// Appends a total as an operation's payload.
+pub(crate) fn encode_float(total: f64, out: &mut Vec<u8>) {
+    encode_counts(&canonical_float_bits(total).to_le_bytes(), out);
+}
+
+/// Reads the inside of an operation's payload, if it is that of an integer in its shortest form.
+pub(crate) fn decode_integer(bytes: &[u8]) -> Option<i128> {
+    let is_negative = bytes.last()? >> 7 == 1;
+    let mut wide = if is_negative { [0xff; 16] } else { [0; 16] };
+    wide.get_mut(..bytes.len())?.copy_from_slice(bytes);
     let total = i128::from_le_bytes(wide);
-    let is_canonical = bytes.last() != Some(&0) && total >= 0;
-    reader.check(is_canonical, MalformedFrame::ValueNotCanonical);
-    total
+    (byte_count(total) == bytes.len()).then_some(total)
 }
 
-fn read_float_total(reader: &mut Reader<'_>) -> f64 {
-    let total = f64::from_le_bytes(reader.array_or_zero());
-    let is_canonical = total.is_finite() && total.is_sign_positive();
-    reader.check(is_canonical, MalformedFrame::ValueNotCanonical);
-    total
+/// Reads the inside of an operation's payload, if it is that of a number that peers accept.
+pub(crate) fn decode_float(bytes: &[u8]) -> Option<f64> {
+    let total = f64::from_le_bytes(bytes.try_into().ok()?);
+    let is_canonical = total.to_bits() == canonical_float_bits(total);
+    (is_canonical && total.is_finite()).then_some(total)
 }
 
-/// Checks an operation's payload; a fault goes to the reader that it came from.
-pub(crate) fn validate_operation(payload: &[u8], strategy: Strategy, reader: &mut Reader<'_>) {
-    let totals = decode_counts(payload).ok_or(MalformedFrame::PayloadDoesNotFit);
-    if let Err(what) = totals.and_then(|totals| Totals::decode(totals, strategy)) {
-        reader.fail(what);
+/// Whether an operation's payload is one of this strategy.
+pub(crate) fn is_operation(payload: &[u8], strategy: Strategy) -> bool {
+    let total = decode_counts(payload).unwrap_or_default();
+    match strategy {
+        Strategy::PnCounterFloat => decode_float(total).is_some(),
+        _ => decode_integer(total).is_some(),
     }
+}
+
+/// How many bytes hold a total and its sign.
+fn byte_count(total: i128) -> usize {
+    let magnitude = total ^ (total >> 127);
+    (i128::BITS - magnitude.leading_zeros()) as usize / 8 + 1
 }

@@ -134,7 +134,7 @@ fn write_canonical_counter(state: &[u8], replicas: &Replicas, out: &mut Vec<u8>)
     for entry in entries {
         body.extend_from_slice(&replicas.key(entry.replica).0);
         write_varint(&mut body, entry.number);
-        write_bytes(&mut body, entry.totals);
+        write_bytes(&mut body, entry.total);
     }
     encode_counts(&body, out);
 }

@@ -46,6 +46,7 @@
 
 extern crate alloc;
 
+#[cfg_attr(target_arch = "wasm32", path = "sorted_rows.rs")]
 mod buffer;
 mod change;
 mod counter;
@@ -61,6 +62,7 @@ mod replica;
 mod row;
 pub mod schema;
 mod schema_bytes;
+mod search;
 mod table;
 mod transaction;
 pub mod value;

@@ -1,6 +1,6 @@
 //! Typed reads: what a field of a row shows to an application.
 
-use crate::counter::{self, Totals};
+use crate::counter;
 use crate::row::{CellId, Row};
 use crate::schema::{FieldSchema, Overflow, Strategy};
 use crate::value::{Value, ValueType};
@@ -41,11 +41,7 @@ impl FieldSchema {
                 Ok(Some(Value::Int(fitted)))
             }
             Strategy::PnCounterFloat => {
-                let state = row.cell(self.id()).map_or(&[][..], |cell| cell.state);
-                let sum = match counter::sum(state, self.strategy) {
-                    Totals::Float { plus, minus } => plus - minus,
-                    Totals::Integer { .. } => 0.0,
-                };
+                let sum = counter::float_sum(row.state(self.id()));
                 let is_narrow = self.value_type == ValueType::F32;
                 Ok(Some(Value::Float(if is_narrow { f64::from(sum as f32) } else { sum })))
             }
@@ -60,10 +56,7 @@ impl FieldSchema {
 
 /// The total of an integer counter; zero where nobody has added to it.
 pub fn counter_total(row: &Row<'_>, id: CellId) -> i128 {
-    match row.cell(id).map(|cell| counter::sum(cell.state, Strategy::PnCounter)) {
-        Some(Totals::Integer { plus, minus }) => plus - minus,
-        _ => 0,
-    }
+    counter::integer_sum(row.state(id))
 }
 
 fn fit(

@@ -168,9 +168,14 @@ impl<'a> Row<'a> {
         Some(cells.cell)
     }
 
+    /// The state of a cell; empty, which no state is, where nobody has written it in this life.
+    pub fn state(&self, id: CellId) -> &'a [u8] {
+        self.cell(id).map_or(&[], |cell| cell.state)
+    }
+
     /// The value of a register that this version can read.
     pub fn register(&self, id: CellId) -> Option<Value> {
-        Value::decode(self.cell(id)?.state)
+        Value::decode(self.state(id))
     }
 }
 

@@ -14,10 +14,11 @@ use alloc::vec::Vec;
 
 use crate::buffer::WriteBuffer;
 use crate::row::{Row, key_of};
+use crate::search::search;
 use crate::wire::{MalformedFrame, Reader, write_bytes, write_varint};
 
-/// A module in a browser keeps its tables in memory. They then are their write buffers alone, which
-/// compact themselves, and nothing of chunks is compiled into the module.
+/// A module in a browser keeps its tables in memory. They then are their write buffers alone, and
+/// nothing of chunks is compiled into the module.
 const HAS_CHUNKS: bool = cfg!(not(target_arch = "wasm32"));
 
 /// Rewriting aims at chunks of this size: some hundreds of rows of a few small fields.
@@ -85,17 +86,8 @@ impl Chunk {
     }
 
     fn get(&self, key: &[u8]) -> Option<&[u8]> {
-        let (mut low, mut high) = (0, self.starts.len());
-        while low < high {
-            let middle = usize::midpoint(low, high);
-            let row = self.row(middle);
-            match key_of(row).cmp(key) {
-                core::cmp::Ordering::Equal => return Some(row),
-                core::cmp::Ordering::Less => low = middle + 1,
-                core::cmp::Ordering::Greater => high = middle,
-            }
-        }
-        None
+        let place = search(self.starts.len(), |index| key_of(self.row(index)).cmp(key)).ok()?;
+        Some(self.row(place))
     }
 
     /// The stored form: row count, the length of each row, then the rows.
@@ -269,11 +261,7 @@ impl Table {
     pub(crate) fn put(&mut self, row: &[u8]) {
         self.buffer.put(row);
         if self.buffer.is_full() {
-            if HAS_CHUNKS {
-                self.flush();
-            } else {
-                self.buffer.compact();
-            }
+            self.flush();
         }
     }
 
@@ -342,11 +330,7 @@ impl Table {
         &'t self,
         from: &[u8],
     ) -> impl Iterator<Item = &'t [u8]> + use<'t> {
-        let mut rows = self.buffer.sorted_rows();
-        if !from.is_empty() {
-            rows.retain(|row| key_of(row) >= from);
-        }
-        rows.into_iter()
+        self.buffer.rows_from(from)
     }
 
     /// The loaded rows, ascending by key, from a key on.

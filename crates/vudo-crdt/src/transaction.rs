@@ -4,15 +4,13 @@
 
 use alloc::vec::Vec;
 use core::fmt;
-use core::ops::RangeInclusive;
 
 use crate::change::{Change, DocumentChange, GenIndex, Operation};
-use crate::counter::{self, Totals};
+use crate::counter;
 use crate::hlc::Hlc;
 use crate::join::join_rows;
 use crate::limits::{MAX_CHANGE_BYTES, MAX_KEY_BYTES, MAX_LIFE};
 use crate::namespace::{Namespace, Observer};
-use crate::read::counter_total;
 use crate::replica::ReplicaIndex;
 use crate::row::{CellId, Row, Stamp};
 use crate::schema::{FieldSchema, Strategy};
@@ -23,8 +21,8 @@ use crate::wire::write_varint;
 /// What a document's head and an operation's header take in a change, at most: document count 4,
 /// Gen 5, key length 2, life 10, operations' length 4, field 3, time 10.
 const HEADERS_BYTES_MAX: usize = 38;
-/// What a counter's totals take, at most: value head 2, and twice a length and 16 bytes.
-const TOTALS_BYTES_MAX: usize = 36;
+/// What a counter's total takes, at most: value head 2, and 16 bytes.
+const TOTAL_BYTES_MAX: usize = 18;
 
 /// Why a local write was refused. The transaction goes on without it.
 #[derive(Debug, PartialEq)]
@@ -257,7 +255,7 @@ impl Transaction {
         let range = field.value_type.integer_range().unwrap_or((i128::MIN, i128::MAX));
         let least = field.counter.min_value.map_or(range.0, i128::from);
         let greatest = field.counter.max_value.map_or(range.1, i128::from);
-        let bounds = least.max(range.0)..=greatest.min(range.1);
+        let bounds = (least.max(range.0), greatest.min(range.1));
         self.add_within(namespace, source, gen_index, key, field.id(), bounds, amount)
     }
 
@@ -273,18 +271,24 @@ impl Transaction {
         gen_index: GenIndex,
         key: &[u8],
         id: CellId,
-        bounds: RangeInclusive<i128>,
+        (least, greatest): (i128, i128),
         amount: i64,
     ) -> Result<(), WriteError<S::Error>> {
-        self.add_with(namespace, source, gen_index, key, id, |row, totals| {
-            let total = counter_total(row, id).saturating_add(amount.into());
-            // A merge may have taken the counter past a bound; coming back is always allowed.
-            let leaves = if amount < 0 { total < *bounds.start() } else { total > *bounds.end() };
-            if leaves && amount != 0 {
-                return Err(WriteError::OutOfBounds { total });
-            }
-            Ok(totals.after_adding(amount))
-        })
+        self.grow(key.len() + HEADERS_BYTES_MAX + TOTAL_BYTES_MAX)?;
+        let replica = self.replica;
+        let row = self.read_alive(namespace, source, gen_index, key)?;
+        let state = row.state(id);
+        let total = counter::integer_sum(state).wrapping_add(amount.into());
+        // A merge may have taken the counter past a bound; coming back is always allowed.
+        if (amount < 0 && total < least) || (amount > 0 && total > greatest) {
+            return Err(WriteError::OutOfBounds { total });
+        }
+        let own = counter::decode_integer(counter::own_total(state, replica)).unwrap_or(0);
+        let mut value = Vec::new();
+        counter::encode_integer(own.wrapping_add(amount.into()), &mut value);
+        let life = row.life;
+        self.write(gen_index, key, life, Operation { id, hlc: self.now, value: &value });
+        Ok(())
     }
 
     /// Adds to a float counter; a negative amount takes away.
@@ -304,37 +308,18 @@ impl Transaction {
         if field.strategy != Strategy::PnCounterFloat {
             return Err(WriteError::NotThisOperation);
         }
-        if !amount.is_finite() {
+        self.grow(key.len() + HEADERS_BYTES_MAX + TOTAL_BYTES_MAX)?;
+        let (replica, id) = (self.replica, field.id());
+        let row = self.read_alive(namespace, source, gen_index, key)?;
+        let own = counter::own_total(row.state(id), replica);
+        let total = counter::decode_float(own).unwrap_or(0.0) + amount;
+        // Peers refuse what is not finite.
+        if !total.is_finite() {
             return Err(WriteError::TypeMismatch);
         }
-        let add = |_: &Row<'_>, totals: Totals| {
-            let after = totals.after_adding_float(amount);
-            if after.is_finite() { Ok(after) } else { Err(WriteError::TypeMismatch) }
-        };
-        self.add_with(namespace, source, gen_index, key, field.id(), add)
-    }
-
-    #[allow(clippy::too_many_arguments)] // A document, a field and a context, spelled out.
-    fn add_with<S: ChunkSource>(
-        &mut self,
-        namespace: &mut Namespace,
-        source: &mut S,
-        gen_index: GenIndex,
-        key: &[u8],
-        id: CellId,
-        add: impl FnOnce(&Row<'_>, Totals) -> Result<Totals, WriteError<S::Error>>,
-    ) -> Result<(), WriteError<S::Error>> {
-        self.grow(key.len() + HEADERS_BYTES_MAX + TOTALS_BYTES_MAX)?;
-        let Some(strategy) = id.counter_strategy() else {
-            return Err(WriteError::NotThisOperation);
-        };
-        let replica = self.replica;
-        let row = self.read_alive(namespace, source, gen_index, key)?;
-        let state = row.cell(id).map(|cell| cell.state);
-        let after = add(&row, counter::totals_of(state, replica, strategy))?;
-        let life = row.life;
         let mut value = Vec::new();
-        after.encode_operation(&mut value);
+        counter::encode_float(total, &mut value);
+        let life = row.life;
         self.write(gen_index, key, life, Operation { id, hlc: self.now, value: &value });
         Ok(())
     }

@@ -256,7 +256,7 @@ fn hlc_at_the_ceiling() {
 
 /// A frame of one change of replica 9 that creates the document and does one operation.
 fn frame_with_operation(life: u64, operation: &[u8]) -> Vec<u8> {
-    let mut frame = b"VF\x02\x01\x04Task".to_vec();
+    let mut frame = b"VF\x03\x01\x04Task".to_vec();
     // At time zero, by a new replica, its change number 1, of one document of Gen 0.
     frame.extend_from_slice(b"\x01\x00");
     frame.extend_from_slice(&[9; 32]);
@@ -345,9 +345,8 @@ fn saturate_wrap_error_on_reading() {
 #[test]
 fn the_greatest_total_wraps_without_overflow() {
     let header = 2 << 5 | (Strategy::PnCounter.tag() << 1);
-    let mut operation = vec![header, 7 << 2 | 3, 18, 16];
+    let mut operation = vec![header, 7 << 2 | 3, 16];
     operation.extend_from_slice(&i128::MAX.to_le_bytes());
-    operation.push(0);
     let mut store = Store::new(1);
     store.receive(&frame_with_operation(1, &operation));
     let read = |value_type| counter(value_type, Overflow::Wrap).read(&store.row());

@@ -291,7 +291,7 @@ extern "C" fn add(
 ) -> u32 {
     run(|session, input, _| {
         let (Document { gen_index, key }, _) = document(gen_index, input, key_length)?;
-        let bounds = i64::MIN.into()..=i64::MAX.into();
+        let bounds = (i64::MIN.into(), i64::MAX.into());
         session.write(now, |transaction, namespace| {
             let id = cell_of(field);
             transaction.add_within(namespace, &mut InMemory, gen_index, key, id, bounds, amount)
@@ -341,8 +341,7 @@ extern "C" fn add_float(
 extern "C" fn get_string(gen_index: GenIndex, field: u32, key_length: usize) -> u32 {
     run(|session, input, output| {
         let (document, _) = document(gen_index, input, key_length)?;
-        let cell = session.row(document)?.cell(cell_of(field));
-        let text = cell.and_then(|cell| decode_utf8(cell.state));
+        let text = decode_utf8(session.row(document)?.state(cell_of(field)));
         output.extend_from_slice(text.ok_or(Code::NOT_SET)?);
         Ok(())
     })
