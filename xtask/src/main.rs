@@ -1,5 +1,7 @@
 //! The project's own tasks. `cargo xtask test` is the gate that every change passes.
 
+mod baselines;
+mod bench;
 mod command;
 mod cut;
 mod gate;
@@ -35,6 +37,22 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Measure the criterion suite.
+    Bench {
+        /// Save the figures as a baseline of this name.
+        #[arg(long, value_name = "NAME", conflicts_with = "against")]
+        save: Option<String>,
+        /// Fail where a bench got more than 10 % slower than in this baseline.
+        #[arg(long, value_name = "NAME")]
+        against: Option<String>,
+    },
+    /// Compare two saved baselines; fail where a bench got more than 10 % slower.
+    Compare {
+        /// The baseline to compare with.
+        old: String,
+        /// The baseline that must not be slower.
+        new: String,
+    },
     /// Run what takes too long for the gate: large histories, Miri, fuzzing, advisories.
     Long {
         /// Run only the job of this name.
@@ -52,6 +70,8 @@ fn main() -> ExitCode {
         Task::Test { no_skips } => gate::run(&root, no_skips),
         Task::Tidy => tidy::run(&root).map(|()| true),
         Task::Runtime { check } => runtime::run(&root, check).map(|()| true),
+        Task::Bench { save, against } => bench::run(&root, save.as_deref(), against.as_deref()),
+        Task::Compare { old, new } => bench::compare(&root, &old, &new),
         Task::Long { only, fuzz_minutes } => {
             long::run(&root, only.as_deref(), fuzz_minutes).map(|()| true)
         }
