@@ -3,9 +3,11 @@
 mod baselines;
 mod bench;
 mod command;
+mod counts;
 mod cut;
 mod gate;
 mod long;
+mod page;
 mod runtime;
 mod tidy;
 
@@ -53,6 +55,18 @@ enum Task {
         /// The baseline that must not be slower.
         new: String,
     },
+    /// Count instructions and bytes; fail where they grew past `benchmarks/baseline.json`.
+    Counts {
+        /// Write what is measured to the baseline.
+        #[arg(long)]
+        bless: bool,
+    },
+    /// Run the commands of `benchmarks/README.md`.
+    Page {
+        /// Only say which would be run, and why others would not.
+        #[arg(long)]
+        list: bool,
+    },
     /// Run what takes too long for the gate: large histories, Miri, fuzzing, advisories.
     Long {
         /// Run only the job of this name.
@@ -72,6 +86,8 @@ fn main() -> ExitCode {
         Task::Runtime { check } => runtime::run(&root, check).map(|()| true),
         Task::Bench { save, against } => bench::run(&root, save.as_deref(), against.as_deref()),
         Task::Compare { old, new } => bench::compare(&root, &old, &new),
+        Task::Counts { bless } => counts::run(&root, bless),
+        Task::Page { list } => page::run(&root, list),
         Task::Long { only, fuzz_minutes } => {
             long::run(&root, only.as_deref(), fuzz_minutes).map(|()| true)
         }
