@@ -50,13 +50,13 @@ pub(crate) fn bench_program(root: &Path, bench: &str, features: &[&str]) -> Resu
         build.arg("--features").arg(features.join(","));
     }
     let messages = output(&mut build)?;
-    let programs = messages.lines().filter_map(|line| {
+    let mut programs = messages.lines().filter_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         let is_bench =
             message["target"]["kind"][0] == "bench" && message["target"]["name"] == bench;
         message["executable"].as_str().filter(|_| is_bench).map(PathBuf::from)
     });
-    programs.last().with_context(|| format!("cargo built no bench `{bench}`"))
+    programs.next_back().with_context(|| format!("cargo built no bench `{bench}`"))
 }
 
 /// What `cargo metadata` says of the workspace's own packages.

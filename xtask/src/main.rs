@@ -8,6 +8,9 @@ mod cut;
 mod gate;
 mod long;
 mod page;
+mod peers;
+mod profile;
+mod report;
 mod runtime;
 mod tidy;
 
@@ -67,6 +70,28 @@ enum Task {
         #[arg(long)]
         list: bool,
     },
+    /// Measure our rows beside those of other libraries.
+    Peers {
+        /// Print a list of {name, figures}.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Measure the budgets, keep them in the history, and rewrite the performance documents.
+    Report {
+        /// How often the budgets are measured; with 0 only the documents are rewritten.
+        #[arg(long, default_value_t = 5)]
+        runs: usize,
+    },
+    /// Draw where the time of a bench goes.
+    Flamegraph {
+        /// The bench target.
+        bench: String,
+    },
+    /// Record where the memory of a bench goes.
+    Massif {
+        /// The bench target.
+        bench: String,
+    },
     /// Run what takes too long for the gate: large histories, Miri, fuzzing, advisories.
     Long {
         /// Run only the job of this name.
@@ -88,6 +113,10 @@ fn main() -> ExitCode {
         Task::Compare { old, new } => bench::compare(&root, &old, &new),
         Task::Counts { bless } => counts::run(&root, bless),
         Task::Page { list } => page::run(&root, list),
+        Task::Peers { json } => peers::run(&root, json).map(|()| true),
+        Task::Report { runs } => report::run(&root, runs).map(|()| true),
+        Task::Flamegraph { bench } => profile::flamegraph(&root, &bench).map(|()| true),
+        Task::Massif { bench } => profile::massif(&root, &bench).map(|()| true),
         Task::Long { only, fuzz_minutes } => {
             long::run(&root, only.as_deref(), fuzz_minutes).map(|()| true)
         }

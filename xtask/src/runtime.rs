@@ -75,10 +75,18 @@ const VARIANTS: [(&str, Recipe); 5] = [
     ("opt-3", Recipe { opt_level: "3", ..EMBEDDED }),
 ];
 
+/// Below the target folder.
+pub(crate) const VARIANTS_FOLDER: &str = "wasm-variants";
+
+/// What the files in [`VARIANTS_FOLDER`] are called.
+pub(crate) fn variant_names() -> impl Iterator<Item = &'static str> {
+    VARIANTS.iter().map(|(name, _)| *name)
+}
+
 /// Builds the runtime in several ways into `target/wasm-variants`, where the bench `wasm_size`
 /// looks for them.
 pub(crate) fn build_variants(root: &Path) -> Result<()> {
-    let folder = target_folder(root)?.join("wasm-variants");
+    let folder = target_folder(root)?.join(VARIANTS_FOLDER);
     std::fs::create_dir_all(&folder)?;
     for (name, recipe) in &VARIANTS {
         let bytes = rebuild(root, recipe, &folder.join("build"))?;
@@ -126,7 +134,7 @@ fn rebuild(root: &Path, recipe: &Recipe, target_folder: &Path) -> Result<Vec<u8>
     std::fs::read(&optimised).context("wasm-opt wrote nothing")
 }
 
-fn gzipped_bytes(bytes: &[u8]) -> Result<usize> {
+pub(crate) fn gzipped_bytes(bytes: &[u8]) -> Result<usize> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(bytes)?;
     Ok(encoder.finish()?.len())
