@@ -43,14 +43,7 @@ enum Task {
         check: bool,
     },
     /// Measure the criterion suite.
-    Bench {
-        /// Save the figures as a baseline of this name.
-        #[arg(long, value_name = "NAME", conflicts_with = "against")]
-        save: Option<String>,
-        /// Fail where a bench got more than 10 % slower than in this baseline.
-        #[arg(long, value_name = "NAME")]
-        against: Option<String>,
-    },
+    Bench(bench::Options),
     /// Compare two saved baselines; fail where a bench got more than 10 % slower.
     Compare {
         /// The baseline to compare with.
@@ -109,7 +102,7 @@ fn main() -> ExitCode {
         Task::Test { no_skips } => gate::run(&root, no_skips),
         Task::Tidy => tidy::run(&root).map(|()| true),
         Task::Runtime { check } => runtime::run(&root, check).map(|()| true),
-        Task::Bench { save, against } => bench::run(&root, save.as_deref(), against.as_deref()),
+        Task::Bench(options) => bench::run(&root, &options),
         Task::Compare { old, new } => bench::compare(&root, &old, &new),
         Task::Counts { bless } => counts::run(&root, bless),
         Task::Page { list } => page::run(&root, list),

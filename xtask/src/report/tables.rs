@@ -20,7 +20,7 @@ pub(super) fn figures(root: &Path, command: &str, latest: &Entry) -> Result<Opti
         ["cargo", "xtask", "counts"] => Ok(Some(all_counts(&counts::read(root)?))),
         ["cargo", "xtask", "peers"] => peers_table(root),
         ["cargo", "xtask", "long", "--only", "wasm-variants"] => variants(root),
-        ["cargo", "bench", "--bench", name] => benches(root, name),
+        ["cargo", "xtask", "bench", "--bench", name] => benches(root, name),
         _ => bail!("nothing is known of the figures of `{command}`"),
     }
 }
@@ -75,14 +75,20 @@ fn variants(root: &Path) -> Result<Option<String>> {
     Ok(Some(text))
 }
 
-/// The latest medians of the criterion groups that a bench target measures: their names begin with
-/// the target's.
+/// What a bench target printed, and the latest medians of its criterion groups: their names begin
+/// with the target's.
 fn benches(root: &Path, target: &str) -> Result<Option<String>> {
+    let is_own = |name: &str| name.strip_prefix(target).is_some_and(|rest| rest.starts_with('/'));
+    let printed = bench::printed(root)?;
     let medians = baselines::read(&target_folder(root)?.join("criterion"), bench::LATEST)?;
-    let mut text = "| bench | median |\n|---|---:|\n".to_owned();
+    let mut text = "| bench | figure |\n|---|---:|\n".to_owned();
     let mut row_count = 0;
-    for (name, median) in medians.iter().filter(|(name, _)| name.starts_with(target)) {
-        let _ = writeln!(text, "| `{name}` | {} |", baselines::duration(*median));
+    for (name, figure) in printed.iter().filter(|(name, _)| is_own(name)) {
+        let _ = writeln!(text, "| `{name}` | {figure} |");
+        row_count += 1;
+    }
+    for (name, median) in medians.iter().filter(|(name, _)| is_own(name)) {
+        let _ = writeln!(text, "| `{name}`, time | {} |", baselines::duration(*median));
         row_count += 1;
     }
     Ok((row_count > 0).then_some(text))
