@@ -13,6 +13,9 @@ use crate::command::{bench_program, has_program, output, target_folder};
 /// What counts instructions.
 pub(crate) const PROGRAM: &str = "valgrind";
 
+/// Without it the bench is not built, and a machine without valgrind is not bothered.
+pub(crate) const BENCH_FEATURE: &str = "vudo-benchmarks/instructions";
+
 const BASELINE: &str = "benchmarks/baseline.json";
 const REMEDY: &str = "if this is meant to be, run `cargo xtask counts --bless` and commit it";
 
@@ -140,7 +143,7 @@ pub(crate) fn number(value: f64) -> String {
 }
 
 fn measure(root: &Path) -> Result<Counts> {
-    let program = bench_program(root, "instructions", &["vudo-benchmarks/instructions"])?;
+    let program = bench_program(root, "instructions", &[BENCH_FEATURE])?;
     let sizes: Sizes = serde_json::from_str(&output(Command::new(&program).arg("--sizes"))?)
         .context("the bench `instructions` prints its sizes as JSON")?;
     let mut counts = Counts {
