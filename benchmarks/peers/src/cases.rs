@@ -74,8 +74,29 @@ impl Record {
     }
 }
 
-/// Merging 10,000 writes into an empty replica, each in a change of its own or all in one.
-pub fn merge<R: Replica>(figure: &'static str, prefix: &str, each_alone: bool) -> Result<Figures> {
+/// Merging 10,000 writes into an empty replica, all in one change.
+pub fn merge_one_change<R: Replica>() -> Result<Figures> {
+    let (milliseconds, _) = merge::<R>("key", false)?;
+    Ok(Figures::from([("merge_one_change_ms", milliseconds)]))
+}
+
+/// Merging 10,000 writes into an empty replica, each in a change of its own.
+pub fn merge_single_op_changes<R: Replica>() -> Result<Figures> {
+    let (milliseconds, bytes) = merge::<R>("key", true)?;
+    Ok(Figures::from([
+        ("merge_single_op_changes_ms", milliseconds),
+        ("single_op_change_batched_bytes", bytes as f64 / OPERATION_COUNT as f64),
+    ]))
+}
+
+/// Merging 10,000 elements that were added to a set, which is a map of its elements.
+pub fn merge_set_adds<R: Replica>() -> Result<Figures> {
+    let (milliseconds, _) = merge::<R>("item", false)?;
+    Ok(Figures::from([("merge_set_adds_ms", milliseconds)]))
+}
+
+/// The time of a merge, and the bytes that were merged.
+fn merge<R: Replica>(prefix: &str, each_alone: bool) -> Result<(f64, usize)> {
     let pairs = pairs(prefix);
     let mut writer = R::new(1)?;
     writer.put_all(&pairs, each_alone)?;
@@ -87,7 +108,7 @@ pub fn merge<R: Replica>(figure: &'static str, prefix: &str, each_alone: bool) -
         check_sum(&reader, &pairs)?;
         Ok(cpu_milliseconds() - start)
     })?;
-    Ok(Figures::from([(figure, milliseconds)]))
+    Ok((milliseconds, bytes.len()))
 }
 
 /// Two replicas in one process: every write is a change, shipped as bytes and merged at once.

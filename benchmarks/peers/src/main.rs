@@ -91,10 +91,8 @@ macro_rules! every_table {
 
 fn run(case: &str, library: &str) -> Result<Option<Figures>> {
     match case {
-        "merge_one_change" => every_map!(library, merge("merge_one_change_ms", "key", false)),
-        "merge_single_op_changes" => {
-            every_map!(library, merge("merge_single_op_changes_ms", "key", true))
-        }
+        "merge_one_change" => every_map!(library, merge_one_change()),
+        "merge_single_op_changes" => every_map!(library, merge_single_op_changes()),
         "sync_in_process" => every_map!(library, sync()),
         "records" => every_table!(library, records()),
         // What keeps all records in one table has no document to make of each.
@@ -107,8 +105,8 @@ fn run(case: &str, library: &str) -> Result<Option<Figures>> {
             "vudo" => ours::Counter, "loro" => loro_peer::Document,
             "automerge" => automerge_peer::Document, "hash_map" => limits::Counter
         ]),
-        // A set is a map of its elements for those that have none. Ours has no `or_set` yet.
-        "set" => with_library!(library, merge("merge_set_adds_ms", "item", false), [
+        // Ours has no `or_set` yet.
+        "set" => with_library!(library, merge_set_adds(), [
             "loro" => loro_peer::Document, "automerge" => automerge_peer::Document,
             "yrs" => yrs_peer::Document, "hash_map" => limits::Map, "sqlite" => sqlite::Database
         ]),
