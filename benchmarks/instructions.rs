@@ -16,8 +16,11 @@ use vudo_crdt::{
 use vudo_gen::wasm;
 use vudo_state::{Database, Durability};
 
+/// Does one row's work and checks that it happened.
+type Run = fn() -> Result<()>;
+
 /// Rows are named in `baseline.json`.
-const ROWS: [(&str, fn() -> Result<()>); 7] = [
+const ROWS: [(&str, Run); 7] = [
     ("merge_10k_single_op_changes", || merge(10_000)),
     ("merge_10k_one_change", || merge(1)),
     ("merge_one_change_beside_10k", merge_beside),

@@ -64,3 +64,25 @@ pub(crate) fn keep_peers(root: &Path, json: &str) -> Result<()> {
 fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_block_of_the_documents_has_a_table() {
+        let root = crate::command::workspace_root();
+        let history = History::read(&root.join(FOLDER)).unwrap();
+        let latest = history.latest().unwrap();
+        for name in DOCUMENTS {
+            let text = std::fs::read_to_string(root.join(FOLDER).join(name)).unwrap();
+            let mut block_count = 0;
+            let rewritten = blocks::rewrite(&text, |command| {
+                block_count += 1;
+                tables::figures(&root, command, latest)
+            });
+            assert!(rewritten.is_ok(), "{name}: {rewritten:?}");
+            assert!(block_count > 0, "{name} has no figures");
+        }
+    }
+}
