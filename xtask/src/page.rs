@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::bench;
 use crate::command::{answers, cargo, has_program, metadata, shell, succeed, target_folder};
 
 const PAGE: &str = "benchmarks/README.md";
@@ -68,17 +67,17 @@ fn run_command(root: &Path, line: &str) -> Result<()> {
         let options = format!("--massif-out-file={}", folder.join("page.massif").display());
         return succeed(shell(root, line).env("VALGRIND_OPTS", options));
     }
-    for attempt in 1..=COMPARISON_TRIES {
-        if bench::compare(root, "main", "pr")? {
-            return Ok(());
+    let mut compared = succeed(&mut shell(root, line));
+    for _ in 1..COMPARISON_TRIES {
+        if compared.is_ok() {
+            break;
         }
-        if attempt < COMPARISON_TRIES {
-            println!("both are of the same code, so the machine was busy: measuring both again");
-            succeed(&mut shell(root, SAVE_MAIN))?;
-            succeed(&mut shell(root, SAVE_PULL_REQUEST))?;
-        }
+        println!("both are of the same code, so the machine was busy: measuring both again");
+        succeed(&mut shell(root, SAVE_MAIN))?;
+        succeed(&mut shell(root, SAVE_PULL_REQUEST))?;
+        compared = succeed(&mut shell(root, line));
     }
-    bail!("the same code differs by more than 10 % each time: this machine is too busy to measure")
+    compared.context("the same code differs each time: this machine is too busy to measure")
 }
 
 /// Why a command is not run here; `None` where it is.
