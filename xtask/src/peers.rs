@@ -77,17 +77,18 @@ fn measure_case(program: &Path, case: &str, libraries: &[String]) -> Result<Vec<
 /// The rows as a Markdown table, which can be read in a terminal as well.
 pub(crate) fn markdown(rows: &[Row]) -> String {
     let Some(first) = rows.first() else { return String::new() };
-    let mut text = format!("| {:<28} |", "CPU time, memory, bytes");
+    let width = rows.iter().map(|row| row.name.len()).max().unwrap_or_default();
+    let mut text = format!("| {:<width$} |", "row");
     for (library, _) in &first.figures {
         let _ = write!(text, " {library:>10} |");
     }
-    let _ = write!(text, "\n|{}|", "-".repeat(30));
+    let _ = write!(text, "\n|{}|", "-".repeat(width + 2));
     for _ in &first.figures {
         text += "-----------:|";
     }
     text.push('\n');
     for row in rows {
-        let _ = write!(text, "| {:<28} |", row.name);
+        let _ = write!(text, "| {:<width$} |", row.name);
         for (_, figure) in &row.figures {
             let _ = write!(text, " {:>10} |", figure.map_or("-".to_owned(), short));
         }
