@@ -28,7 +28,7 @@ pub(crate) fn flamegraph(root: &Path, bench: &str) -> Result<()> {
     Ok(())
 }
 
-/// Writes `target/massif/BENCH.massif`, and prints where memory went at its peak.
+/// Writes `target/massif/BENCH.massif`, which tells where memory went at its peak.
 ///
 /// The bench is started by valgrind itself, which does not look into what cargo starts.
 pub(crate) fn massif(root: &Path, bench: &str) -> Result<()> {

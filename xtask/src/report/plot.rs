@@ -40,10 +40,12 @@ pub(super) fn draw(name: &str, entries: &[&Entry]) -> String {
     );
     for tick in 0..=TICK_COUNT {
         let value = scale.maximum * f64::from(tick) / f64::from(TICK_COUNT);
-        rule(&mut svg, scale.y(value), "#dddddd", &format!("{value:.2}"));
+        let y = scale.y(value);
+        rule(&mut svg, y, "#dddddd", (LEFT - 8.0, y + 4.0), &format!("{value:.2}"));
     }
     if let Some(goal) = latest.goal.filter(|goal| *goal <= scale.maximum) {
-        rule(&mut svg, scale.y(goal), "#2a8a4a", "goal");
+        let y = scale.y(goal);
+        rule(&mut svg, y, "#2a8a4a", (WIDTH - RIGHT, y - 4.0), "goal");
     }
     let mut line = String::new();
     for (index, (commit, figure)) in points.iter().enumerate() {
@@ -75,15 +77,13 @@ pub(super) fn draw(name: &str, entries: &[&Entry]) -> String {
     svg + "</svg>\n"
 }
 
-/// A horizontal line with a word on its left.
-fn rule(svg: &mut String, y: f64, colour: &str, label: &str) {
+/// A horizontal line, and a word that ends at a place.
+fn rule(svg: &mut String, line_y: f64, colour: &str, (word_x, word_y): (f64, f64), word: &str) {
     let _ = writeln!(
         svg,
-        "<path d=\"M{LEFT} {y:.1}H{}\" stroke=\"{colour}\"/>\n\
-         <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"#555555\">{label}</text>",
-        WIDTH - RIGHT,
-        LEFT - 8.0,
-        y + 4.0
+        "<path d=\"M{LEFT} {line_y:.1}H{}\" stroke=\"{colour}\"/>\n\
+         <text x=\"{word_x}\" y=\"{word_y:.1}\" text-anchor=\"end\" fill=\"#555555\">{word}</text>",
+        WIDTH - RIGHT
     );
 }
 
