@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::command::{answers, cargo, succeed};
+use crate::runtime;
 
 /// How often random suites run here; they read `VUDO_HISTORIES`.
 const HISTORY_COUNT: &str = "1000000";
@@ -19,7 +20,7 @@ struct Job {
     run: fn(&Path, u32) -> Result<()>,
 }
 
-const JOBS: [Job; 4] = [
+const JOBS: [Job; 5] = [
     Job {
         name: "histories",
         about: "a million random histories of the merge core",
@@ -35,6 +36,11 @@ const JOBS: [Job; 4] = [
         name: "advisories",
         about: "known weaknesses in dependencies",
         run: |root, _| advisories(root),
+    },
+    Job {
+        name: "wasm-variants",
+        about: "what wasm-opt, LTO and the optimisation level do to the runtime's size",
+        run: |root, _| runtime::build_variants(root),
     },
 ];
 
