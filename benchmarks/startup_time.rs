@@ -1,19 +1,18 @@
 //! Start-up: from nothing to the first read, and what an application can do about it.
 
+#[path = "startup_time/interpreter.rs"]
+mod interpreter;
 #[path = "startup_time/wasm.rs"]
 mod wasm;
 
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Duration;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, SamplingMode, criterion_group, criterion_main};
-use tokio::runtime::Runtime;
 use vudo_benchmarks::budgets::Measurement;
-use vudo_benchmarks::{child, measure, workload};
-use vudo_crdt::{Schema, Value};
-use vudo_p2p::Node;
+use vudo_benchmarks::startup::{self, LazyApplication, closed_store, timed};
+use vudo_benchmarks::{measure, workload};
 use vudo_state::Database;
 
 const LARGE_COUNT: usize = 100_000;
@@ -45,39 +44,6 @@ fn row(
     });
 }
 
-/// Times `run`; what it gives is dropped outside.
-fn timed<T>(run: impl FnOnce() -> T) -> (T, Duration) {
-    let start = Instant::now();
-    let result = run();
-    (result, start.elapsed())
-}
-
-fn runtime() -> Runtime {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.expect("threads can be started")
-}
-
-fn closed_store(folder: &Path, count: usize) -> PathBuf {
-    let store = folder.join(count.to_string());
-    let database = Database::open(&store).expect("a new store");
-    workload::fill(&database, count).expect("the disk takes the documents");
-    store
-}
-
-fn open(store: &Path) -> Database {
-    Database::open(store).expect("the folder can hold a store, and nobody has it open")
-}
-
-/// Reads a document that stores of more than 777 documents have.
-fn read_one(database: &Database) -> Option<Value> {
-    let id = database.document_id("record777");
-    database.read_field(&workload::record_gen(), &id, "value").expect("the store can be read")
-}
-
-fn found() -> Option<Value> {
-    Some(Value::from(2 * 777i64))
-}
-
 fn bench_parts(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder for stores");
     let mut group = group(criterion);
@@ -86,9 +52,8 @@ fn bench_parts(criterion: &mut Criterion) {
     row(&mut group, "cold_start", Some("cold_start_milliseconds"), || {
         measure::cold_start(program, &large).expect("the measuring process runs")
     });
-    row(&mut group, "state_engine", Some("state_engine_start_milliseconds"), || {
-        timed(|| Database::open_in_memory().expect("the system gives randomness")).1
-    });
+    let budget = Some("state_engine_start_milliseconds");
+    row(&mut group, "state_engine", budget, startup::state_engine);
     for (name, count, budget) in [
         ("empty", 0, None),
         ("small", 1_000, Some("persisted_1000_open_milliseconds")),
@@ -97,66 +62,24 @@ fn bench_parts(criterion: &mut Criterion) {
         let path = folder.path().join(count.to_string());
         let store = if path.is_dir() { path } else { closed_store(folder.path(), count) };
         row(&mut group, &format!("persisted_state/{name}"), budget, || {
-            let ((_database, value), elapsed) = timed(|| {
-                let database = open(&store);
-                let value = read_one(&database);
-                (database, value)
-            });
-            assert_eq!(value, found().filter(|_| count > 777));
-            elapsed
+            startup::open_and_read(&store, count).1
         });
     }
-    let runtime = runtime();
+    let runtime = startup::runtime();
     let database = Database::open_in_memory().expect("the system gives randomness");
     row(&mut group, "p2p_node", Some("p2p_node_start_milliseconds"), || {
-        let spawning = || runtime.block_on(Node::spawn(&database, child::loopback()));
-        let (node, elapsed) = timed(spawning);
-        runtime.block_on(node.expect("loopback has ports").shutdown());
-        elapsed
+        startup::p2p_node(&runtime, &database)
     });
     group.finish();
-}
-
-/// An application that starts what it needs when it first needs it.
-#[derive(Default)]
-struct LazyApplication {
-    schema: OnceLock<Schema>,
-    database: OnceLock<Database>,
-}
-
-impl LazyApplication {
-    fn schema(&self) -> &Schema {
-        self.schema.get_or_init(|| workload::compile(workload::USER_SOURCE).expect("it is right"))
-    }
-
-    fn database(&self, store: &Path) -> &Database {
-        self.database.get_or_init(|| open(store))
-    }
-
-    fn first_use(&self, store: &Path) {
-        assert_eq!(self.schema().gens.len(), 1);
-        assert_eq!(read_one(self.database(store)), found());
-    }
 }
 
 fn bench_lazy(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder for stores");
     let store = closed_store(folder.path(), 1_000);
     let mut group = group(criterion);
-    row(&mut group, "lazy_init/eager", None, || {
-        let start = || {
-            let schema = workload::compile(workload::USER_SOURCE).expect("it is right");
-            (schema, open(&store))
-        };
-        let ((schema, database), elapsed) = timed(start);
-        assert_eq!((schema.gens.len(), read_one(&database)), (1, found()));
-        elapsed
-    });
-    row(&mut group, "lazy_init/lazy", Some("lazy_initialisation_milliseconds"), || {
-        let (application, elapsed) = timed(LazyApplication::default);
-        assert!(application.database.get().is_none());
-        elapsed
-    });
+    row(&mut group, "lazy_init/eager", None, || LazyApplication::eager(&store));
+    let budget = Some("lazy_initialisation_milliseconds");
+    row(&mut group, "lazy_init/lazy", budget, LazyApplication::timed_start);
     row(&mut group, "lazy_init/lazy_first_use", None, || {
         let application = LazyApplication::default();
         let ((), elapsed) = timed(|| application.first_use(&store));
@@ -165,41 +88,18 @@ fn bench_lazy(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A store that is open, has been read from, and is on the network.
-async fn start(store: PathBuf) -> (Database, Node) {
-    let opening = tokio::task::spawn_blocking(move || {
-        let database = open(&store);
-        assert_eq!(read_one(&database), found());
-        database
-    });
-    let database = opening.await.expect("the store opens");
-    let node = Node::spawn(&database, child::loopback()).await.expect("loopback has ports");
-    (database, node)
-}
-
 fn bench_background(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder for stores");
     let store = closed_store(folder.path(), LARGE_COUNT);
-    let runtime = runtime();
+    let runtime = startup::runtime();
     let mut group = group(criterion);
-    row(&mut group, "async_init/blocking", None, || {
-        let ((_database, node), elapsed) = timed(|| runtime.block_on(start(store.clone())));
-        runtime.block_on(node.shutdown());
-        elapsed
-    });
+    row(&mut group, "async_init/blocking", None, || startup::blocking_start(&runtime, &store));
     let returns = Some("background_start_returns_milliseconds");
     row(&mut group, "async_init/background_returns", returns, || {
-        let (starting, elapsed) = timed(|| runtime.spawn(start(store.clone())));
-        let (_database, node) = runtime.block_on(starting).expect("it starts");
-        runtime.block_on(node.shutdown());
-        elapsed
+        startup::background_start(&runtime, &store).0
     });
     row(&mut group, "async_init/background_ready", None, || {
-        let spawning = || runtime.block_on(runtime.spawn(start(store.clone())));
-        let (started, elapsed) = timed(spawning);
-        let (_database, node) = started.expect("it starts");
-        runtime.block_on(node.shutdown());
-        elapsed
+        startup::background_start(&runtime, &store).1
     });
     group.finish();
 }
@@ -209,24 +109,13 @@ fn bench_background(criterion: &mut Criterion) {
 fn bench_incremental(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder for stores");
     let store = closed_store(folder.path(), LARGE_COUNT);
-    let runtime = runtime();
+    let runtime = startup::runtime();
     let mut group = group(criterion);
-    let first = || {
-        let (database, elapsed) = timed(|| {
-            let database = open(&store);
-            assert_eq!(read_one(&database), found());
-            database
-        });
-        (database, elapsed)
-    };
+    let first = || startup::open_and_read(&store, LARGE_COUNT);
     let name = "incremental_start/first_phase_read";
     row(&mut group, name, Some("first_phase_milliseconds"), || first().1);
     row(&mut group, "incremental_start/second_phase_network", None, || {
-        let (database, _) = first();
-        let spawning = || runtime.block_on(Node::spawn(&database, child::loopback()));
-        let (node, elapsed) = timed(spawning);
-        runtime.block_on(node.expect("loopback has ports").shutdown());
-        elapsed
+        startup::p2p_node(&runtime, &first().0)
     });
     row(&mut group, "incremental_start/third_phase_everything", None, || {
         let (database, _) = first();
@@ -243,7 +132,7 @@ fn bench_wasm(criterion: &mut Criterion) {
     let mut group = group(criterion);
     let budget = Some("wasm_instantiation_milliseconds");
     row(&mut group, "wasm_instantiation", budget, || {
-        let (is_created, elapsed) = timed(|| wasm::first_operation(&module.wasm));
+        let (is_created, elapsed) = timed(|| interpreter::first_operation(&module.wasm));
         assert!(is_created);
         elapsed
     });
