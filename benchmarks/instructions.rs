@@ -76,7 +76,7 @@ fn merge_beside() -> Result<()> {
     let mut transaction = Transaction::begin(&other, replica, 1_800_000_000_000);
     let (field, value) = (CellId::new(1, Strategy::Lww), Value::from(5i64).to_bytes());
     let key = b"key_a_777";
-    transaction.set_encoded(&mut other, &mut InMemory, entry, key, field, &value)?;
+    transaction.set_loaded(&other, entry, key, field, &value)?;
     transaction.commit(&mut other, &mut InMemory, &mut log)?;
     let frame = log.frame_since(&other, &VersionVector::new());
     let applied =

@@ -82,13 +82,10 @@ pub fn merge_frame(changes: usize) -> Vec<u8> {
         for number in (change..operations).step_by(changes) {
             let side = if number % 2 == 0 { 'a' } else { 'b' };
             let key = format!("key_{side}_{}", number / 2);
+            let (key, value) = (key.as_bytes(), Value::from(number as i64).to_bytes());
             let written = transaction
-                .create(&mut namespace, &mut InMemory, entry, key.as_bytes())
-                .and_then(|()| {
-                    let value = Value::from(number as i64).to_bytes();
-                    let (key, source) = (key.as_bytes(), &mut InMemory);
-                    transaction.set_encoded(&mut namespace, source, entry, key, id, &value)
-                });
+                .create_loaded(&namespace, entry, key)
+                .and_then(|()| transaction.set_loaded(&namespace, entry, key, id, &value));
             written.expect("a new document takes a value");
         }
         transaction

@@ -12,6 +12,7 @@
 //! are spelled out. A document without operations is created (odd life) or deleted (even life).
 
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 
 use crate::counter;
 use crate::hlc::Hlc;
@@ -164,6 +165,11 @@ pub(crate) fn documents(body: &[u8]) -> impl Iterator<Item = DocumentChange<'_>>
 }
 
 impl<'a> DocumentChange<'a> {
+    /// What [`DocumentChange::encode`] wrote.
+    pub(crate) fn of(bytes: &'a [u8]) -> DocumentChange<'a> {
+        DocumentChange::read(&mut Reader::new(bytes))
+    }
+
     fn read(reader: &mut Reader<'a>) -> DocumentChange<'a> {
         let gen_index = reader.varint_up_to_or_zero(u32::MAX.into()) as GenIndex;
         let key = reader.bytes_or_empty();
@@ -197,23 +203,20 @@ impl<'a> DocumentChange<'a> {
 
     /// Appends the operations with one put in its place, instead of the one on the same cell.
     pub(crate) fn write_operations_with(&self, new: Operation<'_>, now: Hlc, out: &mut Vec<u8>) {
-        let mut reader = Reader::new(self.operations);
-        let (mut read_hlc, mut written_hlc) = (now, now);
-        let mut new = Some(new);
-        while !reader.is_empty() {
-            let (operation, _) = Operation::read(&mut reader, read_hlc);
-            read_hlc = operation.hlc;
-            if let Some(due) = new.filter(|new| new.id <= operation.id) {
-                due.write(&mut written_hlc, out);
-                new = None;
-                if due.id == operation.id {
-                    continue;
+        let mut written_hlc = now;
+        for side in [Ordering::Less, Ordering::Greater] {
+            let mut reader = Reader::new(self.operations);
+            let mut read_hlc = now;
+            while !reader.is_empty() {
+                let (operation, _) = Operation::read(&mut reader, read_hlc);
+                read_hlc = operation.hlc;
+                if operation.id.cmp(&new.id) == side {
+                    operation.write(&mut written_hlc, out);
                 }
             }
-            operation.write(&mut written_hlc, out);
-        }
-        if let Some(new) = new {
-            new.write(&mut written_hlc, out);
+            if side == Ordering::Less {
+                new.write(&mut written_hlc, out);
+            }
         }
     }
 

@@ -18,6 +18,8 @@ pub struct Hlc(u64);
 const CEILING: u64 = 1 << 63;
 
 impl Hlc {
+    pub(crate) const ZERO: Hlc = Hlc(0);
+
     /// The time of a clock that shows this many milliseconds since 1970. A clock past 2^47 is
     /// taken to show 2^47.
     pub fn from_milliseconds(milliseconds: u64) -> Hlc {

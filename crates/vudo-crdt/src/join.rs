@@ -6,13 +6,43 @@
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
+use crate::change::DocumentChange;
 use crate::counter;
 use crate::replica::Replicas;
 use crate::row::{Cell, CellId, Row, RowWriter, Stamp};
 use crate::schema::Strategy;
 
+/// Where rows are put together; kept, so that a merge allocates nothing per operation.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Joiner {
+    delta: Vec<u8>,
+    joined: Vec<u8>,
+}
+
+impl Joiner {
+    pub(crate) const fn new() -> Joiner {
+        Joiner { delta: Vec::new(), joined: Vec::new() }
+    }
+
+    /// Begins with what a change does to a document. Gives the count of its operations.
+    pub(crate) fn begin(&mut self, document: &DocumentChange<'_>, stamp: Stamp) -> u64 {
+        self.delta.clear();
+        document.write_row(stamp, &mut self.delta)
+    }
+
+    /// The row that this makes of the document's row, if it has one.
+    pub(crate) fn join<'j>(&'j mut self, stored: Option<&[u8]>, replicas: &Replicas) -> &'j [u8] {
+        let Some(stored) = stored else {
+            return &self.delta;
+        };
+        self.joined.clear();
+        join_rows(&Row::parse(stored), &Row::parse(&self.delta), replicas, &mut self.joined);
+        &self.joined
+    }
+}
+
 /// Appends the join of two rows of one document.
-pub(crate) fn join_rows(left: &Row<'_>, right: &Row<'_>, replicas: &Replicas, out: &mut Vec<u8>) {
+fn join_rows(left: &Row<'_>, right: &Row<'_>, replicas: &Replicas, out: &mut Vec<u8>) {
     debug_assert_eq!(left.key, right.key);
     // The greater life wins whole: what was written in an earlier life has no effect in a later.
     let (life, stamp) = match left.life.cmp(&right.life) {

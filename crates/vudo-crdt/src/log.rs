@@ -16,12 +16,19 @@ pub struct Log {
 }
 
 impl Observer for Log {
+    const SEES_ROWS: bool = false;
+
     fn change(&mut self, change: &Change<'_>) {
         change.write_log_record(&mut self.records);
     }
 }
 
 impl Log {
+    /// A log without changes.
+    pub const fn new() -> Log {
+        Log { records: Vec::new() }
+    }
+
     /// How many changes the log holds, which it counts.
     pub fn change_count(&self) -> usize {
         self.changes().count()

@@ -6,7 +6,7 @@ use core::fmt;
 
 use crate::change::{self, Change, GenIndex};
 use crate::frame::Frame;
-use crate::join::join_rows;
+use crate::join::Joiner;
 use crate::limits::{MAX_GENS, MAX_VECTOR_REPLICAS};
 use crate::replica::{REPLICA_KEY_BYTES, ReplicaIndex, ReplicaKey, Replicas, VersionVector};
 use crate::row::{Row, Stamp};
@@ -21,8 +21,7 @@ pub struct Namespace {
     pub(crate) heard: Vec<u64>,
     pub(crate) gens: Vec<GenTable>,
     seed: u64,
-    /// Where rows are put together; kept so that a merge allocates nothing per operation.
-    scratch: Scratch,
+    joiner: Joiner,
 }
 
 #[derive(Clone, Debug)]
@@ -32,14 +31,11 @@ pub(crate) struct GenTable {
     pub(crate) table: Table,
 }
 
-#[derive(Clone, Debug, Default)]
-struct Scratch {
-    delta: Vec<u8>,
-    joined: Vec<u8>,
-}
-
 /// Is told what applying changes does, while it happens.
 pub trait Observer {
+    /// Whether it is told of documents, which costs reading each of them.
+    const SEES_ROWS: bool = true;
+
     /// A change has been applied. Indexes are the namespace's.
     fn change(&mut self, change: &Change<'_>) {
         let _ = change;
@@ -52,7 +48,9 @@ pub trait Observer {
 }
 
 /// Observes nothing.
-impl Observer for () {}
+impl Observer for () {
+    const SEES_ROWS: bool = false;
+}
 
 /// What a frame did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -130,13 +128,13 @@ impl<E: fmt::Debug + fmt::Display> core::error::Error for ChunkError<E> {}
 impl Namespace {
     /// An empty namespace. The seed should be random: it makes the places of keys in memory
     /// unpredictable to whoever chooses them. It has no influence on any result.
-    pub fn new(seed: u64) -> Namespace {
+    pub const fn new(seed: u64) -> Namespace {
         Namespace {
-            replicas: Replicas::default(),
+            replicas: Replicas::new(),
             heard: Vec::new(),
             gens: Vec::new(),
             seed,
-            scratch: Scratch::default(),
+            joiner: Joiner::new(),
         }
     }
 
@@ -251,14 +249,31 @@ impl Namespace {
         key: &[u8],
         source: &mut S,
     ) -> Result<Option<Row<'_>>, ChunkError<S::Error>> {
-        let table = &mut self.gens[gen_index as usize].table;
-        table.load(key, source)?;
-        Ok(table.loaded_row(key).map(Row::parse))
+        self.load(gen_index, key, source)?;
+        Ok(self.loaded_row(gen_index, key))
+    }
+
+    /// Loads the chunk of a document, so that [`Namespace::loaded_row`] finds it.
+    ///
+    /// # Errors
+    /// The chunk could not be read.
+    pub fn load<S: ChunkSource>(
+        &mut self,
+        gen_index: GenIndex,
+        key: &[u8],
+        source: &mut S,
+    ) -> Result<(), ChunkError<S::Error>> {
+        self.gens[gen_index as usize].table.load(key, source)
     }
 
     /// The row of a document whose chunk is loaded, or that has none.
     pub fn loaded_row(&self, gen_index: GenIndex, key: &[u8]) -> Option<Row<'_>> {
-        self.gens[gen_index as usize].table.loaded_row(key).map(Row::parse)
+        self.stored_row(gen_index, key).map(Row::parse)
+    }
+
+    /// The bytes of [`Namespace::loaded_row`].
+    pub(crate) fn stored_row(&self, gen_index: GenIndex, key: &[u8]) -> Option<&[u8]> {
+        self.gens[gen_index as usize].table.loaded_row(key)
     }
 
     /// The rows of a Gen from a key on, ascending, deleted documents included.
@@ -274,6 +289,11 @@ impl Namespace {
         let table = &mut self.gens[gen_index as usize].table;
         table.load_all(source)?;
         Ok(table.loaded_rows_from(from).map(Row::parse))
+    }
+
+    /// The rows of a Gen whose chunks are loaded, ascending by key, deleted documents included.
+    pub fn loaded_rows(&self, gen_index: GenIndex) -> impl Iterator<Item = Row<'_>> {
+        self.gens[gen_index as usize].table.loaded_rows_from(&[]).map(Row::parse)
     }
 
     /// Applies a frame: validates all of it, then joins every change that is new.
@@ -335,7 +355,7 @@ impl Namespace {
         observer: &mut O,
     ) -> Result<u64, ChunkError<S::Error>> {
         for document in change::documents(change.body) {
-            self.gens[document.gen_index as usize].table.load(document.key, source)?;
+            self.load(document.gen_index, document.key, source)?;
         }
         Ok(self.join_change(change, observer))
     }
@@ -373,27 +393,32 @@ impl Namespace {
         }
         for change in frame.changes() {
             for document in change::documents(change.body) {
-                let gen_index = gen_map[document.gen_index as usize];
-                self.gens[gen_index as usize].table.load(document.key, source)?;
+                self.load(gen_map[document.gen_index as usize], document.key, source)?;
             }
         }
         Ok(())
     }
 
     /// Joins a validated change whose chunks are loaded. Gives the count of its operations.
-    fn join_change<O: Observer>(&mut self, change: &Change<'_>, observer: &mut O) -> u64 {
+    pub(crate) fn join_change<O: Observer>(
+        &mut self,
+        change: &Change<'_>,
+        observer: &mut O,
+    ) -> u64 {
         let stamp = Stamp { hlc: change.now, replica: change.replica, number: change.number };
         let mut operation_count = 0;
         for document in change::documents(change.body) {
-            self.scratch.delta.clear();
-            operation_count += document.write_row(stamp, &mut self.scratch.delta);
-            join_delta(
-                &mut self.gens[document.gen_index as usize].table,
-                document.gen_index,
-                &self.replicas,
-                &mut self.scratch,
-                observer,
-            );
+            let table = &mut self.gens[document.gen_index as usize].table;
+            operation_count += self.joiner.begin(&document, stamp);
+            let stored = table.loaded_row(document.key);
+            let joined = self.joiner.join(stored, &self.replicas);
+            if stored != Some(joined) {
+                if O::SEES_ROWS {
+                    let before = stored.map(Row::parse);
+                    observer.row(document.gen_index, before, Row::parse(joined));
+                }
+                table.put(joined);
+            }
         }
         let heard = &mut self.heard[change.replica as usize];
         *heard = change.number.max(*heard);
@@ -451,29 +476,6 @@ impl Namespace {
     /// The table of a Gen, for persisting it.
     pub fn table_mut(&mut self, gen_index: GenIndex) -> &mut Table {
         &mut self.gens[gen_index as usize].table
-    }
-}
-
-/// Joins the row in `scratch.delta` with what the table holds.
-fn join_delta<O: Observer>(
-    table: &mut Table,
-    gen_index: GenIndex,
-    replicas: &Replicas,
-    scratch: &mut Scratch,
-    observer: &mut O,
-) {
-    let delta = Row::parse(&scratch.delta);
-    let Some(stored) = table.loaded_row(delta.key) else {
-        observer.row(gen_index, None, delta);
-        table.put(&scratch.delta);
-        return;
-    };
-    let before = Row::parse(stored);
-    scratch.joined.clear();
-    join_rows(&before, &delta, replicas, &mut scratch.joined);
-    if scratch.joined != stored {
-        observer.row(gen_index, Some(before), Row::parse(&scratch.joined));
-        table.put(&scratch.joined);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::counter;
 use crate::row::{CellId, Row};
-use crate::schema::{FieldSchema, Overflow, Strategy};
+use crate::schema::{CounterOptions, FieldSchema, Overflow, Strategy};
 use crate::value::{Value, ValueType};
 
 /// A counter whose merged total does not fit its type, with `overflow_strategy = "error"`.
@@ -26,6 +26,19 @@ impl FieldSchema {
         CellId::new(self.number, self.strategy)
     }
 
+    /// The least and the greatest value that a local write may take an integer counter to.
+    pub fn counter_bounds(&self) -> (i128, i128) {
+        let (least, greatest) = self.type_range();
+        let CounterOptions { min_value, max_value, .. } = self.counter;
+        let least = min_value.map_or(least, |minimum| least.max(minimum.into()));
+        (least, max_value.map_or(greatest, |maximum| greatest.min(maximum.into())))
+    }
+
+    /// The range of the field's integer type.
+    fn type_range(&self) -> (i128, i128) {
+        self.value_type.integer_range().unwrap_or((i64::MIN.into(), i64::MAX.into()))
+    }
+
     /// What the field shows in a row: its value, else its default, else nothing. A counter that
     /// nobody has added to shows zero. A stored value of another type reads as absent.
     ///
@@ -34,9 +47,8 @@ impl FieldSchema {
     pub fn read(&self, row: &Row<'_>) -> Result<Option<Value>, CounterOverflow> {
         match self.strategy {
             Strategy::PnCounter => {
-                let (least, greatest) =
-                    self.value_type.integer_range().unwrap_or((i64::MIN.into(), i64::MAX.into()));
-                let total = counter_total(row, self.id());
+                let (least, greatest) = self.type_range();
+                let total = counter_total(row.state(self.id()));
                 let fitted = fit(total, least, greatest, self.counter.overflow)?;
                 Ok(Some(Value::Int(fitted)))
             }
@@ -54,9 +66,9 @@ impl FieldSchema {
     }
 }
 
-/// The total of an integer counter; zero where nobody has added to it.
-pub fn counter_total(row: &Row<'_>, id: CellId) -> i128 {
-    counter::integer_sum(row.state(id))
+/// The total in the state of an integer counter; zero where nobody has added to it.
+pub fn counter_total(state: &[u8]) -> i128 {
+    counter::integer_sum(state)
 }
 
 fn fit(

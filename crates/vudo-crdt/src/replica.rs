@@ -40,6 +40,10 @@ pub struct Replicas {
 }
 
 impl Replicas {
+    pub(crate) const fn new() -> Replicas {
+        Replicas { keys: Vec::new(), sorted: Vec::new() }
+    }
+
     /// The index of a key, which is added where it is new. Indexes never change.
     pub fn intern(&mut self, key: &ReplicaKey) -> ReplicaIndex {
         self.intern_bytes(&key.0)

@@ -41,6 +41,10 @@ impl Stamp {
         self.hlc.encode(out);
     }
 
+    pub(crate) fn is_of_same_change(&self, other: &Stamp) -> bool {
+        self.replica == other.replica && self.number == other.number
+    }
+
     fn read(reader: &mut Reader<'_>) -> Stamp {
         let replica = reader.varint_up_to_or_zero(u32::MAX.into()) as ReplicaIndex;
         let number = reader.varint_or_zero();

@@ -1,27 +1,26 @@
 //! The write buffer of a WASM module, which is its whole table: rows sorted by key.
 //!
 //! A page holds some thousands of documents, so moving the rows behind a new one costs less than
-//! the code of an index would. See `buffer.rs` for what stores with chunks use.
+//! the code of an index would. Stores with chunks have the buffer in `buffer.rs` in its place.
 
-use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::row::key_of;
-use crate::search::search;
+use crate::sorted::Sorted;
 
 #[derive(Clone, Debug)]
 pub(crate) struct WriteBuffer {
     /// Ascending by key.
-    rows: Vec<Box<[u8]>>,
+    rows: Sorted,
 }
 
 impl WriteBuffer {
     pub(crate) fn new(_: u64) -> WriteBuffer {
-        WriteBuffer { rows: Vec::new() }
+        WriteBuffer { rows: Sorted::new() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.rows.as_slice().is_empty()
     }
 
     /// There are no chunks to which the rows could go.
@@ -31,16 +30,12 @@ impl WriteBuffer {
 
     pub(crate) fn get(&self, key: &[u8]) -> Option<&[u8]> {
         let place = self.position(key).ok()?;
-        Some(&self.rows[place])
+        Some(&self.rows.as_slice()[place])
     }
 
     /// Puts a row in place of the one with its key.
     pub(crate) fn put(&mut self, row: &[u8]) {
-        let row = Box::from(row);
-        match self.position(key_of(&row)) {
-            Ok(place) => self.rows[place] = row,
-            Err(place) => self.rows.insert(place, row),
-        }
+        self.rows.put(self.position(key_of(row)), row);
     }
 
     /// The rows, ascending by key.
@@ -51,7 +46,7 @@ impl WriteBuffer {
     /// The rows from a key on, ascending.
     pub(crate) fn rows_from<'b>(&'b self, key: &[u8]) -> impl Iterator<Item = &'b [u8]> + use<'b> {
         let (Ok(first) | Err(first)) = self.position(key);
-        self.rows[first..].iter().map(|row| &**row)
+        self.rows.as_slice()[first..].iter().map(|row| &**row)
     }
 
     pub(crate) fn clear(&mut self) {
@@ -60,6 +55,6 @@ impl WriteBuffer {
 
     #[inline(never)]
     fn position(&self, key: &[u8]) -> Result<usize, usize> {
-        search(self.rows.len(), |index| key_of(&self.rows[index]).cmp(key))
+        self.rows.search(|row| key_of(row).cmp(key))
     }
 }

@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 
 use crate::buffer::WriteBuffer;
 use crate::row::{Row, key_of};
-use crate::search::search;
+use crate::sorted::search;
 use crate::wire::{MalformedFrame, Reader, write_bytes, write_varint};
 
 /// A module in a browser keeps its tables in memory. They then are their write buffers alone, and

@@ -1,19 +1,23 @@
 //! A transaction of this store: local writes that become one change.
 //!
 //! A transaction reads what it wrote. Nothing reaches the tables before [`Transaction::commit`].
+//!
+//! Each write comes twice: once for a namespace whose chunks may lie on disk, and once, with
+//! `loaded` in its name, for one whose chunk of the document is in memory.
 
 use alloc::vec::Vec;
-use core::fmt;
 
 use crate::change::{Change, DocumentChange, GenIndex, Operation};
 use crate::counter;
 use crate::hlc::Hlc;
-use crate::join::join_rows;
+use crate::join::Joiner;
 use crate::limits::{MAX_CHANGE_BYTES, MAX_KEY_BYTES, MAX_LIFE};
 use crate::namespace::{Namespace, Observer};
+use crate::refusal::{Refusal, WriteError};
 use crate::replica::ReplicaIndex;
 use crate::row::{CellId, Row, Stamp};
 use crate::schema::{FieldSchema, Strategy};
+use crate::sorted::Sorted;
 use crate::table::{ChunkError, ChunkSource};
 use crate::value::Value;
 use crate::wire::write_varint;
@@ -24,119 +28,51 @@ const HEADERS_BYTES_MAX: usize = 38;
 /// What a counter's total takes, at most: value head 2, and 16 bytes.
 const TOTAL_BYTES_MAX: usize = 18;
 
-/// Why a local write was refused. The transaction goes on without it.
-#[derive(Debug, PartialEq)]
-pub enum WriteError<E> {
-    /// There is a document under this key already.
-    AlreadyExists,
-    /// There is no document under this key, or it has been deleted.
-    NotFound,
-    /// The key is empty or longer than [`MAX_KEY_BYTES`].
-    KeyLength(usize),
-    /// The value is not of the field's type.
-    TypeMismatch,
-    /// The field is added to, not set; or the other way round.
-    NotThisOperation,
-    /// An immutable field that has a value already.
-    Immutable,
-    /// The counter would leave its bounds.
-    OutOfBounds {
-        /// What the counter would have come to.
-        total: i128,
-    },
-    /// The change would be larger than [`MAX_CHANGE_BYTES`].
-    ChangeTooLarge,
-    /// The value overwritten carries the greatest time there is: deleting the document and creating
-    /// it again starts clean. Or the document was deleted in the greatest life there is.
-    ClockAtCeiling,
-    /// A chunk could not be read.
-    Chunk(ChunkError<E>),
-}
-
-impl<E> From<ChunkError<E>> for WriteError<E> {
-    fn from(error: ChunkError<E>) -> Self {
-        WriteError::Chunk(error)
-    }
-}
-
-impl<E: fmt::Display> fmt::Display for WriteError<E> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            WriteError::AlreadyExists => formatter.write_str("the document exists already"),
-            WriteError::NotFound => formatter.write_str("there is no such document"),
-            WriteError::KeyLength(length) => {
-                write!(formatter, "a key has 1 to {MAX_KEY_BYTES} bytes, this one has {length}")
-            }
-            WriteError::TypeMismatch => formatter.write_str("the value is not of the field's type"),
-            WriteError::NotThisOperation => {
-                formatter.write_str("registers are set and counters are added to")
-            }
-            WriteError::Immutable => {
-                formatter.write_str("the field is immutable and has a value already")
-            }
-            WriteError::OutOfBounds { total } => {
-                write!(formatter, "the counter would come to {total}, which is out of its bounds")
-            }
-            WriteError::ChangeTooLarge => {
-                write!(formatter, "one change holds at most {MAX_CHANGE_BYTES} bytes")
-            }
-            WriteError::ClockAtCeiling => formatter.write_str(
-                "the value or document carries the greatest time there is; \
-                 delete the document and create it again, or take another key",
-            ),
-            WriteError::Chunk(error) => error.fmt(formatter),
-        }
-    }
-}
-
-impl<E: fmt::Debug + fmt::Display> core::error::Error for WriteError<E> {}
-
 /// Local writes to one namespace that become one change.
 #[derive(Clone, Debug)]
 pub struct Transaction {
-    replica: ReplicaIndex,
-    number: u64,
-    now: Hlc,
-    /// In the order in which they were first written to.
-    documents: Vec<PendingDocument>,
-    /// Indexes into `documents`, ascending by Gen and key.
-    sorted: Vec<u32>,
+    /// Of the change that this becomes.
+    stamp: Stamp,
+    /// What it does to each document, in the bytes of its body, ascending by Gen and key.
+    documents: Sorted,
     byte_count: usize,
-    scratch: Vec<u8>,
-}
-
-/// What the change will do to one document.
-#[derive(Clone, Debug)]
-struct PendingDocument {
-    gen_index: GenIndex,
-    key: Vec<u8>,
-    life: u64,
-    /// As in the change's body.
-    operations: Vec<u8>,
+    joiner: Joiner,
 }
 
 impl Transaction {
     /// Begins a transaction of this replica, at the time that its clock shows.
     pub fn begin(namespace: &Namespace, replica: ReplicaIndex, now_milliseconds: u64) -> Self {
+        let mut transaction = Transaction::idle(replica);
+        transaction.begin_again(namespace, now_milliseconds);
+        transaction
+    }
+
+    /// A transaction that has yet to begin.
+    pub const fn idle(replica: ReplicaIndex) -> Self {
         Transaction {
-            replica,
-            number: namespace.heard(replica) + 1,
-            now: Hlc::from_milliseconds(now_milliseconds),
-            documents: Vec::new(),
-            sorted: Vec::new(),
+            stamp: Stamp { hlc: Hlc::ZERO, replica, number: 0 },
+            documents: Sorted::new(),
             byte_count: 0,
-            scratch: Vec::new(),
+            joiner: Joiner::new(),
         }
+    }
+
+    /// Begins as [`Transaction::begin`] does, without what has been written so far.
+    pub fn begin_again(&mut self, namespace: &Namespace, now_milliseconds: u64) {
+        self.stamp.number = namespace.heard(self.stamp.replica) + 1;
+        self.stamp.hlc = Hlc::from_milliseconds(now_milliseconds);
+        self.documents.clear();
+        self.byte_count = 0;
     }
 
     /// Whether nothing has been written.
     pub fn is_empty(&self) -> bool {
-        self.documents.is_empty()
+        self.document_count() == 0
     }
 
     /// How many documents have been written to.
     pub fn document_count(&self) -> usize {
-        self.documents.len()
+        self.documents.as_slice().len()
     }
 
     /// Creates a document.
@@ -150,20 +86,31 @@ impl Transaction {
         gen_index: GenIndex,
         key: &[u8],
     ) -> Result<(), WriteError<S::Error>> {
+        namespace.load(gen_index, key, source)?;
+        Ok(self.create_loaded(namespace, gen_index, key)?)
+    }
+
+    /// [`Transaction::create`] where the chunk is loaded.
+    ///
+    /// # Errors
+    /// As for [`Transaction::create`].
+    pub fn create_loaded(
+        &mut self,
+        namespace: &Namespace,
+        gen_index: GenIndex,
+        key: &[u8],
+    ) -> Result<(), Refusal> {
         if key.is_empty() || key.len() > MAX_KEY_BYTES {
-            return Err(WriteError::KeyLength(key.len()));
+            return Err(Refusal::KeyLength);
         }
-        self.grow(key.len() + HEADERS_BYTES_MAX)?;
-        let row = self.read(namespace, source, gen_index, key)?;
-        let life = row.map_or(0, |row| row.life);
+        let life = self.read_loaded(namespace, gen_index, key).map_or(0, |row| row.life);
         if life & 1 == 1 {
-            return Err(WriteError::AlreadyExists);
+            return Err(Refusal::AlreadyExists);
         }
         if life == MAX_LIFE {
-            return Err(WriteError::ClockAtCeiling);
+            return Err(Refusal::ClockAtCeiling);
         }
-        self.begin_life(gen_index, key, life + 1);
-        Ok(())
+        self.begin_life(gen_index, key, life + 1)
     }
 
     /// Deletes a document.
@@ -177,10 +124,22 @@ impl Transaction {
         gen_index: GenIndex,
         key: &[u8],
     ) -> Result<(), WriteError<S::Error>> {
-        self.grow(key.len() + HEADERS_BYTES_MAX)?;
-        let life = self.read_alive(namespace, source, gen_index, key)?.life;
-        self.begin_life(gen_index, key, life + 1);
-        Ok(())
+        namespace.load(gen_index, key, source)?;
+        Ok(self.delete_loaded(namespace, gen_index, key)?)
+    }
+
+    /// [`Transaction::delete`] where the chunk is loaded.
+    ///
+    /// # Errors
+    /// As for [`Transaction::delete`].
+    pub fn delete_loaded(
+        &mut self,
+        namespace: &Namespace,
+        gen_index: GenIndex,
+        key: &[u8],
+    ) -> Result<(), Refusal> {
+        let life = self.read_alive(namespace, gen_index, key)?.life;
+        self.begin_life(gen_index, key, life + 1)
     }
 
     /// Sets a register. Defaults are not stored, so setting one is a write like any other.
@@ -198,41 +157,39 @@ impl Transaction {
         value: &Value,
     ) -> Result<(), WriteError<S::Error>> {
         if !field.value_type.admits(value) {
-            return Err(WriteError::TypeMismatch);
+            return Err(Refusal::TypeMismatch.into());
         }
-        let bytes = value.to_bytes();
-        self.set_encoded(namespace, source, gen_index, key, field.id(), &bytes)
+        namespace.load(gen_index, key, source)?;
+        Ok(self.set_loaded(namespace, gen_index, key, field.id(), &value.to_bytes())?)
     }
 
-    /// [`Transaction::set`] for a value that is encoded and known to be of the field's type.
+    /// [`Transaction::set`] where the chunk is loaded, to a value that is encoded and known to be
+    /// of the field's type.
     ///
     /// # Errors
     /// As for [`Transaction::set`].
-    pub fn set_encoded<S: ChunkSource>(
+    pub fn set_loaded(
         &mut self,
-        namespace: &mut Namespace,
-        source: &mut S,
+        namespace: &Namespace,
         gen_index: GenIndex,
         key: &[u8],
         id: CellId,
         value: &[u8],
-    ) -> Result<(), WriteError<S::Error>> {
+    ) -> Result<(), Refusal> {
         if id.counter_strategy().is_some() {
-            return Err(WriteError::NotThisOperation);
+            return Err(Refusal::NotThisOperation);
         }
-        self.grow(key.len() + HEADERS_BYTES_MAX + value.len())?;
-        let (now, own) = (self.now, (self.replica, self.number));
-        let row = self.read_alive(namespace, source, gen_index, key)?;
+        let own = self.stamp;
+        let row = self.read_alive(namespace, gen_index, key)?;
+        let life = row.life;
         let hlc = match row.cell(id).map(|cell| cell.stamp) {
-            None => Some(now),
-            Some(_) if id.tag() == Strategy::Immutable.tag() => return Err(WriteError::Immutable),
+            None => own.hlc,
+            Some(_) if id.tag() == Strategy::Immutable.tag() => return Err(Refusal::Immutable),
             // The value replaces one of this transaction, and with it the time that it had.
-            Some(stamp) if (stamp.replica, stamp.number) == own => Some(stamp.hlc),
-            Some(stamp) => stamp.hlc.overwritten_at(now),
+            Some(stamp) if stamp.is_of_same_change(&own) => stamp.hlc,
+            Some(stamp) => stamp.hlc.overwritten_at(own.hlc).ok_or(Refusal::ClockAtCeiling)?,
         };
-        let (life, hlc) = (row.life, hlc.ok_or(WriteError::ClockAtCeiling)?);
-        self.write(gen_index, key, life, Operation { id, hlc, value });
-        Ok(())
+        self.write(gen_index, key, life, Operation { id, hlc, value })
     }
 
     /// Adds to an integer counter; a negative amount takes away.
@@ -250,45 +207,39 @@ impl Transaction {
         amount: i64,
     ) -> Result<(), WriteError<S::Error>> {
         if field.strategy != Strategy::PnCounter {
-            return Err(WriteError::NotThisOperation);
+            return Err(Refusal::NotThisOperation.into());
         }
-        let range = field.value_type.integer_range().unwrap_or((i128::MIN, i128::MAX));
-        let least = field.counter.min_value.map_or(range.0, i128::from);
-        let greatest = field.counter.max_value.map_or(range.1, i128::from);
-        let bounds = (least.max(range.0), greatest.min(range.1));
-        self.add_within(namespace, source, gen_index, key, field.id(), bounds, amount)
+        namespace.load(gen_index, key, source)?;
+        let bounds = field.counter_bounds();
+        Ok(self.add_loaded(namespace, gen_index, key, field.id(), bounds, amount)?)
     }
 
-    /// [`Transaction::add`] for an integer counter that is known by its cell and bounds.
+    /// [`Transaction::add`] where the chunk is loaded, to an integer counter that is known by its
+    /// cell and by the least and the greatest value that it may have.
     ///
     /// # Errors
     /// As for [`Transaction::add`].
-    #[allow(clippy::too_many_arguments)] // A document, a field and a context, spelled out.
-    pub fn add_within<S: ChunkSource>(
+    pub fn add_loaded(
         &mut self,
-        namespace: &mut Namespace,
-        source: &mut S,
+        namespace: &Namespace,
         gen_index: GenIndex,
         key: &[u8],
         id: CellId,
         (least, greatest): (i128, i128),
         amount: i64,
-    ) -> Result<(), WriteError<S::Error>> {
-        self.grow(key.len() + HEADERS_BYTES_MAX + TOTAL_BYTES_MAX)?;
-        let replica = self.replica;
-        let row = self.read_alive(namespace, source, gen_index, key)?;
-        let state = row.state(id);
+    ) -> Result<(), Refusal> {
+        let stamp = self.stamp;
+        let row = self.read_alive(namespace, gen_index, key)?;
+        let (life, state) = (row.life, row.state(id));
         let total = counter::integer_sum(state).wrapping_add(amount.into());
         // A merge may have taken the counter past a bound; coming back is always allowed.
         if (amount < 0 && total < least) || (amount > 0 && total > greatest) {
-            return Err(WriteError::OutOfBounds { total });
+            return Err(Refusal::OutOfBounds);
         }
-        let own = counter::decode_integer(counter::own_total(state, replica)).unwrap_or(0);
-        let mut value = Vec::new();
+        let own = counter::decode_integer(counter::own_total(state, stamp.replica)).unwrap_or(0);
+        let mut value = Vec::with_capacity(TOTAL_BYTES_MAX);
         counter::encode_integer(own.wrapping_add(amount.into()), &mut value);
-        let life = row.life;
-        self.write(gen_index, key, life, Operation { id, hlc: self.now, value: &value });
-        Ok(())
+        self.write(gen_index, key, life, Operation { id, hlc: stamp.hlc, value: &value })
     }
 
     /// Adds to a float counter; a negative amount takes away.
@@ -306,22 +257,37 @@ impl Transaction {
         amount: f64,
     ) -> Result<(), WriteError<S::Error>> {
         if field.strategy != Strategy::PnCounterFloat {
-            return Err(WriteError::NotThisOperation);
+            return Err(Refusal::NotThisOperation.into());
         }
-        self.grow(key.len() + HEADERS_BYTES_MAX + TOTAL_BYTES_MAX)?;
-        let (replica, id) = (self.replica, field.id());
-        let row = self.read_alive(namespace, source, gen_index, key)?;
-        let own = counter::own_total(row.state(id), replica);
+        namespace.load(gen_index, key, source)?;
+        Ok(self.add_float_loaded(namespace, gen_index, key, field.id(), amount)?)
+    }
+
+    /// [`Transaction::add_float`] where the chunk is loaded, to a float counter that is known by
+    /// its cell.
+    ///
+    /// # Errors
+    /// As for [`Transaction::add_float`].
+    pub fn add_float_loaded(
+        &mut self,
+        namespace: &Namespace,
+        gen_index: GenIndex,
+        key: &[u8],
+        id: CellId,
+        amount: f64,
+    ) -> Result<(), Refusal> {
+        let stamp = self.stamp;
+        let row = self.read_alive(namespace, gen_index, key)?;
+        let own = counter::own_total(row.state(id), stamp.replica);
         let total = counter::decode_float(own).unwrap_or(0.0) + amount;
         // Peers refuse what is not finite.
         if !total.is_finite() {
-            return Err(WriteError::TypeMismatch);
+            return Err(Refusal::TypeMismatch);
         }
-        let mut value = Vec::new();
-        counter::encode_float(total, &mut value);
         let life = row.life;
-        self.write(gen_index, key, life, Operation { id, hlc: self.now, value: &value });
-        Ok(())
+        let mut value = Vec::with_capacity(TOTAL_BYTES_MAX);
+        counter::encode_float(total, &mut value);
+        self.write(gen_index, key, life, Operation { id, hlc: stamp.hlc, value: &value })
     }
 
     /// The row of a document as this transaction sees it. Deleted documents have one too.
@@ -335,37 +301,39 @@ impl Transaction {
         gen_index: GenIndex,
         key: &[u8],
     ) -> Result<Option<Row<'t>>, ChunkError<S::Error>> {
-        namespace.table_mut(gen_index).load(key, source)?;
-        let namespace = &*namespace;
-        let stored = namespace.loaded_row(gen_index, key);
-        let Ok(place) = self.position(gen_index, key) else {
-            return Ok(stored);
-        };
-        let pending = self.documents[self.sorted[place] as usize].as_change();
-        let stamp = Stamp { hlc: self.now, replica: self.replica, number: self.number };
-        let mut delta = Vec::new();
-        pending.write_row(stamp, &mut delta);
-        self.scratch.clear();
-        match stored {
-            Some(stored) => {
-                let delta = Row::parse(&delta);
-                join_rows(&stored, &delta, &namespace.replicas, &mut self.scratch);
-            }
-            None => self.scratch.append(&mut delta),
-        }
-        Ok(Some(Row::parse(&self.scratch)))
+        namespace.load(gen_index, key, source)?;
+        Ok(self.read_loaded(namespace, gen_index, key))
     }
 
-    /// The row of a document that exists.
-    fn read_alive<'t, S: ChunkSource>(
+    /// [`Transaction::read`] where the chunk is loaded.
+    pub fn read_loaded<'t>(
         &'t mut self,
-        namespace: &'t mut Namespace,
-        source: &mut S,
+        namespace: &'t Namespace,
         gen_index: GenIndex,
         key: &[u8],
-    ) -> Result<Row<'t>, WriteError<S::Error>> {
-        let row = self.read(namespace, source, gen_index, key)?;
-        row.filter(Row::is_alive).ok_or(WriteError::NotFound)
+    ) -> Option<Row<'t>> {
+        let mut row = namespace.stored_row(gen_index, key);
+        if let Ok(place) = self.position(gen_index, key) {
+            let pending = DocumentChange::of(&self.documents.as_slice()[place]);
+            self.joiner.begin(&pending, self.stamp);
+            row = Some(self.joiner.join(row, &namespace.replicas));
+        }
+        row.map(Row::parse)
+    }
+
+    /// The row of a document that exists, where its chunk is loaded.
+    ///
+    /// # Errors
+    /// The document does not exist.
+    #[inline(never)]
+    pub fn read_alive<'t>(
+        &'t mut self,
+        namespace: &'t Namespace,
+        gen_index: GenIndex,
+        key: &[u8],
+    ) -> Result<Row<'t>, Refusal> {
+        let row = self.read_loaded(namespace, gen_index, key);
+        row.filter(Row::is_alive).ok_or(Refusal::NotFound)
     }
 
     /// Applies the transaction as one change and hands it to the observer; nothing happens where
@@ -379,65 +347,76 @@ impl Transaction {
         source: &mut S,
         observer: &mut O,
     ) -> Result<Option<u64>, ChunkError<S::Error>> {
-        if self.is_empty() {
-            return Ok(None);
+        for document in self.documents.as_slice() {
+            let DocumentChange { gen_index, key, .. } = DocumentChange::of(document);
+            namespace.load(gen_index, key, source)?;
         }
-        let mut body = Vec::with_capacity(self.byte_count);
-        write_varint(&mut body, self.documents.len() as u64);
-        for document in &self.documents {
-            document.as_change().encode(document.gen_index, &mut body);
-        }
-        let change =
-            Change { replica: self.replica, number: self.number, now: self.now, body: &body };
-        namespace.apply_own(&change, source, observer)?;
-        Ok(Some(self.number))
+        Ok(self.commit_loaded(namespace, observer))
     }
 
-    /// Counts towards the bound of a change, generously: peers refuse one that is larger.
-    fn grow<E>(&mut self, byte_count: usize) -> Result<(), WriteError<E>> {
-        if self.byte_count + byte_count > MAX_CHANGE_BYTES {
-            return Err(WriteError::ChangeTooLarge);
+    /// [`Transaction::commit`] where every chunk is loaded. Unless the transaction begins again,
+    /// it must not be used any more.
+    pub fn commit_loaded<O: Observer>(
+        &self,
+        namespace: &mut Namespace,
+        observer: &mut O,
+    ) -> Option<u64> {
+        if self.is_empty() {
+            return None;
         }
-        self.byte_count += byte_count;
-        Ok(())
+        let mut body = Vec::new();
+        write_varint(&mut body, self.document_count() as u64);
+        for document in self.documents.as_slice() {
+            body.extend_from_slice(document);
+        }
+        let Stamp { hlc: now, replica, number } = self.stamp;
+        namespace.join_change(&Change { replica, number, now, body: &body }, observer);
+        Some(number)
     }
 
     fn position(&self, gen_index: GenIndex, key: &[u8]) -> Result<usize, usize> {
-        let wanted = (gen_index, key);
-        self.sorted.binary_search_by(|index| {
-            let document = &self.documents[*index as usize];
-            (document.gen_index, document.key.as_slice()).cmp(&wanted)
+        self.documents.search(|document| {
+            let document = DocumentChange::of(document);
+            (document.gen_index, document.key).cmp(&(gen_index, key))
         })
     }
 
-    fn begin_life(&mut self, gen_index: GenIndex, key: &[u8], life: u64) {
-        let document = self.document(gen_index, key, life);
-        document.life = life;
-        document.operations.clear();
+    /// Puts a document at the beginning of a life.
+    fn begin_life(&mut self, gen_index: GenIndex, key: &[u8], life: u64) -> Result<(), Refusal> {
+        self.put(&DocumentChange { gen_index, key, life, operations: &[] }, 0)
     }
 
-    fn write(&mut self, gen_index: GenIndex, key: &[u8], life: u64, operation: Operation<'_>) {
-        let now = self.now;
-        let document = self.document(gen_index, key, life);
-        let mut operations = Vec::with_capacity(document.operations.len() + HEADERS_BYTES_MAX);
-        document.as_change().write_operations_with(operation, now, &mut operations);
-        document.operations = operations;
+    fn write(
+        &mut self,
+        gen_index: GenIndex,
+        key: &[u8],
+        life: u64,
+        operation: Operation<'_>,
+    ) -> Result<(), Refusal> {
+        let mut operations = Vec::new();
+        let mut document = DocumentChange { gen_index, key, life, operations: &[] };
+        if let Ok(place) = self.position(gen_index, key) {
+            document = DocumentChange::of(&self.documents.as_slice()[place]);
+        }
+        document.write_operations_with(operation, self.stamp.hlc, &mut operations);
+        let value_bytes = operation.value.len();
+        self.put(&DocumentChange { gen_index, key, life, operations: &operations }, value_bytes)
     }
 
-    fn document(&mut self, gen_index: GenIndex, key: &[u8], life: u64) -> &mut PendingDocument {
-        let place = self.position(gen_index, key).unwrap_or_else(|place| {
-            self.sorted.insert(place, self.documents.len() as u32);
-            let key = Vec::from(key);
-            self.documents.push(PendingDocument { gen_index, key, life, operations: Vec::new() });
-            place
-        });
-        &mut self.documents[self.sorted[place] as usize]
-    }
-}
-
-impl PendingDocument {
-    fn as_change(&self) -> DocumentChange<'_> {
-        let PendingDocument { gen_index, key, life, operations } = self;
-        DocumentChange { gen_index: *gen_index, key, life: *life, operations }
+    /// Puts what the change does to a document in place of what it would have done, with a value of
+    /// so many bytes that it did not have.
+    #[inline(never)]
+    fn put(&mut self, document: &DocumentChange<'_>, value_bytes: usize) -> Result<(), Refusal> {
+        // Generously, for peers refuse a change that is larger.
+        let byte_count = self.byte_count + document.key.len() + HEADERS_BYTES_MAX + value_bytes;
+        if byte_count > MAX_CHANGE_BYTES {
+            return Err(Refusal::ChangeTooLarge);
+        }
+        self.byte_count = byte_count;
+        let mut bytes = Vec::new();
+        document.encode(document.gen_index, &mut bytes);
+        let place = self.position(document.gen_index, document.key);
+        self.documents.put(place, &bytes);
+        Ok(())
     }
 }

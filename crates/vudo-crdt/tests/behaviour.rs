@@ -5,8 +5,8 @@ use std::convert::Infallible;
 use vudo_crdt::limits::{MAX_CHANGE_BYTES, MAX_KEY_BYTES, MAX_LIFE};
 use vudo_crdt::{
     CounterOptions, CounterOverflow, FieldSchema, Frame, Hlc, InMemory, Log, MalformedFrame,
-    Namespace, Overflow, ReplicaIndex, ReplicaKey, Row, Strategy, Transaction, Value, ValueType,
-    WriteError, checksum,
+    Namespace, Overflow, Refusal, ReplicaIndex, ReplicaKey, Row, Strategy, Transaction, Value,
+    ValueType, WriteError, checksum,
 };
 
 const DAY_MILLISECONDS: u64 = 24 * 3_600_000;
@@ -146,8 +146,8 @@ fn delete_against_concurrent_edit() {
         assert!(!store.row().is_alive());
         assert_eq!(store.row().cells().count(), 0);
     }
-    assert_eq!(right.set(NOW_MILLISECONDS, &title(), "again"), Err(WriteError::NotFound));
-    assert_eq!(right.delete(NOW_MILLISECONDS), Err(WriteError::NotFound));
+    assert_eq!(right.set(NOW_MILLISECONDS, &title(), "again"), Err(Refusal::NotFound.into()));
+    assert_eq!(right.delete(NOW_MILLISECONDS), Err(Refusal::NotFound.into()));
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn create_against_create() {
     // At equal times the greater replica key wins.
     assert_eq!(left.read(&title()), Some("right".into()));
     assert_eq!(left.read(&votes()), Some(7.into()));
-    assert_eq!(left.create(NOW_MILLISECONDS), Err(WriteError::AlreadyExists));
+    assert_eq!(left.create(NOW_MILLISECONDS), Err(Refusal::AlreadyExists.into()));
 }
 
 #[test]
@@ -194,10 +194,10 @@ fn the_lowest_time_wins_an_immutable_field() {
     let (mut left, mut right) = pair_with_document();
     left.set(NOW_MILLISECONDS + 1, &id, "later").unwrap();
     right.set(NOW_MILLISECONDS, &id, "first").unwrap();
-    assert_eq!(right.set(NOW_MILLISECONDS, &id, "second"), Err(WriteError::Immutable));
+    assert_eq!(right.set(NOW_MILLISECONDS, &id, "second"), Err(Refusal::Immutable.into()));
     exchange(&mut left, &mut right);
     assert_eq!(left.read(&id), Some("first".into()));
-    assert_eq!(left.set(0, &id, "earliest"), Err(WriteError::Immutable));
+    assert_eq!(left.set(0, &id, "earliest"), Err(Refusal::Immutable.into()));
 }
 
 #[test]
@@ -245,7 +245,7 @@ fn hlc_at_the_ceiling() {
     exchange(&mut left, &mut right);
     assert_eq!(right.time_of(&title()).milliseconds(), 1 << 47);
     let refused = right.set(NOW_MILLISECONDS, &title(), "no");
-    assert_eq!(refused, Err(WriteError::ClockAtCeiling));
+    assert_eq!(refused, Err(Refusal::ClockAtCeiling.into()));
     right.delete(NOW_MILLISECONDS).unwrap();
     right.create(NOW_MILLISECONDS).unwrap();
     right.set(NOW_MILLISECONDS, &title(), "a new life").unwrap();
@@ -314,13 +314,13 @@ fn counter_bounds_guard_local_writes_only() {
     stock.counter =
         CounterOptions { min_value: Some(0), max_value: Some(10), ..CounterOptions::default() };
     let (mut left, mut right) = pair_with_document();
-    assert_eq!(left.add(&stock, 11), Err(WriteError::OutOfBounds { total: 11 }));
-    assert_eq!(left.add(&stock, -1), Err(WriteError::OutOfBounds { total: -1 }));
+    assert_eq!(left.add(&stock, 11), Err(Refusal::OutOfBounds.into()));
+    assert_eq!(left.add(&stock, -1), Err(Refusal::OutOfBounds.into()));
     left.add(&stock, 10).unwrap();
     right.add(&stock, 10).unwrap();
     exchange(&mut left, &mut right);
     assert_eq!(left.read(&stock), Some(20.into()));
-    assert_eq!(left.add(&stock, 1), Err(WriteError::OutOfBounds { total: 21 }));
+    assert_eq!(left.add(&stock, 1), Err(Refusal::OutOfBounds.into()));
     // Coming back towards the bounds is allowed, even where it does not reach them.
     left.add(&stock, -1).unwrap();
     assert_eq!(left.read(&stock), Some(19.into()));
@@ -365,11 +365,11 @@ fn a_float_counter_never_leaves_the_numbers() {
             transaction.add_float(namespace, &mut InMemory, 0, KEY, &mass(), amount)
         })
     };
-    assert_eq!(add(&mut left, f64::NAN), Err(WriteError::TypeMismatch));
-    assert_eq!(add(&mut left, f64::INFINITY), Err(WriteError::TypeMismatch));
+    assert_eq!(add(&mut left, f64::NAN), Err(Refusal::TypeMismatch.into()));
+    assert_eq!(add(&mut left, f64::INFINITY), Err(Refusal::TypeMismatch.into()));
     add(&mut left, f64::MAX).unwrap();
     // Twice the greatest number is no number, and peers would refuse the change.
-    assert_eq!(add(&mut left, f64::MAX), Err(WriteError::TypeMismatch));
+    assert_eq!(add(&mut left, f64::MAX), Err(Refusal::TypeMismatch.into()));
     exchange(&mut left, &mut right);
     assert_eq!(right.read(&mass()), Some(f64::MAX.into()));
 }
@@ -389,7 +389,7 @@ fn transaction_reads_what_it_wrote() {
     assert_eq!(votes.read(&row), Ok(Some(5.into())));
     transaction.delete(namespace, &mut InMemory, 0, KEY).unwrap();
     let refused = transaction.set(namespace, &mut InMemory, 0, KEY, &title, &"x".into());
-    assert_eq!(refused, Err(WriteError::NotFound));
+    assert_eq!(refused, Err(Refusal::NotFound.into()));
     transaction.create(namespace, &mut InMemory, 0, KEY).unwrap();
     let row = transaction.read(namespace, &mut InMemory, 0, KEY).unwrap().unwrap();
     assert_eq!((row.life, title.read(&row), votes.read(&row)), (3, Ok(None), Ok(Some(0.into()))));
@@ -407,7 +407,7 @@ fn large_change_refused() {
     transaction.create(namespace, &mut InMemory, 0, KEY).unwrap();
     let text = Value::from("x".repeat(MAX_CHANGE_BYTES));
     let refused = transaction.set(namespace, &mut InMemory, 0, KEY, &title(), &text);
-    assert_eq!(refused, Err(WriteError::ChangeTooLarge));
+    assert_eq!(refused, Err(Refusal::ChangeTooLarge.into()));
     // The transaction goes on without what was refused.
     transaction.set(namespace, &mut InMemory, 0, KEY, &title(), &"short".into()).unwrap();
     transaction.commit(namespace, &mut InMemory, &mut store.log).unwrap();
@@ -434,7 +434,7 @@ fn the_largest_change_that_is_written_is_accepted_by_peers() {
     (0..200).for_each(|_| set(NOW_MILLISECONDS, 1).unwrap());
     let mut length = MAX_CHANGE_BYTES - MAX_KEY_BYTES;
     while let Err(error) = set(NOW_MILLISECONDS, length) {
-        assert_eq!(error, WriteError::ChangeTooLarge);
+        assert_eq!(error, Refusal::ChangeTooLarge.into());
         length -= 1;
     }
     assert!(length > MAX_CHANGE_BYTES - MAX_KEY_BYTES - 100);
@@ -451,11 +451,11 @@ fn key_lengths() {
             transaction.create(namespace, &mut InMemory, 0, key)
         })
     };
-    assert_eq!(create(b""), Err(WriteError::KeyLength(0)));
+    assert_eq!(create(b""), Err(Refusal::KeyLength.into()));
     let longest = vec![b'k'; MAX_KEY_BYTES];
     assert_eq!(create(&longest), Ok(()));
     let too_long = vec![b'k'; MAX_KEY_BYTES + 1];
-    assert_eq!(create(&too_long), Err(WriteError::KeyLength(MAX_KEY_BYTES + 1)));
+    assert_eq!(create(&too_long), Err(Refusal::KeyLength.into()));
     let mut peer = Store::new(2);
     peer.receive(&store.frame());
     assert!(peer.namespace.loaded_row(0, &longest).is_some());
@@ -474,7 +474,7 @@ fn a_life_at_the_end_of_all_lives_breaks_nothing() {
         if store.row().is_alive() {
             store.delete(NOW_MILLISECONDS).unwrap();
         }
-        let refused = Err(WriteError::ClockAtCeiling);
+        let refused = Err(Refusal::ClockAtCeiling.into());
         let expected = if store.row().life == MAX_LIFE { refused } else { Ok(()) };
         assert_eq!(store.create(NOW_MILLISECONDS), expected);
         let mut peer = Store::new(2);

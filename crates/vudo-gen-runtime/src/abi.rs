@@ -11,12 +11,12 @@ use vudo_crdt::limits::MAX_FRAME_BYTES;
 use vudo_crdt::value::{decode_utf8, encode_bytes, encode_utf8, skip_value};
 use vudo_crdt::wire::{Reader, zigzag_decode};
 use vudo_crdt::{
-    CellId, FieldSchema, GenIndex, InMemory, MalformedFrame, Overflow, Strategy, Value, ValueType,
-    counter_total,
+    CellId, FieldSchema, GenIndex, MalformedFrame, Namespace, Overflow, Refusal, Strategy,
+    Transaction, Value, ValueType, counter_total,
 };
 
-use crate::code::Code;
-use crate::session::{Document, Outcome, Session, text};
+use crate::code::{Code, Outcome};
+use crate::session::{Session, text};
 
 /// Raised when an export changes its meaning; new exports do not raise it.
 const ABI_VERSION: u32 = 1;
@@ -28,7 +28,7 @@ const HAS_MAXIMUM: u8 = 4;
 struct State {
     input: Vec<u8>,
     output: Vec<u8>,
-    session: Option<Session>,
+    session: Session,
 }
 
 struct Global(UnsafeCell<State>);
@@ -36,8 +36,11 @@ struct Global(UnsafeCell<State>);
 // SAFETY: the module has one thread: it is built without atomics and shares no memory.
 unsafe impl Sync for Global {}
 
-static STATE: Global =
-    Global(UnsafeCell::new(State { input: Vec::new(), output: Vec::new(), session: None }));
+static STATE: Global = Global(UnsafeCell::new(State {
+    input: Vec::new(),
+    output: Vec::new(),
+    session: Session::new(),
+}));
 
 fn state() -> &'static mut State {
     // SAFETY: each export calls this once and no export calls another, so no two references to
@@ -88,30 +91,38 @@ extern "C" fn output_length() -> usize {
     state().output.len()
 }
 
-/// Opens the module for the replica whose key of 32 bytes is the input.
+/// Opens the module for the replica whose key of 32 bytes is the input. The seed has no use in a
+/// module whose tables are sorted.
 #[unsafe(no_mangle)]
-extern "C" fn open(seed: u64) -> u32 {
+extern "C" fn open(_seed: u64) -> u32 {
     let state = state();
-    Code::of((|| {
-        if state.session.is_some() {
-            return Err(Code::ALREADY_OPEN);
-        }
-        let opened = Session::open(&state.input, seed, schema())?;
-        // There is no session to drop, and forgetting none keeps the code for it out.
-        core::mem::forget(state.session.replace(opened));
-        Ok(())
-    })())
+    Code::of(state.session.open(&state.input, schema()))
 }
 
 /// Runs an operation on the open session with the input, after emptying the output.
 #[inline(always)]
 fn run(work: impl FnOnce(&mut Session, &[u8], &mut Vec<u8>) -> Outcome) -> u32 {
-    let state = state();
-    state.output.clear();
-    Code::of(match &mut state.session {
-        Some(session) => work(session, &state.input, &mut state.output),
-        None => Err(Code::NOT_OPEN),
+    let State { input, output, session } = state();
+    output.clear();
+    Code::of(if session.is_open() { work(session, input, output) } else { Err(Code::NOT_OPEN) })
+}
+
+/// Makes a write to the document whose key is at the front of the input.
+#[inline(always)]
+fn write(
+    key_length: usize,
+    now: f64,
+    work: impl FnOnce(&mut Transaction, &Namespace, &[u8]) -> Result<(), Refusal>,
+) -> u32 {
+    run(|session, input, _| {
+        let (key, _) = split(input, key_length)?;
+        session.write(now, |transaction, namespace| work(transaction, namespace, key))
     })
+}
+
+/// The key of a document at the front of the input, and what follows.
+fn split(input: &[u8], key_length: usize) -> Result<(&[u8], &[u8]), Code> {
+    input.split_at_checked(key_length).ok_or(Code::INPUT_LENGTH)
 }
 
 #[unsafe(no_mangle)]
@@ -152,35 +163,35 @@ extern "C" fn version() -> u32 {
 
 #[unsafe(no_mangle)]
 extern "C" fn create(gen_index: GenIndex, now: f64) -> u32 {
-    run(|session, key, _| session.create(Document { gen_index, key }, now))
+    run(|session, key, _| {
+        text(key)?;
+        session.write(now, |transaction, namespace| {
+            transaction.create_loaded(namespace, gen_index, key)
+        })
+    })
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn delete(gen_index: GenIndex, now: f64) -> u32 {
-    run(|session, key, _| session.delete(Document { gen_index, key }, now))
+    run(|session, key, _| {
+        session.write(now, |transaction, namespace| {
+            transaction.delete_loaded(namespace, gen_index, key)
+        })
+    })
 }
 
 /// Succeeds where the document exists, and says that it is not set where it does not.
 #[unsafe(no_mangle)]
 extern "C" fn exists(gen_index: GenIndex) -> u32 {
-    run(|session, key, _| {
-        session.row(Document { gen_index, key }).map(drop).map_err(|_| Code::NOT_SET)
-    })
+    run(|session, key, _| session.row(gen_index, key).map(drop).map_err(|_| Code::NOT_SET))
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn keys(gen_index: GenIndex) -> u32 {
-    run(|session, _, output| session.keys(gen_index, output))
-}
-
-/// The document at the front of the input, and what follows.
-fn document(
-    gen_index: GenIndex,
-    input: &[u8],
-    key_length: usize,
-) -> Result<(Document<'_>, &[u8]), Code> {
-    let (key, rest) = input.split_at_checked(key_length).ok_or(Code::INPUT_LENGTH)?;
-    Ok((Document { gen_index, key }, rest))
+    run(|session, _, output| {
+        session.keys(gen_index, output);
+        Ok(())
+    })
 }
 
 /// The cell that a field word names.
@@ -195,27 +206,28 @@ fn field_of(word: u32) -> FieldSchema {
     FieldSchema::new("", word >> 4 & 0xffff, strategy, value_type)
 }
 
-/// Sets the register of a document at the front of the input to a value in its bytes.
+/// Sets the register of a document to a value in its bytes.
+#[inline(never)]
 fn set(
     session: &mut Session,
-    document: Document<'_>,
+    gen_index: GenIndex,
     field: u32,
-    value: Vec<u8>,
+    key: &[u8],
+    value: &[u8],
     now: f64,
 ) -> Outcome {
-    let Document { gen_index, key } = document;
     session.write(now, |transaction, namespace| {
-        transaction.set_encoded(namespace, &mut InMemory, gen_index, key, cell_of(field), &value)
+        transaction.set_loaded(namespace, gen_index, key, cell_of(field), value)
     })
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn set_string(gen_index: GenIndex, field: u32, key_length: usize, now: f64) -> u32 {
     run(|session, input, _| {
-        let (document, value) = document(gen_index, input, key_length)?;
+        let (key, value) = split(input, key_length)?;
         let mut bytes = Vec::new();
         encode_utf8(text(value)?, &mut bytes);
-        set(session, document, field, bytes, now)
+        set(session, gen_index, field, key, &bytes, now)
     })
 }
 
@@ -223,25 +235,25 @@ extern "C" fn set_string(gen_index: GenIndex, field: u32, key_length: usize, now
 #[unsafe(no_mangle)]
 extern "C" fn set_bytes(gen_index: GenIndex, field: u32, key_length: usize, now: f64) -> u32 {
     run(|session, input, _| {
-        let (document, value) = document(gen_index, input, key_length)?;
+        let (key, value) = split(input, key_length)?;
         let count = field_of(field).value_type.byte_count();
         if count.is_some_and(|count| count != value.len()) {
-            return Err(Code::TYPE_MISMATCH);
+            return Err(Refusal::TypeMismatch.into());
         }
         let mut bytes = Vec::new();
         encode_bytes(value, &mut bytes);
-        set(session, document, field, bytes, now)
+        set(session, gen_index, field, key, &bytes, now)
     })
 }
 
 #[inline(never)]
 fn set_value(gen_index: GenIndex, field: u32, key_length: usize, value: Value, now: f64) -> u32 {
     run(|session, input, _| {
-        let (document, _) = document(gen_index, input, key_length)?;
+        let (key, _) = split(input, key_length)?;
         if !field_of(field).value_type.admits(&value) {
-            return Err(Code::TYPE_MISMATCH);
+            return Err(Refusal::TypeMismatch.into());
         }
-        set(session, document, field, value.to_bytes(), now)
+        set(session, gen_index, field, key, &value.to_bytes(), now)
     })
 }
 
@@ -289,14 +301,8 @@ extern "C" fn add(
     amount: i64,
     now: f64,
 ) -> u32 {
-    run(|session, input, _| {
-        let (Document { gen_index, key }, _) = document(gen_index, input, key_length)?;
-        let bounds = (i64::MIN.into(), i64::MAX.into());
-        session.write(now, |transaction, namespace| {
-            let id = cell_of(field);
-            transaction.add_within(namespace, &mut InMemory, gen_index, key, id, bounds, amount)
-        })
-    })
+    let bounds = (i64::MIN.into(), i64::MAX.into());
+    add_within(gen_index, field, key_length, bounds, amount, now)
 }
 
 /// Adds to an integer counter of any type: `extras` says where in the compiler's data its options
@@ -310,12 +316,21 @@ extern "C" fn add_bounded(
     amount: i64,
     now: f64,
 ) -> u32 {
-    let field = field_with(field, extras);
-    run(|session, input, _| {
-        let (Document { gen_index, key }, _) = document(gen_index, input, key_length)?;
-        session.write(now, |transaction, namespace| {
-            transaction.add(namespace, &mut InMemory, gen_index, key, &field, amount)
-        })
+    let bounds = field_with(field, extras).counter_bounds();
+    add_within(gen_index, field, key_length, bounds, amount, now)
+}
+
+#[inline(never)]
+fn add_within(
+    gen_index: GenIndex,
+    field: u32,
+    key_length: usize,
+    bounds: (i128, i128),
+    amount: i64,
+    now: f64,
+) -> u32 {
+    write(key_length, now, |transaction, namespace, key| {
+        transaction.add_loaded(namespace, gen_index, key, cell_of(field), bounds, amount)
     })
 }
 
@@ -327,12 +342,8 @@ extern "C" fn add_float(
     amount: f64,
     now: f64,
 ) -> u32 {
-    run(|session, input, _| {
-        let (Document { gen_index, key }, _) = document(gen_index, input, key_length)?;
-        session.write(now, |transaction, namespace| {
-            let field = field_of(field);
-            transaction.add_float(namespace, &mut InMemory, gen_index, key, &field, amount)
-        })
+    write(key_length, now, |transaction, namespace, key| {
+        transaction.add_float_loaded(namespace, gen_index, key, cell_of(field), amount)
     })
 }
 
@@ -340,11 +351,23 @@ extern "C" fn add_float(
 #[unsafe(no_mangle)]
 extern "C" fn get_string(gen_index: GenIndex, field: u32, key_length: usize) -> u32 {
     run(|session, input, output| {
-        let (document, _) = document(gen_index, input, key_length)?;
-        let text = decode_utf8(session.row(document)?.state(cell_of(field)));
-        output.extend_from_slice(text.ok_or(Code::NOT_SET)?);
+        let state = state_of(session, gen_index, field, input, key_length)?;
+        output.extend_from_slice(decode_utf8(state).ok_or(Code::NOT_SET)?);
         Ok(())
     })
+}
+
+/// The state of a cell of the document whose key is at the front of the input.
+#[inline(never)]
+fn state_of<'s>(
+    session: &'s mut Session,
+    gen_index: GenIndex,
+    field: u32,
+    input: &[u8],
+    key_length: usize,
+) -> Result<&'s [u8], Code> {
+    let (key, _) = split(input, key_length)?;
+    Ok(session.row(gen_index, key)?.state(cell_of(field)))
 }
 
 /// Puts what a field of any kind shows into the output.
@@ -363,8 +386,8 @@ extern "C" fn get_with(gen_index: GenIndex, field: u32, extras: usize, key_lengt
 #[inline(never)]
 fn read(gen_index: GenIndex, field: &FieldSchema, key_length: usize) -> u32 {
     run(|session, input, output| {
-        let (document, _) = document(gen_index, input, key_length)?;
-        let value = field.read(&session.row(document)?)?;
+        let (key, _) = split(input, key_length)?;
+        let value = field.read(&session.row(gen_index, key)?)?;
         match value.ok_or(Code::NOT_SET)? {
             Value::Bool(truth) => output.push(truth.into()),
             Value::Int(number) => output.extend_from_slice(&(number as u64).to_le_bytes()),
@@ -380,9 +403,9 @@ fn read(gen_index: GenIndex, field: &FieldSchema, key_length: usize) -> u32 {
 #[unsafe(no_mangle)]
 extern "C" fn get_total(gen_index: GenIndex, field: u32, key_length: usize) -> u32 {
     run(|session, input, output| {
-        let (document, _) = document(gen_index, input, key_length)?;
-        let total = counter_total(&session.row(document)?, cell_of(field));
-        let shown = total.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
+        let total = counter_total(state_of(session, gen_index, field, input, key_length)?);
+        let greatest = if total < 0 { i64::MIN } else { i64::MAX };
+        let shown = i64::try_from(total).unwrap_or(greatest);
         output.extend_from_slice(&shown.to_le_bytes());
         Ok(())
     })

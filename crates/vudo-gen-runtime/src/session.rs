@@ -1,104 +1,90 @@
 //! The state of a module: one namespace in memory, its log, and the replica that writes here.
 
-use core::convert::Infallible;
-
 use alloc::vec::Vec;
 
 use vudo_crdt::wire::{Reader, is_utf8};
 use vudo_crdt::{
-    GenIndex, InMemory, Log, MalformedFrame, Namespace, ReplicaIndex, ReplicaKey, Row, Transaction,
-    WriteError,
+    GenIndex, InMemory, Log, MalformedFrame, Namespace, Refusal, ReplicaKey, Row, Transaction,
 };
 
-use crate::code::Code;
+use crate::code::{Code, Outcome};
 
-/// Nothing, or why it was refused.
-pub(crate) type Outcome = Result<(), Code>;
-
-/// What an open module holds.
+/// What a module holds. Nothing may be asked of it before it is open.
 pub(crate) struct Session {
     namespace: Namespace,
     log: Log,
-    replica: ReplicaIndex,
-    /// Where writes go. Empty unless the host has begun it.
+    /// Where writes go. Empty between calls, unless the host has begun it.
     transaction: Transaction,
+    is_open: bool,
     /// Whether the host has begun a transaction. Other writes are changes of their own.
     is_in_transaction: bool,
 }
 
-/// A document, as the host names it.
-#[derive(Clone, Copy)]
-pub(crate) struct Document<'a> {
-    pub(crate) gen_index: GenIndex,
-    pub(crate) key: &'a [u8],
-}
-
 impl Session {
-    /// An empty session. `schema` begins with the count and the names of the Gens, whose indexes
+    pub(crate) const fn new() -> Session {
+        Session {
+            namespace: Namespace::new(0),
+            log: Log::new(),
+            // The replica of this module is the first one that its namespace names.
+            transaction: Transaction::idle(0),
+            is_open: false,
+            is_in_transaction: false,
+        }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// Opens the session. `schema` begins with the count and the names of the Gens, whose indexes
     /// are their places in that list.
-    pub(crate) fn open(key: &[u8], seed: u64, schema: &[u8]) -> Result<Session, Code> {
+    pub(crate) fn open(&mut self, key: &[u8], schema: &[u8]) -> Outcome {
+        if self.is_open {
+            return Err(Code::ALREADY_OPEN);
+        }
         let key = ReplicaKey(Reader::new(key).array()?);
-        let mut namespace = Namespace::new(seed);
-        let replica = namespace.intern_replica(key);
+        self.namespace.intern_replica(key);
         // The compiler wrote the names; were they damaged, the Gens after them would be missing.
         let mut reader = Reader::new(schema);
         for _ in 0..reader.varint().unwrap_or_default() {
-            namespace.intern_gen_bytes(reader.bytes().unwrap_or_default());
+            self.namespace.intern_gen_bytes(reader.bytes().unwrap_or_default());
         }
-        let transaction = Transaction::begin(&namespace, replica, 0);
-        let log = Log::default();
-        Ok(Session { namespace, log, replica, transaction, is_in_transaction: false })
+        self.is_open = true;
+        Ok(())
     }
 
     pub(crate) fn begin(&mut self, now: f64) -> Outcome {
         self.refuse_in_transaction()?;
-        self.renew(now);
+        self.begin_again(now);
         self.is_in_transaction = true;
         Ok(())
     }
 
     pub(crate) fn commit(&mut self) -> Outcome {
         self.end_transaction()?;
-        self.apply()
+        self.apply();
+        Ok(())
     }
 
     pub(crate) fn roll_back(&mut self) -> Outcome {
         self.end_transaction()?;
-        self.renew(0.0);
+        self.begin_again(0.0);
         Ok(())
     }
 
-    pub(crate) fn create(&mut self, document: Document<'_>, now: f64) -> Outcome {
-        text(document.key)?;
-        self.write(now, |transaction, namespace| {
-            transaction.create(namespace, &mut InMemory, document.gen_index, document.key)
-        })
-    }
-
-    pub(crate) fn delete(&mut self, document: Document<'_>, now: f64) -> Outcome {
-        self.write(now, |transaction, namespace| {
-            transaction.delete(namespace, &mut InMemory, document.gen_index, document.key)
-        })
-    }
-
     /// The document's row as the open transaction sees it.
-    #[inline(never)]
-    pub(crate) fn row(&mut self, document: Document<'_>) -> Result<Row<'_>, Code> {
-        let Document { gen_index, key } = document;
-        let row = self.transaction.read(&mut self.namespace, &mut InMemory, gen_index, key)?;
-        row.filter(Row::is_alive).ok_or(Code::NOT_FOUND)
+    pub(crate) fn row(&mut self, gen_index: GenIndex, key: &[u8]) -> Result<Row<'_>, Code> {
+        Ok(self.transaction.read_alive(&self.namespace, gen_index, key)?)
     }
 
     /// Appends the keys of the Gen's documents, ascending, each behind its length in four bytes.
-    pub(crate) fn keys(&mut self, gen_index: GenIndex, out: &mut Vec<u8>) -> Outcome {
-        let rows = self.namespace.rows_from(gen_index, &[], &mut InMemory)?;
-        for row in rows {
+    pub(crate) fn keys(&mut self, gen_index: GenIndex, out: &mut Vec<u8>) {
+        for row in self.namespace.loaded_rows(gen_index) {
             if row.is_alive() {
                 out.extend_from_slice(&(row.key.len() as u32).to_le_bytes());
                 out.extend_from_slice(row.key);
             }
         }
-        Ok(())
     }
 
     pub(crate) fn merge(&mut self, frame: &[u8]) -> Outcome {
@@ -123,33 +109,29 @@ impl Session {
     pub(crate) fn write(
         &mut self,
         now: f64,
-        work: impl FnOnce(&mut Transaction, &mut Namespace) -> Result<(), WriteError<Infallible>>,
+        work: impl FnOnce(&mut Transaction, &Namespace) -> Result<(), Refusal>,
     ) -> Outcome {
         if !self.is_in_transaction {
-            self.renew(now);
+            self.begin_again(now);
         }
-        let outcome = work(&mut self.transaction, &mut self.namespace);
-        self.end_write(outcome)
-    }
-
-    #[inline(never)]
-    fn end_write(&mut self, outcome: Result<(), WriteError<Infallible>>) -> Outcome {
-        outcome?;
-        if self.is_in_transaction { Ok(()) } else { self.apply() }
-    }
-
-    /// Begins the transaction anew, without what it holds. Gives what it held.
-    #[inline(never)]
-    fn renew(&mut self, now: f64) -> Transaction {
-        let new = Transaction::begin(&self.namespace, self.replica, now as u64);
-        core::mem::replace(&mut self.transaction, new)
-    }
-
-    #[inline(never)]
-    fn apply(&mut self) -> Outcome {
-        let transaction = self.renew(0.0);
-        transaction.commit(&mut self.namespace, &mut InMemory, &mut self.log)?;
+        work(&mut self.transaction, &self.namespace)?;
+        if !self.is_in_transaction {
+            self.apply();
+        }
         Ok(())
+    }
+
+    /// Begins the transaction anew, without what it holds.
+    #[inline(never)]
+    fn begin_again(&mut self, now: f64) {
+        self.transaction.begin_again(&self.namespace, now as u64);
+    }
+
+    /// Applies the transaction and empties it.
+    #[inline(never)]
+    fn apply(&mut self) {
+        self.transaction.commit_loaded(&mut self.namespace, &mut self.log);
+        self.begin_again(0.0);
     }
 
     fn refuse_in_transaction(&self) -> Outcome {

@@ -394,11 +394,11 @@ fn modules_are_small() {
     };
     let (wasm, javascript) = print("User", &user());
     // What has been reached, so that nothing grows unseen; the goal is 10 KiB, then 5.
-    assert!(wasm <= 11_200, "{wasm} bytes");
+    assert!(wasm <= 10_450, "{wasm} bytes");
     assert!(javascript <= 1_900, "{javascript} bytes");
     let (all, _) = print("all strategies and types", &one_gen("Thing", every_field()));
     // Every strategy on every type that it merges, 65 fields; the goal is 16 KiB.
-    assert!(all <= 16_400, "{all} bytes");
+    assert!(all <= 15_650, "{all} bytes");
 
     let mut fields = user_fields();
     for number in 4..104 {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+pub use vudo_crdt::Refusal;
 use vudo_crdt::{ApplyError, ChunkError, CounterOverflow, WriteError};
 
 use crate::storage::StorageError;
@@ -80,19 +81,18 @@ pub enum Error {
     Frame(String),
 }
 
-/// Why a local write was refused.
-pub type Refusal = WriteError<StorageError>;
-
 impl Error {
     /// Whether a peer caused the error by what it sent.
     pub fn is_peer_fault(&self) -> bool {
         matches!(self, Error::Frame(_))
     }
 
-    pub(crate) fn refused(gen_name: &str, key: &str, reason: Refusal) -> Error {
-        match reason {
-            Refusal::Chunk(error) => error.into(),
-            reason => Error::Refused { gen_name: gen_name.to_owned(), key: key.to_owned(), reason },
+    pub(crate) fn refused(gen_name: &str, key: &str, error: WriteError<StorageError>) -> Error {
+        match error {
+            WriteError::Chunk(error) => error.into(),
+            WriteError::Refused(reason) => {
+                Error::Refused { gen_name: gen_name.to_owned(), key: key.to_owned(), reason }
+            }
         }
     }
 

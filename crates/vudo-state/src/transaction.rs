@@ -1,10 +1,11 @@
 //! A transaction: reads and writes over many documents that become one change.
 
-use vudo_crdt::{GenIndex, GenSchema, Strategy, Value, limits};
+use vudo_crdt::{GenIndex, GenSchema, Strategy, Value, WriteError, limits};
 
 use crate::error::{Error, Refusal, Result};
 use crate::record::{Record, field_of};
 use crate::shard::{Shard, State};
+use crate::storage::StorageError;
 
 /// Reads and writes of one namespace that become one change. It reads what it wrote.
 pub struct Transaction<'a> {
@@ -116,10 +117,10 @@ impl<'a> Transaction<'a> {
                 Ok(amount) => {
                     self.writes.add(namespace, &mut chunks, gen_index, key_bytes, field, amount)
                 }
-                Err(_) => Err(Refusal::TypeMismatch),
+                Err(_) => Err(Refusal::TypeMismatch.into()),
             },
-            (strategy, _) if strategy.is_counter() => Err(Refusal::TypeMismatch),
-            _ => Err(Refusal::NotThisOperation),
+            (strategy, _) if strategy.is_counter() => Err(Refusal::TypeMismatch.into()),
+            _ => Err(Refusal::NotThisOperation.into()),
         };
         added.map_err(|reason| refused(gen_schema, key, &field.name, reason))
     }
@@ -145,9 +146,14 @@ impl<'a> Transaction<'a> {
     }
 }
 
-fn refused(gen_schema: &GenSchema, key: &str, field: &str, reason: Refusal) -> Error {
-    match reason {
-        Refusal::NotFound => Error::refused(&gen_schema.name, key, reason),
-        reason => Error::refused(&gen_schema.name, &format!("{key}.{field}"), reason),
+fn refused(
+    gen_schema: &GenSchema,
+    key: &str,
+    field: &str,
+    error: WriteError<StorageError>,
+) -> Error {
+    match error {
+        WriteError::Refused(Refusal::NotFound) => Error::refused(&gen_schema.name, key, error),
+        error => Error::refused(&gen_schema.name, &format!("{key}.{field}"), error),
     }
 }

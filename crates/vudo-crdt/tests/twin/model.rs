@@ -4,15 +4,13 @@
 //! set of small documents; applying it is joining each of them. The real thing must agree.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 
 use vudo_crdt::{
-    CellId, CounterOverflow, FieldSchema, Overflow, ReplicaKey, Strategy, Value, WriteError,
+    CellId, CounterOverflow, FieldSchema, Overflow, Refusal, ReplicaKey, Strategy, Value,
 };
 
 /// The name of a Gen and the key of a document.
 pub(crate) type DocumentId = (String, Vec<u8>);
-pub(crate) type Refused = WriteError<Infallible>;
 
 /// A hybrid logical time. `milliseconds <= 2^47`, `counter < 2^16`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -218,20 +216,20 @@ impl<'t> TwinTransaction<'t> {
         seen.documents.remove(id)
     }
 
-    fn alive(&self, id: &DocumentId) -> Result<Document, Refused> {
-        self.view(id).filter(|document| document.life % 2 == 1).ok_or(WriteError::NotFound)
+    fn alive(&self, id: &DocumentId) -> Result<Document, Refusal> {
+        self.view(id).filter(|document| document.life % 2 == 1).ok_or(Refusal::NotFound)
     }
 
-    pub(crate) fn create(&mut self, id: &DocumentId) -> Result<(), Refused> {
+    pub(crate) fn create(&mut self, id: &DocumentId) -> Result<(), Refusal> {
         let life = self.view(id).map_or(0, |document| document.life);
         if life % 2 == 1 {
-            return Err(WriteError::AlreadyExists);
+            return Err(Refusal::AlreadyExists);
         }
         self.change.insert(id.clone(), Document::new(life + 1, self.stamp));
         Ok(())
     }
 
-    pub(crate) fn delete(&mut self, id: &DocumentId) -> Result<(), Refused> {
+    pub(crate) fn delete(&mut self, id: &DocumentId) -> Result<(), Refusal> {
         let life = self.alive(id)?.life;
         self.change.insert(id.clone(), Document::new(life + 1, self.stamp));
         Ok(())
@@ -242,10 +240,10 @@ impl<'t> TwinTransaction<'t> {
         id: &DocumentId,
         field: &FieldSchema,
         value: Value,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), Refusal> {
         let document = self.alive(id)?;
         if field.strategy == Strategy::Immutable && document.cells.contains_key(&field.id()) {
-            return Err(WriteError::Immutable);
+            return Err(Refusal::Immutable);
         }
         // What is overwritten is what others may hold; a write of this same change never left it.
         let stored = self.state.documents.get(id).filter(|stored| stored.life == document.life);
@@ -253,7 +251,7 @@ impl<'t> TwinTransaction<'t> {
             Some(Cell::Register { stamp, .. }) => stamp.time.overwritten_at(self.stamp.time),
             _ => Some(self.stamp.time),
         };
-        let time = time.ok_or(WriteError::ClockAtCeiling)?;
+        let time = time.ok_or(Refusal::ClockAtCeiling)?;
         let stamp = Stamp { time, ..self.stamp };
         self.write(id, document.life, field, Cell::Register { stamp, value });
         Ok(())
@@ -264,7 +262,7 @@ impl<'t> TwinTransaction<'t> {
         id: &DocumentId,
         field: &FieldSchema,
         amount: i128,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), Refusal> {
         let document = self.alive(id)?;
         let cell = document.cells.get(&field.id());
         let total = cell.map_or(0, Cell::total) + amount;
@@ -272,7 +270,7 @@ impl<'t> TwinTransaction<'t> {
             let least = field.counter.min_value.map_or(type_least, i128::from);
             let greatest = field.counter.max_value.map_or(type_greatest, i128::from);
             if (amount < 0 && total < least) || (amount > 0 && total > greatest) {
-                return Err(WriteError::OutOfBounds { total });
+                return Err(Refusal::OutOfBounds);
             }
         }
         let own = match cell {

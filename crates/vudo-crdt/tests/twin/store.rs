@@ -6,14 +6,16 @@ use std::convert::Infallible;
 
 use vudo_crdt::{
     Applied, ApplyError, Change as LoggedChange, ChunkId, ChunkSource, CounterOptions, FieldSchema,
-    FrameWriter, GenIndex, Log, Namespace, Observer, Overflow, ReplicaIndex, ReplicaKey, Row,
-    Strategy, Transaction, Value, ValueType, VersionVector,
+    FrameWriter, GenIndex, Log, Namespace, Observer, Overflow, Refusal, ReplicaIndex, ReplicaKey,
+    Row, Strategy, Transaction, Value, ValueType, VersionVector, WriteError,
 };
 
-use crate::model::{Cell, Change, DocumentId, Refused, Stamp, Time, Twin, TwinTransaction};
+use crate::model::{Cell, Change, DocumentId, Stamp, Time, Twin, TwinTransaction};
 use crate::random::Random;
 
 pub(crate) const GEN_NAMES: [&str; 3] = ["Task", "Note", "a.Person"];
+
+type Written = Result<(), WriteError<Infallible>>;
 
 /// A disk that never fails.
 #[derive(Clone, Debug, Default)]
@@ -167,7 +169,7 @@ impl Store {
                 gen_index,
             };
             let (did, expected) = writer.write(random, shape, &id, &mut twin);
-            assert_eq!(did, expected, "an operation on {id:?}");
+            assert_eq!(did, expected.map_err(WriteError::Refused), "an operation on {id:?}");
             writer.check_view(&id, &twin, shape);
         }
         let is_empty = twin.change.is_empty();
@@ -356,7 +358,7 @@ impl Writer<'_> {
         shape: &Shape,
         id: &DocumentId,
         twin: &mut TwinTransaction<'_>,
-    ) -> (Result<(), Refused>, Result<(), Refused>) {
+    ) -> (Written, Result<(), Refusal>) {
         let (real, namespace, chunks) = (&mut *self.real, &mut *self.namespace, &mut *self.chunks);
         let gen_index = self.gen_index;
         let key = id.1.as_slice();

@@ -1,0 +1,54 @@
+//! Byte strings in some order of their own, found by binary search.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::cmp::Ordering;
+
+/// The place of what `compare` finds equal, or else the place where it belongs.
+#[inline]
+pub(crate) fn search(count: usize, compare: impl Fn(usize) -> Ordering) -> Result<usize, usize> {
+    let (mut low, mut high) = (0, count);
+    while low < high {
+        let middle = usize::midpoint(low, high);
+        match compare(middle) {
+            Ordering::Equal => return Ok(middle),
+            Ordering::Less => low = middle + 1,
+            Ordering::Greater => high = middle,
+        }
+    }
+    Err(low)
+}
+
+/// Byte strings, ascending by what their owner compares.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sorted(Vec<Box<[u8]>>);
+
+impl Sorted {
+    pub(crate) const fn new() -> Sorted {
+        Sorted(Vec::new())
+    }
+
+    pub(crate) fn as_slice(&self) -> &[Box<[u8]>] {
+        &self.0
+    }
+
+    /// The place of what `compare` finds equal, or else the place where it belongs.
+    #[inline]
+    pub(crate) fn search(&self, compare: impl Fn(&[u8]) -> Ordering) -> Result<usize, usize> {
+        search(self.0.len(), |index| compare(&self.0[index]))
+    }
+
+    /// Puts bytes where a search for them ended.
+    #[inline(never)]
+    pub(crate) fn put(&mut self, place: Result<usize, usize>, bytes: &[u8]) {
+        let bytes = Box::from(bytes);
+        match place {
+            Ok(place) => self.0[place] = bytes,
+            Err(place) => self.0.insert(place, bytes),
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
