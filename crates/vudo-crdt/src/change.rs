@@ -18,7 +18,7 @@ use crate::counter;
 use crate::hlc::Hlc;
 use crate::limits::{MAX_CHANGE_BYTES, MAX_FIELD_NUMBER, MAX_KEY_BYTES, MAX_LIFE};
 use crate::replica::ReplicaIndex;
-use crate::row::{Cell, CellId, RowWriter, Stamp};
+use crate::row::{CellId, Stamp, write_row_head};
 use crate::value::{check_value, step_over_value};
 use crate::wire::{MalformedFrame, Reader, is_utf8, write_bytes, write_varint};
 
@@ -52,11 +52,16 @@ impl<'a> Change<'a> {
     /// # Errors
     /// Says what is wrong with the record. Its body is not looked into.
     pub fn read_log_record(reader: &mut Reader<'a>) -> Result<Change<'a>, MalformedFrame> {
+        let change = Change::read(reader);
+        reader.checked(change)
+    }
+
+    /// Reads a record, leaving a fault in the reader.
+    pub(crate) fn read(reader: &mut Reader<'a>) -> Change<'a> {
         let replica = reader.varint_up_to_or_zero(u32::MAX.into()) as ReplicaIndex;
         let number = reader.varint_or_zero();
         let now = Hlc::from_milliseconds(reader.varint_or_zero());
-        let body = reader.bytes_or_empty();
-        reader.checked(Change { replica, number, now, body })
+        Change { replica, number, now, body: reader.bytes_or_empty() }
     }
 }
 
@@ -90,7 +95,7 @@ impl<'a> Operation<'a> {
 
     /// Appends an operation behind one of the time `previous`, which it moves on.
     fn write(&self, previous: &mut Hlc, out: &mut Vec<u8>) {
-        let has_hlc = self.hlc != *previous && self.id.counter_strategy().is_none();
+        let has_hlc = self.hlc != *previous && !self.id.is_counter();
         write_varint(out, self.id.header(has_hlc));
         if has_hlc {
             self.hlc.encode(out);
@@ -114,10 +119,10 @@ fn check_operations(operations: &[u8], now: Hlc, reader: &mut Reader<'_>) {
         inside.check(last < id, MalformedFrame::NotSorted);
         inside.check(id.tag() != 0 && id.field_number() != 0, does_not_fit);
         last = id;
-        if let Some(strategy) = id.counter_strategy() {
+        if id.is_counter() {
             // A counter has no time of its own, so it must not move the running one either.
-            inside.check(!has_hlc, does_not_fit);
-            inside.check(counter::is_operation(value, strategy), does_not_fit);
+            let fits = !has_hlc && counter::is_operation(value, id.is_float_counter());
+            inside.check(fits, does_not_fit);
         }
     }
     if let Err(what) = inside.checked(()) {
@@ -157,11 +162,11 @@ pub(crate) fn read_body<'a>(reader: &mut Reader<'a>) -> &'a [u8] {
     reader.since(start)
 }
 
-/// The documents of a body that [`check_body`] has checked.
-pub(crate) fn documents(body: &[u8]) -> impl Iterator<Item = DocumentChange<'_>> {
+/// The documents of a body that [`check_body`] has checked: to be read until nothing is left.
+pub(crate) fn documents(body: &[u8]) -> Reader<'_> {
     let mut reader = Reader::new(body);
     reader.varint_or_zero();
-    core::iter::from_fn(move || (!reader.is_empty()).then(|| DocumentChange::read(&mut reader)))
+    reader
 }
 
 impl<'a> DocumentChange<'a> {
@@ -170,7 +175,7 @@ impl<'a> DocumentChange<'a> {
         DocumentChange::read(&mut Reader::new(bytes))
     }
 
-    fn read(reader: &mut Reader<'a>) -> DocumentChange<'a> {
+    pub(crate) fn read(reader: &mut Reader<'a>) -> DocumentChange<'a> {
         let gen_index = reader.varint_up_to_or_zero(u32::MAX.into()) as GenIndex;
         let key = reader.bytes_or_empty();
         let life = reader.varint_up_to_or_zero(MAX_LIFE);
@@ -182,20 +187,24 @@ impl<'a> DocumentChange<'a> {
     /// that is joined with what is there. Gives how many operations the document received; at least
     /// the one that names its life.
     pub(crate) fn write_row(&self, stamp: Stamp, out: &mut Vec<u8>) -> u64 {
-        let mut writer = RowWriter::begin(out, self.key, self.life, stamp);
+        write_row_head(out, self.key, self.life);
+        stamp.encode(out);
         let mut reader = Reader::new(self.operations);
         let mut stamp = stamp;
         let mut count = 0;
         while !reader.is_empty() {
-            let (operation, _) = Operation::read(&mut reader, stamp.hlc);
-            stamp.hlc = operation.hlc;
+            let (Operation { id, hlc, value }, _) = Operation::read(&mut reader, stamp.hlc);
             count += 1;
-            if operation.id.counter_strategy().is_some() {
-                let mut lifted = Vec::new();
-                counter::lift(stamp.replica, stamp.number, operation.value, &mut lifted);
-                writer.cell(&Cell { id: operation.id, stamp, state: &lifted });
+            let begins_stamp = hlc != stamp.hlc;
+            write_varint(out, id.header(begins_stamp));
+            if begins_stamp {
+                stamp.hlc = hlc;
+                stamp.encode(out);
+            }
+            if id.is_counter() {
+                counter::lift(stamp.replica, stamp.number, value, out);
             } else {
-                writer.cell(&Cell { id: operation.id, stamp, state: operation.value });
+                out.extend_from_slice(value);
             }
         }
         count.max(1)

@@ -14,9 +14,9 @@
 //! Integers are counted modulo 2^128, which nobody reaches who does not forge totals.
 
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 
 use crate::replica::ReplicaIndex;
-use crate::schema::Strategy;
 use crate::value::{canonical_float_bits, decode_counts, encode_counts};
 use crate::wire::{Reader, write_bytes, write_varint};
 
@@ -39,47 +39,64 @@ impl Entry<'_> {
     }
 }
 
-/// The entries of a state, ascending by replica index; none for bytes that are no counter's.
-pub(crate) fn entries(state: &[u8]) -> impl Iterator<Item = Entry<'_>> {
-    let mut reader = Reader::new(decode_counts(state).unwrap_or_default());
-    core::iter::from_fn(move || {
-        (!reader.is_empty()).then(|| Entry {
-            replica: reader.varint_or_zero() as ReplicaIndex,
-            number: reader.varint_or_zero(),
-            total: reader.bytes_or_empty(),
-        })
-    })
+/// The entries of a state, one after the other, ascending by replica index.
+pub(crate) struct Entries<'a> {
+    reader: Reader<'a>,
+    /// The entry that was read last; behind the last one [`Entry::END`].
+    pub(crate) entry: Entry<'a>,
+}
+
+impl<'a> Entries<'a> {
+    /// At the first entry. Bytes that are no counter's have none.
+    pub(crate) fn of(state: &'a [u8]) -> Entries<'a> {
+        let reader = Reader::new(decode_counts(state).unwrap_or_default());
+        let mut entries = Entries { reader, entry: Entry::END };
+        entries.advance();
+        entries
+    }
+
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.entry.replica == Entry::END.replica
+    }
+
+    #[inline(never)]
+    pub(crate) fn advance(&mut self) {
+        self.entry = Entry::END;
+        if !self.reader.is_empty() {
+            self.entry.replica = self.reader.varint_or_zero() as ReplicaIndex;
+            self.entry.number = self.reader.varint_or_zero();
+            self.entry.total = self.reader.bytes_or_empty();
+        }
+    }
 }
 
 /// Appends the state that an operation amounts to: its writer's entry and nothing else.
 pub(crate) fn lift(replica: ReplicaIndex, number: u64, operation: &[u8], out: &mut Vec<u8>) {
     let total = decode_counts(operation).unwrap_or_default();
-    let mut body = Vec::with_capacity(total.len() + 8);
+    let mut body = Vec::new();
     Entry { replica, number, total }.encode(&mut body);
     encode_counts(&body, out);
 }
 
 /// Appends the join of two states.
 pub(crate) fn join(left: &[u8], right: &[u8], out: &mut Vec<u8>) {
-    let mut body = Vec::with_capacity(left.len() + right.len());
-    let (mut left_entries, mut right_entries) = (entries(left), entries(right));
-    let mut left = left_entries.next().unwrap_or(Entry::END);
-    let mut right = right_entries.next().unwrap_or(Entry::END);
-    loop {
-        let replica = left.replica.min(right.replica);
-        if replica == Entry::END.replica {
-            break;
-        }
+    let mut body = Vec::new();
+    let (mut left, mut right) = (Entries::of(left), Entries::of(right));
+    while !left.is_at_end() || !right.is_at_end() {
+        let order = left.entry.replica.cmp(&right.entry.replica);
         // Equal numbers with other totals come from a fork; the greater bytes win everywhere.
-        let left_wins = left.replica < right.replica
-            || (left.replica == right.replica
-                && (left.number, left.total) >= (right.number, right.total));
-        if left_wins { &left } else { &right }.encode(&mut body);
-        if left.replica == replica {
-            left = left_entries.next().unwrap_or(Entry::END);
+        let by_number = || left.entry.number.cmp(&right.entry.number);
+        let by_total = || left.entry.total.cmp(right.entry.total);
+        let left_wins = match order {
+            Ordering::Equal => by_number().then_with(by_total).is_gt(),
+            order => order.is_lt(),
+        };
+        if left_wins { &left.entry } else { &right.entry }.encode(&mut body);
+        if order.is_le() {
+            left.advance();
         }
-        if right.replica == replica {
-            right = right_entries.next().unwrap_or(Entry::END);
+        if order.is_ge() {
+            right.advance();
         }
     }
     encode_counts(&body, out);
@@ -87,20 +104,34 @@ pub(crate) fn join(left: &[u8], right: &[u8], out: &mut Vec<u8>) {
 
 /// The bytes of a replica's total; none where it has no entry.
 pub(crate) fn own_total(state: &[u8], replica: ReplicaIndex) -> &[u8] {
-    let own = entries(state).find(|entry| entry.replica == replica);
-    own.map_or(&[], |entry| entry.total)
+    let mut entries = Entries::of(state);
+    while !entries.is_at_end() && entries.entry.replica != replica {
+        entries.advance();
+    }
+    entries.entry.total
 }
 
 /// The sum of all replicas' totals of an integer counter. Totals of another kind, which a fork can
 /// leave, read as absent.
 pub(crate) fn integer_sum(state: &[u8]) -> i128 {
-    let totals = entries(state).filter_map(|entry| decode_integer(entry.total));
-    totals.fold(0, i128::wrapping_add)
+    let mut sum = 0i128;
+    let mut entries = Entries::of(state);
+    while !entries.is_at_end() {
+        sum = sum.wrapping_add(decode_integer(entries.entry.total).unwrap_or(0));
+        entries.advance();
+    }
+    sum
 }
 
 /// The sum of all replicas' totals of a float counter.
 pub(crate) fn float_sum(state: &[u8]) -> f64 {
-    entries(state).filter_map(|entry| decode_float(entry.total)).fold(0.0, |sum, total| sum + total)
+    let mut sum = 0.0;
+    let mut entries = Entries::of(state);
+    while !entries.is_at_end() {
+        sum += decode_float(entries.entry.total).unwrap_or(0.0);
+        entries.advance();
+    }
+    sum
 }
 
 /// Appends a total as an operation's payload.
@@ -116,9 +147,10 @@ pub(crate) fn encode_float(total: f64, out: &mut Vec<u8>) {
 /// Reads the inside of an operation's payload, if it is that of an integer in its shortest form.
 pub(crate) fn decode_integer(bytes: &[u8]) -> Option<i128> {
     let is_negative = bytes.last()? >> 7 == 1;
-    let mut wide = if is_negative { [0xff; 16] } else { [0; 16] };
-    wide.get_mut(..bytes.len())?.copy_from_slice(bytes);
-    let total = i128::from_le_bytes(wide);
+    let mut total = -i128::from(is_negative);
+    for byte in bytes.iter().rev() {
+        total = total << 8 | i128::from(*byte);
+    }
     (byte_count(total) == bytes.len()).then_some(total)
 }
 
@@ -129,13 +161,10 @@ pub(crate) fn decode_float(bytes: &[u8]) -> Option<f64> {
     (is_canonical && total.is_finite()).then_some(total)
 }
 
-/// Whether an operation's payload is one of this strategy.
-pub(crate) fn is_operation(payload: &[u8], strategy: Strategy) -> bool {
+/// Whether bytes are the payload of an operation on a counter of floats, or else of integers.
+pub(crate) fn is_operation(payload: &[u8], is_float: bool) -> bool {
     let total = decode_counts(payload).unwrap_or_default();
-    match strategy {
-        Strategy::PnCounterFloat => decode_float(total).is_some(),
-        _ => decode_integer(total).is_some(),
-    }
+    if is_float { decode_float(total).is_some() } else { decode_integer(total).is_some() }
 }
 
 /// How many bytes hold a total and its sign.

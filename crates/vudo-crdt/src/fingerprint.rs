@@ -9,10 +9,10 @@ use core::fmt;
 
 use sha2::{Digest, Sha256};
 
-use crate::counter;
+use crate::counter::Entries;
 use crate::namespace::{GenTable, Namespace};
 use crate::replica::Replicas;
-use crate::row::{Row, Stamp};
+use crate::row::{EncodedStamp, Row};
 use crate::table::{ChunkError, ChunkSource, HashSum};
 use crate::value::encode_counts;
 use crate::wire::{write_bytes, write_varint};
@@ -100,24 +100,25 @@ impl Namespace {
 
 /// Appends a row with every replica named by its key.
 fn write_canonical_row(row: &Row<'_>, replicas: &Replicas, out: &mut Vec<u8>) {
-    let write_stamp = |stamp: &Stamp, out: &mut Vec<u8>| {
+    let write_stamp = |stamp: EncodedStamp<'_>, out: &mut Vec<u8>| {
+        let stamp = stamp.decode();
         out.extend_from_slice(&replicas.key(stamp.replica).0);
         write_varint(out, stamp.number);
         stamp.hlc.encode(out);
     };
     write_bytes(out, row.key);
     write_varint(out, row.life);
-    write_stamp(&row.stamp, out);
+    write_stamp(row.stamp, out);
     let mut running = row.stamp;
     for cell in row.cells() {
-        if cell.id.counter_strategy().is_some() {
+        if cell.id.is_counter() {
             write_varint(out, cell.id.header(false));
             write_canonical_counter(cell.state, replicas, out);
         } else {
             let begins_stamp = cell.stamp != running;
             write_varint(out, cell.id.header(begins_stamp));
             if begins_stamp {
-                write_stamp(&cell.stamp, out);
+                write_stamp(cell.stamp, out);
                 running = cell.stamp;
             }
             out.extend_from_slice(cell.state);
@@ -128,7 +129,12 @@ fn write_canonical_row(row: &Row<'_>, replicas: &Replicas, out: &mut Vec<u8>) {
 }
 
 fn write_canonical_counter(state: &[u8], replicas: &Replicas, out: &mut Vec<u8>) {
-    let mut entries: Vec<_> = counter::entries(state).collect();
+    let mut entries = Vec::new();
+    let mut unsorted = Entries::of(state);
+    while !unsorted.is_at_end() {
+        entries.push(unsorted.entry);
+        unsorted.advance();
+    }
     entries.sort_unstable_by_key(|entry| replicas.key(entry.replica));
     let mut body = Vec::new();
     for entry in entries {

@@ -32,12 +32,7 @@ pub struct FrameWriter<'k> {
     out: Vec<u8>,
     /// The sender's replicas, which changes refer to.
     keys: &'k [ReplicaKey],
-    /// One more than the place of each of them in the frame; zero until it is named.
-    places: Vec<u32>,
-    named_count: u32,
-    /// The change that would need no writer.
-    next: (ReplicaIndex, u64),
-    last_milliseconds: u64,
+    encoder: FrameEncoder,
     change_count: u64,
 }
 
@@ -47,42 +42,14 @@ impl<'k> FrameWriter<'k> {
         keys: &'k [ReplicaKey],
         gen_names: impl ExactSizeIterator<Item: AsRef<[u8]>>,
     ) -> FrameWriter<'k> {
-        let mut out = Vec::from(MAGIC);
-        write_varint(&mut out, gen_names.len() as u64);
-        for name in gen_names {
-            write_bytes(&mut out, name.as_ref());
-        }
-        FrameWriter {
-            out,
-            keys,
-            places: vec![0; keys.len()],
-            named_count: 0,
-            next: (0, 0),
-            last_milliseconds: 0,
-            change_count: 0,
-        }
+        let mut out = Vec::new();
+        let encoder = FrameEncoder::begin(keys.len(), gen_names, &mut out);
+        FrameWriter { out, keys, encoder, change_count: 0 }
     }
 
     /// Adds a change. The changes of one replica must come in the order of their numbers.
     pub fn push(&mut self, change: &Change<'_>) {
-        let writer = (change.replica, change.number);
-        let milliseconds = change.now.milliseconds();
-        let difference = milliseconds.wrapping_sub(self.last_milliseconds) as i64;
-        let has_writer = writer != self.next;
-        write_varint(&mut self.out, zigzag_encode(difference) << 1 | u64::from(has_writer));
-        if has_writer {
-            let index = change.replica as usize;
-            write_varint(&mut self.out, self.places[index].into());
-            if self.places[index] == 0 {
-                self.named_count += 1;
-                self.places[index] = self.named_count;
-                self.out.extend_from_slice(&self.keys[index].0);
-            }
-            write_varint(&mut self.out, change.number);
-        }
-        self.out.extend_from_slice(change.body);
-        self.last_milliseconds = milliseconds;
-        self.next = (change.replica, change.number + 1);
+        self.encoder.push(change, self.keys, &mut self.out);
         self.change_count += 1;
     }
 
@@ -98,18 +65,74 @@ impl<'k> FrameWriter<'k> {
 
     /// The frame's bytes.
     pub fn finish(mut self) -> Vec<u8> {
-        let sum = checksum(&self.out);
-        self.out.extend_from_slice(&sum);
+        finish_frame(&mut self.out);
         self.out
     }
 }
 
+/// What of a frame the next change is written against.
+pub(crate) struct FrameEncoder {
+    /// One more than the place of each of the sender's replicas in the frame; zero until it is
+    /// named.
+    places: Vec<u64>,
+    named_count: u64,
+    /// The change that would need no writer.
+    next: (ReplicaIndex, u64),
+    last_milliseconds: u64,
+}
+
+impl FrameEncoder {
+    /// Appends the beginning of a frame.
+    pub(crate) fn begin(
+        replica_count: usize,
+        gen_names: impl ExactSizeIterator<Item: AsRef<[u8]>>,
+        out: &mut Vec<u8>,
+    ) -> FrameEncoder {
+        out.extend_from_slice(MAGIC);
+        write_varint(out, gen_names.len() as u64);
+        for name in gen_names {
+            write_bytes(out, name.as_ref());
+        }
+        let places = vec![0; replica_count];
+        FrameEncoder { places, named_count: 0, next: (0, 0), last_milliseconds: 0 }
+    }
+
+    /// Appends a change.
+    pub(crate) fn push(&mut self, change: &Change<'_>, keys: &[ReplicaKey], out: &mut Vec<u8>) {
+        let writer = (change.replica, change.number);
+        let milliseconds = change.now.milliseconds();
+        let difference = milliseconds.wrapping_sub(self.last_milliseconds) as i64;
+        let has_writer = writer != self.next;
+        write_varint(out, zigzag_encode(difference) << 1 | u64::from(has_writer));
+        if has_writer {
+            let place = &mut self.places[change.replica as usize];
+            write_varint(out, *place);
+            if *place == 0 {
+                self.named_count += 1;
+                *place = self.named_count;
+                out.extend_from_slice(&keys[change.replica as usize].0);
+            }
+            write_varint(out, change.number);
+        }
+        out.extend_from_slice(change.body);
+        self.last_milliseconds = milliseconds;
+        self.next = (change.replica, change.number + 1);
+    }
+}
+
+/// Appends the end of a frame.
+pub(crate) fn finish_frame(out: &mut Vec<u8>) {
+    let sum = checksum(out);
+    out.extend_from_slice(&sum);
+}
+
 /// A frame that has been validated whole.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Frame<'a> {
     /// The keys of the replicas that the frame names, 32 bytes each.
     pub(crate) keys: Vec<&'a [u8]>,
-    gens: &'a [u8],
+    /// The names of the Gens, all UTF-8.
+    pub(crate) gens: Vec<&'a [u8]>,
     changes: &'a [u8],
 }
 
@@ -119,29 +142,44 @@ impl<'a> Frame<'a> {
     /// # Errors
     /// Says what is wrong with the bytes.
     pub fn parse(bytes: &'a [u8]) -> Result<Frame<'a>, MalformedFrame> {
-        if bytes.len() > MAX_FRAME_BYTES {
-            return Err(MalformedFrame::TooLarge);
-        }
-        let (content, sum) =
-            bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(MalformedFrame::Truncated)?;
+        let mut frame = Frame::default();
+        frame.read(bytes, |_, _| ())?;
+        Ok(frame)
+    }
+
+    /// Fills an empty frame as [`Frame::parse`] does. Shows each change, still without its body,
+    /// and the keys of the replicas named so far; whether the frame is one is known at the end.
+    pub(crate) fn read(
+        &mut self,
+        bytes: &'a [u8],
+        mut see: impl FnMut(&Change<'_>, &[&[u8]]),
+    ) -> Result<(), MalformedFrame> {
+        let content_bytes = bytes.len().checked_sub(CHECKSUM_BYTES);
+        let (content, sum) = bytes.split_at(content_bytes.ok_or(MalformedFrame::Truncated)?);
         let mut reader = Reader::new(content);
+        reader.check(bytes.len() <= MAX_FRAME_BYTES, MalformedFrame::TooLarge);
         let magic = reader.take_or_empty(MAGIC.len());
         reader.check(magic == MAGIC, MalformedFrame::FormatVersion);
-        reader.check(checksum(content) == *sum, MalformedFrame::Checksum);
+        reader.check(checksum(content) == sum, MalformedFrame::Checksum);
         let gen_count = reader.varint_up_to_or_zero(MAX_GENS as u64) as usize;
-        let start = reader.rest();
-        for _ in 0..gen_count {
-            read_gen_name(&mut reader);
+        while self.gens.len() < gen_count && !reader.has_failed() {
+            let name = reader.bytes_or_empty();
+            let is_in_bounds = !name.is_empty() && name.len() <= MAX_GEN_NAME_BYTES;
+            reader.check(is_in_bounds, MalformedFrame::TooLarge);
+            reader.check(is_utf8(name), MalformedFrame::StringNotUtf8);
+            self.gens.push(name);
         }
-        let gens = reader.since(start);
-        let changes = reader.rest();
-        let mut changes_reader = Changes { reader, ..Changes::of(changes) };
-        while !changes_reader.reader.is_empty() {
-            let change = changes_reader.read_head();
-            change::check_body(&mut changes_reader.reader, change.now, gen_count);
+        self.changes = reader.rest();
+        let mut changes = Changes::of(reader);
+        while !changes.reader.is_empty() {
+            changes.read_head();
+            if !changes.reader.has_failed() {
+                see(&changes.change, &changes.keys);
+            }
+            change::check_body(&mut changes.reader, changes.change.now, gen_count);
         }
-        let Changes { reader, keys, .. } = changes_reader;
-        reader.checked(Frame { keys, gens, changes })
+        self.keys = changes.keys;
+        changes.reader.checked(())
     }
 
     /// The replicas that the frame names, in the order of its indexes.
@@ -150,23 +188,14 @@ impl<'a> Frame<'a> {
     }
 
     /// The names of the Gens that the frame names, in the order of its indexes; all are UTF-8.
-    pub fn gen_names(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let mut reader = Reader::new(self.gens);
-        core::iter::from_fn(move || (!reader.is_empty()).then(|| read_gen_name(&mut reader)))
+    pub fn gen_names(&self) -> &[&'a [u8]] {
+        &self.gens
     }
 
     /// The changes, in the order in which they were pushed. Indexes are the frame's own.
     pub fn changes(&self) -> Changes<'a> {
-        Changes::of(self.changes)
+        Changes::of(Reader::new(self.changes))
     }
-}
-
-fn read_gen_name<'a>(reader: &mut Reader<'a>) -> &'a [u8] {
-    let name = reader.bytes_or_empty();
-    let is_in_bounds = !name.is_empty() && name.len() <= MAX_GEN_NAME_BYTES;
-    reader.check(is_in_bounds, MalformedFrame::TooLarge);
-    reader.check(is_utf8(name), MalformedFrame::StringNotUtf8);
-    name
 }
 
 /// The changes of a frame, one after the other.
@@ -174,43 +203,51 @@ fn read_gen_name<'a>(reader: &mut Reader<'a>) -> &'a [u8] {
 pub struct Changes<'a> {
     reader: Reader<'a>,
     /// Of the replicas named so far.
-    keys: Vec<&'a [u8]>,
-    replica: ReplicaIndex,
-    number: u64,
-    milliseconds: i64,
+    pub(crate) keys: Vec<&'a [u8]>,
+    /// The change that was read last. Before the first one its number is such that none follows.
+    pub(crate) change: Change<'a>,
 }
 
 impl<'a> Changes<'a> {
-    fn of(bytes: &'a [u8]) -> Changes<'a> {
-        let reader = Reader::new(bytes);
-        Changes { reader, keys: Vec::new(), replica: 0, number: 0, milliseconds: 0 }
+    fn of(reader: Reader<'a>) -> Changes<'a> {
+        let change = Change { replica: 0, number: u64::MAX, now: Hlc::ZERO, body: &[] };
+        Changes { reader, keys: Vec::new(), change }
     }
 
-    /// Reads a change up to its body, which is left empty. Leaves faults in the reader.
+    /// Reads a change up to its body. Leaves faults in the reader.
     #[inline(never)]
-    fn read_head(&mut self) -> Change<'a> {
-        let reader = &mut self.reader;
+    fn read_head(&mut self) {
+        let Changes { reader, keys, change } = self;
         let head = reader.varint_or_zero();
+        change.number = change.number.wrapping_add(1);
         if head & 1 == 1 {
             let mut place = reader.varint_or_zero();
             if place == 0 {
-                self.keys.push(reader.take_or_empty(REPLICA_KEY_BYTES));
-                place = self.keys.len() as u64;
-                reader.check(self.keys.len() <= MAX_FRAME_REPLICAS, MalformedFrame::TooLarge);
+                keys.push(reader.take_or_empty(REPLICA_KEY_BYTES));
+                place = keys.len() as u64;
+                reader.check(keys.len() <= MAX_FRAME_REPLICAS, MalformedFrame::TooLarge);
             }
-            reader.check(place <= self.keys.len() as u64, MalformedFrame::IndexOutOfRange);
-            self.replica = (place - 1) as ReplicaIndex;
-            self.number = reader.varint_or_zero();
+            reader.check(place <= keys.len() as u64, MalformedFrame::IndexOutOfRange);
+            change.replica = (place - 1) as ReplicaIndex;
+            change.number = reader.varint_or_zero();
         }
-        let number = self.number;
-        // The first change has no other to follow, and numbers must not wrap.
-        reader.check(number != 0 && number != u64::MAX, MalformedFrame::TooLarge);
-        self.number = number.wrapping_add(1);
-        self.milliseconds = self.milliseconds.wrapping_add(zigzag_decode(head >> 1));
-        let now = Hlc::from_milliseconds(self.milliseconds as u64);
-        let is_in_range = now.milliseconds() == self.milliseconds as u64;
+        let can_be_followed = change.number != 0 && change.number != u64::MAX;
+        reader.check(can_be_followed, MalformedFrame::TooLarge);
+        let difference = zigzag_decode(head >> 1) as u64;
+        let milliseconds = change.now.milliseconds().wrapping_add(difference);
+        change.now = Hlc::from_milliseconds(milliseconds);
+        let is_in_range = change.now.milliseconds() == milliseconds;
         reader.check(is_in_range, MalformedFrame::TimeOutOfRange);
-        Change { replica: self.replica, number, now, body: &[] }
+    }
+
+    /// Goes on to the next change, if there is one.
+    pub(crate) fn advance(&mut self) -> bool {
+        let has_next = !self.reader.is_empty();
+        if has_next {
+            self.read_head();
+            self.change.body = change::read_body(&mut self.reader);
+        }
+        has_next
     }
 }
 
@@ -218,11 +255,7 @@ impl<'a> Iterator for Changes<'a> {
     type Item = Change<'a>;
 
     fn next(&mut self) -> Option<Change<'a>> {
-        if self.reader.is_empty() {
-            return None;
-        }
-        let change = self.read_head();
-        Some(Change { body: change::read_body(&mut self.reader), ..change })
+        self.advance().then_some(self.change)
     }
 }
 

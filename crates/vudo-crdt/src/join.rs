@@ -45,15 +45,10 @@ impl Joiner {
 fn join_rows(left: &Row<'_>, right: &Row<'_>, replicas: &Replicas, out: &mut Vec<u8>) {
     debug_assert_eq!(left.key, right.key);
     // The greater life wins whole: what was written in an earlier life has no effect in a later.
-    let (life, stamp) = match left.life.cmp(&right.life) {
-        Ordering::Greater => (left.life, left.stamp),
-        Ordering::Less => (right.life, right.stamp),
-        Ordering::Equal => match compare_stamps(&left.stamp, &right.stamp, replicas) {
-            Ordering::Less => (left.life, right.stamp),
-            _ => (left.life, left.stamp),
-        },
-    };
-    let mut writer = RowWriter::begin(out, left.key, life, stamp);
+    let by_stamp = || compare_stamps(&left.stamp.decode(), &right.stamp.decode(), replicas);
+    let left_wins = left.life.cmp(&right.life).then_with(by_stamp).is_gt();
+    let Row { key, life, stamp, .. } = *if left_wins { left } else { right };
+    let mut writer = RowWriter::begin(out, key, life, stamp);
     let mut left = left.cells_in(life);
     let mut right = right.cells_in(life);
     left.advance();
@@ -76,11 +71,14 @@ fn join_rows(left: &Row<'_>, right: &Row<'_>, replicas: &Replicas, out: &mut Vec
 }
 
 /// Writes the join of two states of one cell.
-fn write_join(left: &Cell<'_>, right: &Cell<'_>, replicas: &Replicas, writer: &mut RowWriter<'_>) {
-    if left.id.counter_strategy().is_some() {
-        let mut state = Vec::new();
-        counter::join(left.state, right.state, &mut state);
-        writer.cell(&Cell { state: &state, ..*left });
+fn write_join<'a>(
+    left: &Cell<'a>,
+    right: &Cell<'a>,
+    replicas: &Replicas,
+    writer: &mut RowWriter<'_, 'a>,
+) {
+    if left.id.is_counter() {
+        counter::join(left.state, right.state, writer.counter(left.id));
     } else {
         let is_left = compare_registers(left, right, replicas).is_ge();
         writer.cell(if is_left { left } else { right });
@@ -90,19 +88,21 @@ fn write_join(left: &Cell<'_>, right: &Cell<'_>, replicas: &Replicas, writer: &m
 /// The total order whose greatest element is the value of a register. It goes on past replica and
 /// number, which only a forked replica makes equal, so that even then everybody agrees.
 fn compare_registers(left: &Cell<'_>, right: &Cell<'_>, replicas: &Replicas) -> Ordering {
-    let by_stamp = || compare_stamps(&left.stamp, &right.stamp, replicas);
-    match Strategy::from_tag(left.id.tag()) {
-        Some(Strategy::Immutable) => by_stamp().reverse().then_with(|| right.state.cmp(left.state)),
-        Some(Strategy::LwwContent) => (left.stamp.hlc.cmp(&right.stamp.hlc))
-            .then_with(|| left.state.cmp(right.state))
-            .then_with(by_stamp),
-        // A strategy of a later version is kept as if it were lww until this build is upgraded.
-        _ => by_stamp().then_with(|| left.state.cmp(right.state)),
+    let (left_stamp, right_stamp) = (left.stamp.decode(), right.stamp.decode());
+    let tag = left.id.tag();
+    // A strategy of a later version is kept as if it were lww until this build is upgraded.
+    let mut order = left_stamp.hlc.cmp(&right_stamp.hlc);
+    if order.is_eq() {
+        order = left.state.cmp(right.state);
+        if tag != Strategy::LwwContent.tag() || order.is_eq() {
+            order = compare_stamps(&left_stamp, &right_stamp, replicas).then(order);
+        }
     }
+    if tag == Strategy::Immutable.tag() { order.reverse() } else { order }
 }
 
 /// Orders stamps by time, then replica key, then number.
-pub(crate) fn compare_stamps(left: &Stamp, right: &Stamp, replicas: &Replicas) -> Ordering {
+fn compare_stamps(left: &Stamp, right: &Stamp, replicas: &Replicas) -> Ordering {
     left.hlc.cmp(&right.hlc).then_with(|| {
         if left.replica == right.replica {
             left.number.cmp(&right.number)

@@ -78,7 +78,7 @@ pub use namespace::{Applied, ApplyError, Namespace, Observer};
 pub use read::{CounterOverflow, counter_total};
 pub use refusal::{Refusal, WriteError};
 pub use replica::{ReplicaIndex, ReplicaKey, Replicas, VersionVector};
-pub use row::{Cell, CellId, Cells, Row, Stamp};
+pub use row::{Cell, CellId, Cells, EncodedStamp, Row, Stamp};
 pub use schema::{CounterOptions, FieldSchema, GenSchema, Overflow, Schema, Strategy};
 pub use table::{ChunkError, ChunkId, ChunkSource, InMemory, Table};
 pub use transaction::Transaction;

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::change::Change;
-use crate::frame::FrameWriter;
+use crate::frame::{FrameEncoder, finish_frame};
 use crate::namespace::{Namespace, Observer};
 use crate::replica::VersionVector;
 use crate::wire::Reader;
@@ -51,13 +51,23 @@ impl Log {
     /// A frame of the changes numbered above what is covered of their replica, by replica index:
     /// see [`Namespace::covered_by`].
     pub fn frame_above(&self, namespace: &Namespace, covered: &[u64]) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.write_frame_above(namespace, covered, &mut out);
+        out
+    }
+
+    /// Appends [`Log::frame_above`].
+    pub fn write_frame_above(&self, namespace: &Namespace, covered: &[u64], out: &mut Vec<u8>) {
+        let keys = namespace.replicas().keys();
         let names = namespace.gens.iter().map(|gen_table| gen_table.name.as_slice());
-        let mut writer = FrameWriter::new(namespace.replicas().keys(), names);
-        for change in self.changes() {
+        let mut encoder = FrameEncoder::begin(keys.len(), names, out);
+        let mut reader = Reader::new(&self.records);
+        while !reader.is_empty() {
+            let change = Change::read(&mut reader);
             if change.number > covered[change.replica as usize] {
-                writer.push(&change);
+                encoder.push(&change, keys, out);
             }
         }
-        writer.finish()
+        finish_frame(out);
     }
 }

@@ -4,7 +4,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::change::{self, Change, GenIndex};
+use crate::change::{self, Change, DocumentChange, GenIndex};
 use crate::frame::Frame;
 use crate::join::Joiner;
 use crate::limits::{MAX_GENS, MAX_VECTOR_REPLICAS};
@@ -219,7 +219,9 @@ impl Namespace {
         if self.gens.len() >= MAX_GENS {
             return None;
         }
-        self.gens.push(GenTable { name: Vec::from(name), table: Table::new(self.seed) });
+        let mut gen_table = GenTable { name: Vec::new(), table: Table::new(self.seed) };
+        gen_table.name.extend_from_slice(name);
+        self.gens.push(gen_table);
         Some((self.gens.len() - 1) as GenIndex)
     }
 
@@ -307,27 +309,36 @@ impl Namespace {
         source: &mut S,
         observer: &mut O,
     ) -> Result<Applied, ApplyError<S::Error>> {
-        let frame = Frame::parse(bytes)?;
-        self.check_gaps(&frame)?;
-        let new_gens = frame.gen_names().filter(|name| self.find_gen_bytes(name).is_none()).count();
-        if self.gens.len() + new_gens > MAX_GENS {
-            return Err(ApplyError::TooManyGens);
+        let mut frame = Frame::default();
+        let mut gaps = Gaps::default();
+        frame.read(bytes, |change, keys| gaps.see(change, keys, self))?;
+        if let Some(Gap { replica, expected, found }) = gaps.first {
+            let replica = ReplicaKey(frame.keys[replica].try_into().unwrap_or_default());
+            return Err(ApplyError::Gap { replica, expected, found });
         }
-        let mut replica_map = Vec::new();
-        for key in &frame.keys {
-            replica_map.push(self.intern_replica_bytes(key));
+        let new_gens = frame.gens.iter().filter(|name| self.find_gen_bytes(name).is_none());
+        if self.gens.len() + new_gens.count() > MAX_GENS {
+            return Err(ApplyError::TooManyGens);
         }
         let mut gen_map: Vec<GenIndex> = Vec::new();
         let mut is_same_order = true;
-        for index in frame.gen_names().filter_map(|name| self.intern_gen_bytes(name)) {
+        for name in &frame.gens {
+            let index = self.intern_gen_bytes(name).unwrap_or_default();
             is_same_order &= index as usize == gen_map.len();
             gen_map.push(index);
         }
         self.load_touched(&frame, &gen_map, source)?;
+        let mut replica_map: Vec<ReplicaIndex> = Vec::new();
         let mut applied = Applied::default();
         let mut body = Vec::new();
-        for change in frame.changes() {
-            let mut change = Change { replica: replica_map[change.replica as usize], ..change };
+        let mut changes = frame.changes();
+        while changes.advance() {
+            let mut change = changes.change;
+            let replica = change.replica as usize;
+            if replica == replica_map.len() {
+                replica_map.push(self.intern_replica_bytes(changes.keys[replica]));
+            }
+            change.replica = replica_map[replica];
             if change.number <= self.heard(change.replica) {
                 applied.duplicates += 1;
                 continue;
@@ -354,32 +365,12 @@ impl Namespace {
         source: &mut S,
         observer: &mut O,
     ) -> Result<u64, ChunkError<S::Error>> {
-        for document in change::documents(change.body) {
+        let mut documents = change::documents(change.body);
+        while !documents.is_empty() {
+            let document = DocumentChange::read(&mut documents);
             self.load(document.gen_index, document.key, source)?;
         }
         Ok(self.join_change(change, observer))
-    }
-
-    /// Every replica's changes must follow on what is held, or be held already.
-    fn check_gaps<E>(&self, frame: &Frame<'_>) -> Result<(), ApplyError<E>> {
-        let mut reached_by_replica = Vec::new();
-        for key in &frame.keys {
-            let held = self.replicas.find_bytes(key).map_or(0, |index| self.heard(index));
-            reached_by_replica.push(held);
-        }
-        for change in frame.changes() {
-            let reached = &mut reached_by_replica[change.replica as usize];
-            if change.number > *reached + 1 {
-                let key = frame.keys[change.replica as usize];
-                return Err(ApplyError::Gap {
-                    replica: ReplicaKey(key.try_into().unwrap_or_default()),
-                    expected: *reached + 1,
-                    found: change.number,
-                });
-            }
-            *reached = change.number.max(*reached);
-        }
-        Ok(())
     }
 
     fn load_touched<S: ChunkSource>(
@@ -392,7 +383,9 @@ impl Namespace {
             return Ok(());
         }
         for change in frame.changes() {
-            for document in change::documents(change.body) {
+            let mut documents = change::documents(change.body);
+            while !documents.is_empty() {
+                let document = DocumentChange::read(&mut documents);
                 self.load(gen_map[document.gen_index as usize], document.key, source)?;
             }
         }
@@ -407,7 +400,9 @@ impl Namespace {
     ) -> u64 {
         let stamp = Stamp { hlc: change.now, replica: change.replica, number: change.number };
         let mut operation_count = 0;
-        for document in change::documents(change.body) {
+        let mut documents = change::documents(change.body);
+        while !documents.is_empty() {
+            let document = DocumentChange::read(&mut documents);
             let table = &mut self.gens[document.gen_index as usize].table;
             operation_count += self.joiner.begin(&document, stamp);
             let stored = table.loaded_row(document.key);
@@ -479,11 +474,43 @@ impl Namespace {
     }
 }
 
+/// Every replica's changes must follow on what is held, or be held already.
+#[derive(Default)]
+struct Gaps {
+    /// Up to which number each replica of the frame has been heard or seen.
+    reached: Vec<u64>,
+    first: Option<Gap>,
+}
+
+struct Gap {
+    /// The replica's place in the frame.
+    replica: usize,
+    expected: u64,
+    found: u64,
+}
+
+impl Gaps {
+    fn see(&mut self, change: &Change<'_>, keys: &[&[u8]], namespace: &Namespace) {
+        let replica = change.replica as usize;
+        if replica == self.reached.len() {
+            let held = namespace.replicas.find_bytes(keys[replica]);
+            self.reached.push(held.map_or(0, |index| namespace.heard(index)));
+        }
+        let reached = &mut self.reached[replica];
+        let expected = *reached + 1;
+        if change.number > expected {
+            self.first.get_or_insert(Gap { replica, expected, found: change.number });
+        }
+        *reached = change.number.max(*reached);
+    }
+}
+
 /// Appends a change's body with the namespace's gen indexes in place of the frame's.
 fn rewrite_gens(change: &Change<'_>, gen_map: &[GenIndex], out: &mut Vec<u8>) {
     let mut reader = Reader::new(change.body);
     write_varint(out, reader.varint_or_zero());
-    for document in change::documents(change.body) {
+    while !reader.is_empty() {
+        let document = DocumentChange::read(&mut reader);
         document.encode(gen_map[document.gen_index as usize], out);
     }
 }

@@ -4,12 +4,13 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::limits::MAX_VECTOR_REPLICAS;
+use crate::sorted::search;
 use crate::wire::{MalformedFrame, Reader, write_varint};
 
 pub(crate) const REPLICA_KEY_BYTES: usize = 32;
 
 /// The Ed25519 public key of one store instance that writes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReplicaKey(pub [u8; REPLICA_KEY_BYTES]);
 
 impl fmt::Debug for ReplicaKey {
@@ -49,16 +50,18 @@ impl Replicas {
         self.intern_bytes(&key.0)
     }
 
-    /// [`Replicas::intern`] of 32 bytes where they lie. Of any other length they are a key of zeros.
+    /// [`Replicas::intern`] of 32 bytes where they lie.
     pub(crate) fn intern_bytes(&mut self, key: &[u8]) -> ReplicaIndex {
-        let place = self.place(key);
-        if let Some(found) = self.at(place, key) {
-            return found;
-        }
         let index = self.keys.len() as ReplicaIndex;
-        self.keys.push(ReplicaKey(key.try_into().unwrap_or_default()));
-        self.sorted.insert(place, index);
-        index
+        match self.search(key) {
+            Ok(place) => self.sorted[place],
+            Err(place) => {
+                self.keys.push(ReplicaKey::default());
+                self.keys[index as usize].0.copy_from_slice(key);
+                self.sorted.insert(place, index);
+                index
+            }
+        }
     }
 
     /// The index of a key that has been interned.
@@ -67,16 +70,13 @@ impl Replicas {
     }
 
     pub(crate) fn find_bytes(&self, key: &[u8]) -> Option<ReplicaIndex> {
-        self.at(self.place(key), key)
+        self.search(key).ok().map(|place| self.sorted[place])
     }
 
-    /// How many keys are less.
-    fn place(&self, key: &[u8]) -> usize {
-        self.sorted.partition_point(|index| self.key(*index).0.as_slice() < key)
-    }
-
-    fn at(&self, place: usize, key: &[u8]) -> Option<ReplicaIndex> {
-        self.sorted.get(place).copied().filter(|index| self.key(*index).0.as_slice() == key)
+    /// The place of a key in the ascending order, or else the place where it belongs.
+    #[inline(never)]
+    fn search(&self, key: &[u8]) -> Result<usize, usize> {
+        search(self.sorted.len(), |place| self.key(self.sorted[place]).0.as_slice().cmp(key))
     }
 
     /// The indexes, ascending by key.

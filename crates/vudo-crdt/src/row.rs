@@ -53,6 +53,23 @@ impl Stamp {
     }
 }
 
+/// A stamp in its bytes, where it lies. Equal stamps have equal bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EncodedStamp<'a>(&'a [u8]);
+
+impl<'a> EncodedStamp<'a> {
+    /// The stamp.
+    pub fn decode(self) -> Stamp {
+        Stamp::read(&mut Reader::new(self.0))
+    }
+
+    fn read(reader: &mut Reader<'a>) -> EncodedStamp<'a> {
+        let start = reader.rest();
+        Stamp::read(reader);
+        EncodedStamp(reader.since(start))
+    }
+}
+
 /// Field number and strategy tag of a cell: what cells are sorted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CellId(u32);
@@ -90,9 +107,13 @@ impl CellId {
         (self.0 & 15) as u8
     }
 
-    /// The strategy, if it is a counter's: its state names the writers itself.
-    pub(crate) fn counter_strategy(self) -> Option<Strategy> {
-        Strategy::from_tag(self.tag()).filter(|strategy| strategy.is_counter())
+    /// Whether the strategy is a counter's: its state names the writers itself.
+    pub(crate) fn is_counter(self) -> bool {
+        self.tag() == Strategy::PnCounter.tag() || self.is_float_counter()
+    }
+
+    pub(crate) fn is_float_counter(self) -> bool {
+        self.tag() == Strategy::PnCounterFloat.tag()
     }
 }
 
@@ -102,7 +123,7 @@ pub struct Cell<'a> {
     /// Which field, under which strategy.
     pub id: CellId,
     /// Who wrote it; without meaning for counters.
-    pub stamp: Stamp,
+    pub stamp: EncodedStamp<'a>,
     /// The value of a register, or the entries of a counter.
     pub state: &'a [u8],
 }
@@ -115,7 +136,7 @@ pub struct Row<'a> {
     /// Odd is alive, even is deleted.
     pub life: u64,
     /// Who created or deleted the document.
-    pub stamp: Stamp,
+    pub stamp: EncodedStamp<'a>,
     cells: &'a [u8],
 }
 
@@ -140,7 +161,7 @@ impl<'a> Row<'a> {
     fn read(reader: &mut Reader<'a>) -> Row<'a> {
         let key = reader.bytes_or_empty();
         let life = reader.varint_or_zero();
-        let stamp = Stamp::read(reader);
+        let stamp = EncodedStamp::read(reader);
         Row { key, life, stamp, cells: reader.rest() }
     }
 
@@ -207,7 +228,7 @@ pub struct Cells<'a> {
 }
 
 impl<'a> Cells<'a> {
-    fn new(cells: &'a [u8], stamp: Stamp) -> Cells<'a> {
+    fn new(cells: &'a [u8], stamp: EncodedStamp<'a>) -> Cells<'a> {
         let cell = Cell { id: CellId::END, stamp, state: &[] };
         Cells { reader: Reader::new(cells), cell }
     }
@@ -226,7 +247,7 @@ impl<'a> Cells<'a> {
         }
         let header = self.reader.varint_up_to_or_zero(u32::MAX.into());
         if header & 1 == 1 {
-            self.cell.stamp = Stamp::read(&mut self.reader);
+            self.cell.stamp = EncodedStamp::read(&mut self.reader);
         }
         self.cell.id = CellId::from_header(header);
         self.cell.state = step_over_value(&mut self.reader);
@@ -248,33 +269,43 @@ impl<'a> Iterator for Cells<'a> {
     }
 }
 
-/// Writes a row cell by cell, ascending, leaving out stamps that the cell before already carries.
-pub(crate) struct RowWriter<'a> {
-    out: &'a mut Vec<u8>,
-    stamp: Stamp,
+/// Begins a row, up to its stamp.
+pub(crate) fn write_row_head(out: &mut Vec<u8>, key: &[u8], life: u64) {
+    write_bytes(out, key);
+    write_varint(out, life);
 }
 
-impl<'a> RowWriter<'a> {
+/// Writes a row cell by cell, ascending, leaving out stamps that the cell before already carries.
+pub(crate) struct RowWriter<'o, 'a> {
+    out: &'o mut Vec<u8>,
+    stamp: EncodedStamp<'a>,
+}
+
+impl<'o, 'a> RowWriter<'o, 'a> {
     pub(crate) fn begin(
-        out: &'a mut Vec<u8>,
+        out: &'o mut Vec<u8>,
         key: &[u8],
         life: u64,
-        stamp: Stamp,
-    ) -> RowWriter<'a> {
-        write_bytes(out, key);
-        write_varint(out, life);
-        stamp.encode(out);
+        stamp: EncodedStamp<'a>,
+    ) -> RowWriter<'o, 'a> {
+        write_row_head(out, key, life);
+        out.extend_from_slice(stamp.0);
         RowWriter { out, stamp }
     }
 
-    pub(crate) fn cell(&mut self, cell: &Cell<'_>) {
-        let Cell { id, stamp, state } = *cell;
-        let begins_stamp = stamp != self.stamp && id.counter_strategy().is_none();
-        write_varint(self.out, id.header(begins_stamp));
+    /// Begins the cell of a counter, whose state is to be appended.
+    pub(crate) fn counter(&mut self, id: CellId) -> &mut Vec<u8> {
+        write_varint(self.out, id.header(false));
+        self.out
+    }
+
+    pub(crate) fn cell(&mut self, cell: &Cell<'a>) {
+        let begins_stamp = cell.stamp != self.stamp && !cell.id.is_counter();
+        write_varint(self.out, cell.id.header(begins_stamp));
         if begins_stamp {
-            stamp.encode(self.out);
-            self.stamp = stamp;
+            self.out.extend_from_slice(cell.stamp.0);
+            self.stamp = cell.stamp;
         }
-        self.out.extend_from_slice(state);
+        self.out.extend_from_slice(cell.state);
     }
 }

@@ -1,6 +1,5 @@
 //! Byte strings in some order of their own, found by binary search.
 
-use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
@@ -21,14 +20,14 @@ pub(crate) fn search(count: usize, compare: impl Fn(usize) -> Ordering) -> Resul
 
 /// Byte strings, ascending by what their owner compares.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Sorted(Vec<Box<[u8]>>);
+pub(crate) struct Sorted(Vec<Vec<u8>>);
 
 impl Sorted {
     pub(crate) const fn new() -> Sorted {
         Sorted(Vec::new())
     }
 
-    pub(crate) fn as_slice(&self) -> &[Box<[u8]>] {
+    pub(crate) fn as_slice(&self) -> &[Vec<u8>] {
         &self.0
     }
 
@@ -41,11 +40,12 @@ impl Sorted {
     /// Puts bytes where a search for them ended.
     #[inline(never)]
     pub(crate) fn put(&mut self, place: Result<usize, usize>, bytes: &[u8]) {
-        let bytes = Box::from(bytes);
-        match place {
-            Ok(place) => self.0[place] = bytes,
-            Err(place) => self.0.insert(place, bytes),
+        let (Ok(index) | Err(index)) = place;
+        if place.is_err() {
+            self.0.insert(index, Vec::new());
         }
+        self.0[index].clear();
+        self.0[index].extend_from_slice(bytes);
     }
 
     pub(crate) fn clear(&mut self) {

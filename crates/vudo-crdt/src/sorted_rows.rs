@@ -46,7 +46,7 @@ impl WriteBuffer {
     /// The rows from a key on, ascending.
     pub(crate) fn rows_from<'b>(&'b self, key: &[u8]) -> impl Iterator<Item = &'b [u8]> + use<'b> {
         let (Ok(first) | Err(first)) = self.position(key);
-        self.rows.as_slice()[first..].iter().map(|row| &**row)
+        self.rows.as_slice()[first..].iter().map(Vec::as_slice)
     }
 
     pub(crate) fn clear(&mut self) {

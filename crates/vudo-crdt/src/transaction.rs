@@ -25,8 +25,6 @@ use crate::wire::write_varint;
 /// What a document's head and an operation's header take in a change, at most: document count 4,
 /// Gen 5, key length 2, life 10, operations' length 4, field 3, time 10.
 const HEADERS_BYTES_MAX: usize = 38;
-/// What a counter's total takes, at most: value head 2, and 16 bytes.
-const TOTAL_BYTES_MAX: usize = 18;
 
 /// Local writes to one namespace that become one change.
 #[derive(Clone, Debug)]
@@ -138,8 +136,10 @@ impl Transaction {
         gen_index: GenIndex,
         key: &[u8],
     ) -> Result<(), Refusal> {
-        let life = self.read_alive(namespace, gen_index, key)?.life;
-        self.begin_life(gen_index, key, life + 1)
+        match self.read_alive(namespace, gen_index, key) {
+            Some(Row { life, .. }) => self.begin_life(gen_index, key, life + 1),
+            None => Err(Refusal::NotFound),
+        }
     }
 
     /// Sets a register. Defaults are not stored, so setting one is a write like any other.
@@ -176,13 +176,15 @@ impl Transaction {
         id: CellId,
         value: &[u8],
     ) -> Result<(), Refusal> {
-        if id.counter_strategy().is_some() {
+        if id.is_counter() {
             return Err(Refusal::NotThisOperation);
         }
         let own = self.stamp;
-        let row = self.read_alive(namespace, gen_index, key)?;
+        let Some(row) = self.read_alive(namespace, gen_index, key) else {
+            return Err(Refusal::NotFound);
+        };
         let life = row.life;
-        let hlc = match row.cell(id).map(|cell| cell.stamp) {
+        let hlc = match row.cell(id).map(|cell| cell.stamp.decode()) {
             None => own.hlc,
             Some(_) if id.tag() == Strategy::Immutable.tag() => return Err(Refusal::Immutable),
             // The value replaces one of this transaction, and with it the time that it had.
@@ -229,7 +231,9 @@ impl Transaction {
         amount: i64,
     ) -> Result<(), Refusal> {
         let stamp = self.stamp;
-        let row = self.read_alive(namespace, gen_index, key)?;
+        let Some(row) = self.read_alive(namespace, gen_index, key) else {
+            return Err(Refusal::NotFound);
+        };
         let (life, state) = (row.life, row.state(id));
         let total = counter::integer_sum(state).wrapping_add(amount.into());
         // A merge may have taken the counter past a bound; coming back is always allowed.
@@ -237,7 +241,7 @@ impl Transaction {
             return Err(Refusal::OutOfBounds);
         }
         let own = counter::decode_integer(counter::own_total(state, stamp.replica)).unwrap_or(0);
-        let mut value = Vec::with_capacity(TOTAL_BYTES_MAX);
+        let mut value = Vec::new();
         counter::encode_integer(own.wrapping_add(amount.into()), &mut value);
         self.write(gen_index, key, life, Operation { id, hlc: stamp.hlc, value: &value })
     }
@@ -277,7 +281,9 @@ impl Transaction {
         amount: f64,
     ) -> Result<(), Refusal> {
         let stamp = self.stamp;
-        let row = self.read_alive(namespace, gen_index, key)?;
+        let Some(row) = self.read_alive(namespace, gen_index, key) else {
+            return Err(Refusal::NotFound);
+        };
         let own = counter::own_total(row.state(id), stamp.replica);
         let total = counter::decode_float(own).unwrap_or(0.0) + amount;
         // Peers refuse what is not finite.
@@ -285,7 +291,7 @@ impl Transaction {
             return Err(Refusal::TypeMismatch);
         }
         let life = row.life;
-        let mut value = Vec::with_capacity(TOTAL_BYTES_MAX);
+        let mut value = Vec::new();
         counter::encode_float(total, &mut value);
         self.write(gen_index, key, life, Operation { id, hlc: stamp.hlc, value: &value })
     }
@@ -322,18 +328,14 @@ impl Transaction {
     }
 
     /// The row of a document that exists, where its chunk is loaded.
-    ///
-    /// # Errors
-    /// The document does not exist.
     #[inline(never)]
     pub fn read_alive<'t>(
         &'t mut self,
         namespace: &'t Namespace,
         gen_index: GenIndex,
         key: &[u8],
-    ) -> Result<Row<'t>, Refusal> {
-        let row = self.read_loaded(namespace, gen_index, key);
-        row.filter(Row::is_alive).ok_or(Refusal::NotFound)
+    ) -> Option<Row<'t>> {
+        self.read_loaded(namespace, gen_index, key).filter(Row::is_alive)
     }
 
     /// Applies the transaction as one change and hands it to the observer; nothing happens where

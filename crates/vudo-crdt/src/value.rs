@@ -18,7 +18,8 @@ use alloc::vec::Vec;
 use core::cmp::Ordering;
 
 use crate::wire::{
-    MalformedFrame, Reader, is_utf8, write_bytes, write_varint, zigzag_decode, zigzag_encode,
+    MalformedFrame, Reader, is_utf8, write_byte, write_bytes, write_varint, zigzag_decode,
+    zigzag_encode,
 };
 
 const WIRE_NOTHING: u8 = 0;
@@ -215,15 +216,15 @@ impl Value {
         match self {
             Value::Bool(truth) => {
                 let kind = if *truth { KIND_TRUE } else { KIND_FALSE };
-                out.push(kind << 2 | WIRE_NOTHING);
+                write_byte(out, kind << 2 | WIRE_NOTHING);
             }
             Value::Int(number) => encode_int(*number, out),
             Value::Float(number) => {
-                out.push(KIND_FLOAT << 2 | WIRE_EIGHT);
+                write_byte(out, KIND_FLOAT << 2 | WIRE_EIGHT);
                 out.extend_from_slice(&canonical_float_bits(*number).to_le_bytes());
             }
             Value::String(text) => {
-                out.push(KIND_STRING << 2 | WIRE_LENGTH);
+                write_byte(out, KIND_STRING << 2 | WIRE_LENGTH);
                 write_bytes(out, text.as_bytes());
             }
             Value::Bytes(bytes) => encode_bytes(bytes, out),
@@ -268,14 +269,14 @@ fn encode_int(number: i128, out: &mut Vec<u8>) {
         encode_i64(signed, out);
     } else {
         debug_assert!(u64::try_from(number).is_ok());
-        out.push(KIND_UNSIGNED_LARGE << 2 | WIRE_VARINT);
+        write_byte(out, KIND_UNSIGNED_LARGE << 2 | WIRE_VARINT);
         write_varint(out, number as u64);
     }
 }
 
 /// Appends an integer of `i64`: what [`Value::Int`] would, without the wide arithmetic.
 pub fn encode_i64(number: i64, out: &mut Vec<u8>) {
-    out.push(KIND_SIGNED << 2 | WIRE_VARINT);
+    write_byte(out, KIND_SIGNED << 2 | WIRE_VARINT);
     write_varint(out, zigzag_encode(number));
 }
 
@@ -295,7 +296,7 @@ pub fn encode_str(text: &str, out: &mut Vec<u8>) {
 
 /// Appends a string in bytes that [`is_utf8`].
 pub fn encode_utf8(text: &[u8], out: &mut Vec<u8>) {
-    out.push(KIND_STRING << 2 | WIRE_LENGTH);
+    write_byte(out, KIND_STRING << 2 | WIRE_LENGTH);
     write_bytes(out, text);
 }
 
@@ -318,7 +319,7 @@ pub fn decode_utf8(bytes: &[u8]) -> Option<&[u8]> {
 /// Appends a counter's sub-entries or totals as one opaque value, so that a replica that does not
 /// know the strategy can step over it.
 pub(crate) fn encode_counts(counts: &[u8], out: &mut Vec<u8>) {
-    out.push(KIND_COUNTS << 2 | WIRE_LENGTH);
+    write_byte(out, KIND_COUNTS << 2 | WIRE_LENGTH);
     write_bytes(out, counts);
 }
 
@@ -385,6 +386,7 @@ pub(crate) fn check_value(value: &[u8], reader: &mut Reader<'_>) {
 }
 
 /// One NaN, and minus zero as zero: equal numbers have equal bytes.
+#[inline(never)]
 pub(crate) fn canonical_float_bits(number: f64) -> u64 {
     if number.is_nan() {
         0x7ff8_0000_0000_0000

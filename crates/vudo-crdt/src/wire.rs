@@ -298,14 +298,20 @@ pub fn is_utf8(bytes: &[u8]) -> bool {
     left == 0
 }
 
+/// Appends a byte, by the code that appends any other bytes.
+#[inline]
+pub fn write_byte(out: &mut Vec<u8>, byte: u8) {
+    out.extend_from_slice(&[byte]);
+}
+
 /// Appends a varint: seven bits a byte, lowest first.
 #[inline]
 pub fn write_varint(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
-        out.push(number as u8 | 0x80);
+        write_byte(out, number as u8 | 0x80);
         number >>= 7;
     }
-    out.push(number as u8);
+    write_byte(out, number as u8);
 }
 
 /// Appends a varint length and the bytes.

@@ -81,7 +81,7 @@ impl Store {
     }
 
     fn time_of(&self, field: &FieldSchema) -> Hlc {
-        self.row().cell(field.id()).expect("the field was written").stamp.hlc
+        self.row().cell(field.id()).expect("the field was written").stamp.decode().hlc
     }
 
     fn frame(&self) -> Vec<u8> {

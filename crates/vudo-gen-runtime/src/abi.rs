@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use vudo_crdt::limits::MAX_FRAME_BYTES;
 use vudo_crdt::value::{decode_utf8, encode_bytes, encode_utf8, skip_value};
-use vudo_crdt::wire::{Reader, zigzag_decode};
+use vudo_crdt::wire::{Reader, write_byte, zigzag_decode};
 use vudo_crdt::{
     CellId, FieldSchema, GenIndex, MalformedFrame, Namespace, Overflow, Refusal, Strategy,
     Transaction, Value, ValueType, counter_total,
@@ -147,10 +147,7 @@ extern "C" fn merge() -> u32 {
 
 #[unsafe(no_mangle)]
 extern "C" fn changes_since() -> u32 {
-    run(|session, input, output| {
-        *output = session.changes_since(input)?;
-        Ok(())
-    })
+    run(|session, input, output| session.changes_since(input, output))
 }
 
 #[unsafe(no_mangle)]
@@ -183,7 +180,10 @@ extern "C" fn delete(gen_index: GenIndex, now: f64) -> u32 {
 /// Succeeds where the document exists, and says that it is not set where it does not.
 #[unsafe(no_mangle)]
 extern "C" fn exists(gen_index: GenIndex) -> u32 {
-    run(|session, key, _| session.row(gen_index, key).map(drop).map_err(|_| Code::NOT_SET))
+    run(|session, key, _| match session.row(gen_index, key) {
+        Some(_) => Ok(()),
+        None => Err(Code::NOT_SET),
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -367,7 +367,10 @@ fn state_of<'s>(
     key_length: usize,
 ) -> Result<&'s [u8], Code> {
     let (key, _) = split(input, key_length)?;
-    Ok(session.row(gen_index, key)?.state(cell_of(field)))
+    match session.row(gen_index, key) {
+        Some(row) => Ok(row.state(cell_of(field))),
+        None => Err(Refusal::NotFound.into()),
+    }
 }
 
 /// Puts what a field of any kind shows into the output.
@@ -387,9 +390,10 @@ extern "C" fn get_with(gen_index: GenIndex, field: u32, extras: usize, key_lengt
 fn read(gen_index: GenIndex, field: &FieldSchema, key_length: usize) -> u32 {
     run(|session, input, output| {
         let (key, _) = split(input, key_length)?;
-        let value = field.read(&session.row(gen_index, key)?)?;
+        let row = session.row(gen_index, key).ok_or(Refusal::NotFound)?;
+        let value = field.read(&row)?;
         match value.ok_or(Code::NOT_SET)? {
-            Value::Bool(truth) => output.push(truth.into()),
+            Value::Bool(truth) => write_byte(output, truth.into()),
             Value::Int(number) => output.extend_from_slice(&(number as u64).to_le_bytes()),
             Value::Float(number) => output.extend_from_slice(&number.to_le_bytes()),
             Value::String(text) => output.extend_from_slice(text.as_bytes()),

@@ -55,10 +55,10 @@ impl From<CounterOverflow> for Code {
     }
 }
 
-impl From<ApplyError<Infallible>> for Code {
-    fn from(error: ApplyError<Infallible>) -> Code {
+impl From<&ApplyError<Infallible>> for Code {
+    fn from(error: &ApplyError<Infallible>) -> Code {
         match error {
-            ApplyError::Malformed(what) => what.into(),
+            ApplyError::Malformed(what) => (*what).into(),
             ApplyError::Gap { .. } => Code::GAP,
             ApplyError::TooManyGens => Code::TOO_MANY_GENS,
             ApplyError::Chunk(_) => unreachable!("a namespace in memory loads nothing"),

@@ -42,8 +42,10 @@ impl Session {
         if self.is_open {
             return Err(Code::ALREADY_OPEN);
         }
-        let key = ReplicaKey(Reader::new(key).array()?);
-        self.namespace.intern_replica(key);
+        if key.len() != size_of::<ReplicaKey>() {
+            return Err(MalformedFrame::Truncated.into());
+        }
+        self.namespace.intern_replica_bytes(key);
         // The compiler wrote the names; were they damaged, the Gens after them would be missing.
         let mut reader = Reader::new(schema);
         for _ in 0..reader.varint().unwrap_or_default() {
@@ -62,8 +64,7 @@ impl Session {
 
     pub(crate) fn commit(&mut self) -> Outcome {
         self.end_transaction()?;
-        self.apply();
-        Ok(())
+        self.end_write(Ok(()))
     }
 
     pub(crate) fn roll_back(&mut self) -> Outcome {
@@ -73,8 +74,8 @@ impl Session {
     }
 
     /// The document's row as the open transaction sees it.
-    pub(crate) fn row(&mut self, gen_index: GenIndex, key: &[u8]) -> Result<Row<'_>, Code> {
-        Ok(self.transaction.read_alive(&self.namespace, gen_index, key)?)
+    pub(crate) fn row(&mut self, gen_index: GenIndex, key: &[u8]) -> Option<Row<'_>> {
+        self.transaction.read_alive(&self.namespace, gen_index, key)
     }
 
     /// Appends the keys of the Gen's documents, ascending, each behind its length in four bytes.
@@ -89,15 +90,18 @@ impl Session {
 
     pub(crate) fn merge(&mut self, frame: &[u8]) -> Outcome {
         self.refuse_in_transaction()?;
-        self.namespace.apply_frame(frame, &mut InMemory, &mut self.log)?;
-        Ok(())
+        match self.namespace.apply_frame(frame, &mut InMemory, &mut self.log) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Code::from(&error)),
+        }
     }
 
-    pub(crate) fn changes_since(&self, vector: &[u8]) -> Result<Vec<u8>, Code> {
+    pub(crate) fn changes_since(&self, vector: &[u8], out: &mut Vec<u8>) -> Outcome {
         // No bytes at all are a vector that covers nothing.
         let vector = if vector.is_empty() { &[0] } else { vector };
         let covered = self.namespace.covered_by(vector)?;
-        Ok(self.log.frame_above(&self.namespace, &covered))
+        self.log.write_frame_above(&self.namespace, &covered, out);
+        Ok(())
     }
 
     pub(crate) fn version(&self, out: &mut Vec<u8>) {
@@ -114,7 +118,13 @@ impl Session {
         if !self.is_in_transaction {
             self.begin_again(now);
         }
-        work(&mut self.transaction, &self.namespace)?;
+        let outcome = work(&mut self.transaction, &self.namespace);
+        self.end_write(outcome)
+    }
+
+    #[inline(never)]
+    fn end_write(&mut self, outcome: Result<(), Refusal>) -> Outcome {
+        outcome?;
         if !self.is_in_transaction {
             self.apply();
         }
@@ -128,7 +138,6 @@ impl Session {
     }
 
     /// Applies the transaction and empties it.
-    #[inline(never)]
     fn apply(&mut self) {
         self.transaction.commit_loaded(&mut self.namespace, &mut self.log);
         self.begin_again(0.0);

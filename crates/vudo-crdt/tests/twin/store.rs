@@ -328,12 +328,12 @@ fn check_row(
         replica: replicas[stamp.replica as usize],
         number: stamp.number,
     };
-    assert_eq!((row.life, stamp(&row.stamp)), (expected.life, expected.stamp));
+    assert_eq!((row.life, stamp(&row.stamp.decode())), (expected.life, expected.stamp));
     assert_eq!(row.cells().count(), expected.cells.len());
     for cell in row.cells() {
         if let Some(Cell::Register { stamp: wanted, value }) = expected.cells.get(&cell.id) {
             assert_eq!(
-                (stamp(&cell.stamp), Value::decode(cell.state).as_ref()),
+                (stamp(&cell.stamp.decode()), Value::decode(cell.state).as_ref()),
                 (*wanted, Some(value))
             );
         }

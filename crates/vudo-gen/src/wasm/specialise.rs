@@ -154,8 +154,9 @@ impl Cutter {
     }
 }
 
-/// Drops the data segments that neither code nor kept data refers to. The linker gives each constant
-/// of the runtime a segment of its own, most of them texts of panics that no code here prints.
+/// Drops the data segments that neither code nor kept data refers to, and those that say nothing.
+/// The linker gives each constant of the runtime a segment of its own, most of them texts of panics
+/// that no code here prints.
 fn drop_unused_data(module: &mut Module) {
     let mut addresses = Addresses::default();
     for (_, function) in module.funcs.iter_local() {
@@ -178,6 +179,13 @@ fn drop_unused_data(module: &mut Module) {
         let words = words.iter().map(|word| u64::from(u32::from_le_bytes(*word)));
         addresses.0.extend(words);
     }
+    let says_nothing = |data: &&Data| {
+        // Memory is zero from the start, and where in its source a panic was is never read.
+        data.value.iter().all(|byte| *byte == 0) || data.value.ends_with(b".rs\0")
+    };
+    unused.extend(module.data.iter().filter(says_nothing).map(|data| data.id()));
+    unused.sort_unstable();
+    unused.dedup();
     unused.into_iter().for_each(|id| module.data.delete(id));
 }
 
