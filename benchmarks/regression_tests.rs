@@ -3,14 +3,17 @@
 //! Budgets are promises about release builds. A debug build measures and prints, and says that it
 //! asserts nothing about time.
 
+#[path = "startup_time/interpreter.rs"]
+mod interpreter;
+
 use std::io::Write;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use vudo_benchmarks::budgets::{Budget, Measurement};
-use vudo_benchmarks::{measure, workload};
-use vudo_state::{Database, Durability};
+use vudo_benchmarks::{measure, startup, workload};
+use vudo_state::{Database, Durability, Interest};
 
 /// Measurements must not run beside each other.
 static TURN: Mutex<()> = Mutex::new(());
@@ -80,6 +83,40 @@ fn test_startup_time_budget() {
     let _turn = turn();
     let measured = measure::cold_start_milliseconds(budgets_program()).unwrap();
     hold("Startup time", "cold_start_milliseconds", "ms", measured);
+
+    let median = |run: &mut dyn FnMut() -> Duration| measure::median(11, run).as_secs_f64() * 1e3;
+    let folder = tempfile::tempdir().unwrap();
+    let (runtime, database) = (startup::runtime(), Database::open_in_memory().unwrap());
+    let small = startup::closed_store(folder.path(), 1_000);
+    let large = startup::closed_store(folder.path(), 100_000);
+    let schema = workload::compile(workload::USER_SOURCE).unwrap();
+    let module = vudo_gen::wasm::build(&schema).unwrap();
+    hold("State engine", "state_engine_start_milliseconds", "ms", {
+        median(&mut startup::state_engine)
+    });
+    hold("P2P node", "p2p_node_start_milliseconds", "ms", {
+        median(&mut || startup::p2p_node(&runtime, &database))
+    });
+    hold("Opening 1,000 persisted documents", "persisted_1000_open_milliseconds", "ms", {
+        median(&mut || startup::open_and_read(&small, 1_000).1)
+    });
+    hold("First phase of an incremental start", "first_phase_milliseconds", "ms", {
+        median(&mut || startup::open_and_read(&large, 100_000).1)
+    });
+    hold("Lazy initialisation", "lazy_initialisation_milliseconds", "ms", {
+        median(&mut startup::LazyApplication::timed_start)
+    });
+    hold("Starting in the background returns", "background_start_returns_milliseconds", "ms", {
+        median(&mut || startup::background_start(&runtime, &large).0)
+    });
+    hold("WASM instantiation", "wasm_instantiation_milliseconds", "ms", {
+        median(&mut || {
+            let (is_created, elapsed) =
+                startup::timed(|| interpreter::first_operation(&module.wasm));
+            assert!(is_created);
+            elapsed
+        })
+    });
 }
 
 fn microseconds_each(count: u32, elapsed: Duration) -> f64 {
@@ -115,6 +152,29 @@ fn test_state_engine_operations_performance() {
     hold("Document create", "document_create_microseconds", "us", create);
     hold("Document write", "document_write_microseconds", "us", write);
     hold("Document read", "document_read_microseconds", "us", read);
+    let delivery = delivery_milliseconds(&database);
+    hold("Subscription delivery", "subscription_delivery_milliseconds", "ms", delivery);
+}
+
+/// The median from before a commit until another thread holds its event.
+fn delivery_milliseconds(database: &Database) -> f64 {
+    let gen_schema = workload::record_gen();
+    let subscription = database.subscribe(Interest::Namespace).unwrap();
+    let id = database.document_id("record0");
+    let run = || {
+        std::thread::scope(|scope| {
+            let listener = scope.spawn(|| {
+                let event = subscription.next_within(Duration::from_secs(10));
+                (Instant::now(), event.expect("the commit reaches its subscriber"))
+            });
+            let start = Instant::now();
+            database.update(&gen_schema, &id, &[("value", 8i64.into())]).unwrap();
+            let (arrived, event) = listener.join().unwrap();
+            assert_eq!(event.documents[0].key, "record0");
+            arrived - start
+        })
+    };
+    measure::median(15, run).as_secs_f64() * 1e3
 }
 
 #[test]

@@ -1,14 +1,38 @@
 //! WASM size: how many bytes the compiler makes of a Gen, and how long that takes.
 //!
 //! Bytes are what matters here; they are printed beside criterion's times.
+//!
+//! What wasm-opt, LTO and the level of optimisation bring is seen in runtimes that are really
+//! built without them. That takes long, so `cargo xtask long --only wasm-variants` does it and
+//! this bench reads what it left.
 
 use std::fmt::Write as _;
 use std::hint::black_box;
+use std::path::Path;
 use std::time::Duration;
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main};
 use vudo_benchmarks::measure::gzipped_bytes;
 use vudo_benchmarks::workload::{USER_SOURCE, compile};
+
+/// The rows that need another build of the runtime, and the name of that build's file.
+const REBUILT: [(&str, &str); 5] = [
+    ("wasm_opt/before", "no-wasm-opt"),
+    ("wasm_opt/after", "wasm-opt"),
+    ("dead_code_elimination/no_lto", "no-lto"),
+    ("dead_code_elimination/lto", "lto"),
+    ("dead_code_elimination/lto_opt_level_3", "opt-3"),
+];
+
+fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
+    let mut group = criterion.benchmark_group(name);
+    group.sample_size(10).measurement_time(Duration::from_secs(1));
+    group.warm_up_time(Duration::from_millis(300));
+    // Confidence intervals need no more, and drawing the default of 100,000 takes seconds a row.
+    group.nresamples(5_000);
+    group
+}
 
 /// A Gen of this many fields that cycles through the strategies.
 fn wide_source(field_count: usize) -> String {
@@ -41,9 +65,7 @@ fn print_size(name: &str, source: &str) -> usize {
 }
 
 fn bench_build(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("wasm_size");
-    group.sample_size(20).measurement_time(Duration::from_secs(1));
-    group.warm_up_time(Duration::from_millis(300));
+    let mut group = group(criterion, "wasm_size");
     let simple = print_size("simple_gen", USER_SOURCE);
     let schema = compile(USER_SOURCE).expect("the source is right");
     group.bench_function("simple_gen", |bencher| {
@@ -62,12 +84,56 @@ fn bench_build(criterion: &mut Criterion) {
             },
         );
     }
+    group.finish();
+}
+
+/// A module keeps the strategies that its schema names and nothing else: the strategies are its
+/// feature flags.
+fn bench_tree_shaking(criterion: &mut Criterion) {
+    let mut group = group(criterion, "wasm_size/tree_shaking");
+    let everything = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../crates/vudo-gen/runtime/vudo_gen_runtime.wasm");
+    let everything = std::fs::read(everything).expect("the runtime is checked in");
+    let limit = print_bytes("tree_shaking/whole_runtime", &everything);
     for strategy in ["immutable", "lww", "pn_counter"] {
         let source = format!("gen One {{ @crdt({strategy}) has field: i64 }}");
-        print_size(&format!("tree_shaking/{strategy}"), &source);
+        let gzipped = print_size(&format!("tree_shaking/{strategy}"), &source);
+        assert!(gzipped < limit, "a module of one strategy is smaller than all of the runtime");
+        let schema = compile(&source).expect("the source is right");
+        group.bench_function(strategy, |bencher| {
+            bencher.iter(|| vudo_gen::wasm::build(black_box(&schema)).expect("it can be built"));
+        });
     }
     group.finish();
 }
 
-criterion_group!(benches, bench_build);
+/// Times are those of compiling the runtime in wasmi, which grow with its code.
+fn bench_rebuilt(criterion: &mut Criterion) {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is in the target");
+    let mut group = group(criterion, "wasm_size");
+    for (name, file) in REBUILT {
+        let Ok(module) = std::fs::read(target.join(format!("wasm-variants/{file}.wasm"))) else {
+            println!(
+                "wasm_size/{name}: skipped: run `cargo xtask long --only wasm-variants` first"
+            );
+            continue;
+        };
+        print_bytes(name, &module);
+        group.bench_function(name, |bencher| {
+            let engine = wasmi::Engine::default();
+            bencher.iter(|| {
+                wasmi::Module::new(&engine, black_box(&module)).expect("the job built a module")
+            });
+        });
+    }
+    group.finish();
+}
+
+fn print_bytes(name: &str, module: &[u8]) -> usize {
+    let gzipped = gzipped_bytes(module).expect("memory takes the bytes");
+    println!("wasm_size/{name}: {} bytes, {gzipped} gzipped", module.len());
+    gzipped
+}
+
+criterion_group!(benches, bench_build, bench_tree_shaking, bench_rebuilt);
 criterion_main!(benches);

@@ -11,6 +11,8 @@ fn bench_budgets(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("regression_tests");
     group.sample_size(20).measurement_time(Duration::from_secs(1));
     group.warm_up_time(Duration::from_millis(300));
+    // Confidence intervals need no more, and drawing the default of 100,000 takes seconds a row.
+    group.nresamples(5_000);
 
     for (name, changes) in [("merge_10k_single_op_changes", 10_000), ("merge_10k_one_change", 1)] {
         let frame = workload::merge_frame(changes);

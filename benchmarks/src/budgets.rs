@@ -18,15 +18,18 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// The entry of this name.
+    /// The entry of this name, in the file that `VUDO_BUDGETS` names or else in `budgets.toml`.
     ///
     /// # Errors
     /// The file is not there, is no TOML, or has no such entry.
     pub fn named(name: &str) -> Result<Budget> {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/budgets.toml");
-        // The file as it is now where there is one, so that a changed number needs no build.
-        let text = std::fs::read_to_string(path)
-            .unwrap_or_else(|_| include_str!("../budgets.toml").to_owned());
+        let text = match std::env::var_os("VUDO_BUDGETS") {
+            Some(path) => std::fs::read_to_string(&path)
+                .with_context(|| format!("VUDO_BUDGETS names {}", path.display()))?,
+            // The file as it is now where there is one, so that a changed number needs no build.
+            None => std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/budgets.toml"))
+                .unwrap_or_else(|_| include_str!("../budgets.toml").to_owned()),
+        };
         let budgets: BTreeMap<String, Budget> = toml::from_str(&text).context("budgets.toml")?;
         budgets.get(name).copied().with_context(|| format!("budgets.toml has no [{name}]"))
     }
@@ -63,5 +66,12 @@ impl Measurement {
         let budget = Budget::named(name)?;
         let met = budget.is_met_by(measured);
         Ok(Measurement { name, budget: budget.budget, goal: budget.goal, measured, unit, met })
+    }
+    /// The figure beside what it is held against, as the benches print it.
+    pub fn line(&self, title: &str) -> String {
+        let Measurement { measured, unit, budget, .. } = self;
+        let goal = self.goal.map(|goal| format!(", goal {goal} {unit}")).unwrap_or_default();
+        let mark = if self.met { "" } else { ": MISSED" };
+        format!("{title}: {measured:.3} {unit} (budget {budget} {unit}{goal}){mark}")
     }
 }

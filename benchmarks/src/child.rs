@@ -1,7 +1,7 @@
 //! Measurements that need a process of their own.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -18,19 +18,24 @@ const STORE: &str = "VUDO_BENCHMARK_STORE";
 /// Does what a parent process asked for, and ends the process then. Does nothing in a process
 /// that was started by somebody else.
 pub fn run_if_asked() {
-    let Ok(role) = std::env::var(ROLE) else { return };
-    let store = std::env::var(STORE).unwrap_or_default();
-    let done = match role.as_str() {
-        "memory" => memory(Path::new(&store)),
-        "cold-start" => cold_start(Path::new(&store)),
-        "receive" => receive(Path::new(&store)),
-        other => Err(anyhow::anyhow!("no role {other}")),
+    let Some((role, store)) = asked() else { return };
+    let done = match role.split_once('/').unwrap_or((&role, "")) {
+        ("memory", count) => memory(&store, count),
+        ("cold-start", _) => cold_start(&store),
+        ("receive", _) => receive(&store),
+        _ => Err(anyhow::anyhow!("no role {role}")),
     };
     if let Err(error) = done {
         eprintln!("{role}: {error:#}");
         std::process::exit(1);
     }
     std::process::exit(0);
+}
+
+/// The role that a parent process asked for, and the folder of the store that goes with it.
+pub fn asked() -> Option<(String, PathBuf)> {
+    let role = std::env::var(ROLE).ok()?;
+    Some((role, std::env::var_os(STORE).unwrap_or_default().into()))
 }
 
 /// A child of this role, from a program that calls [`run_if_asked`].
@@ -79,11 +84,12 @@ pub fn resident_bytes() -> Option<u64> {
     Some(kibibytes * 1024)
 }
 
-/// Prints by how many bytes resident memory grew for 100,000 documents that are all read back.
-fn memory(store: &Path) -> Result<()> {
+/// Prints by how many bytes resident memory grew for `count` documents that are all read back.
+fn memory(store: &Path, count: &str) -> Result<()> {
+    let count: usize = count.parse().context("the role is memory/COUNT")?;
     let database = Database::open(store)?;
     let before = resident_bytes().unwrap_or(0);
-    workload::fill(&database, 100_000)?;
+    workload::fill(&database, count)?;
     let mut sum = 0i128;
     database.for_each(&workload::record_gen(), |record| {
         if let Some(vudo_crdt::Value::Int(value)) = record.get("value") {
@@ -92,7 +98,7 @@ fn memory(store: &Path) -> Result<()> {
         true
     })?;
     let after = resident_bytes().unwrap_or(0);
-    if sum != (0..100_000).map(|number| number * 2).sum() {
+    if sum != (0..count as i128).map(|number| number * 2).sum() {
         bail!("the documents read back are not those written");
     }
     println!("{}", after.saturating_sub(before));

@@ -11,4 +11,5 @@
 pub mod budgets;
 pub mod child;
 pub mod measure;
+pub mod startup;
 pub mod workload;

@@ -12,13 +12,25 @@ pub(crate) fn workspace_root() -> PathBuf {
 }
 
 /// A cargo command in the workspace.
-///
-/// What cargo told this program about the package `xtask` is withheld: build scripts that watch
-/// such variables would otherwise run again each time that somebody changes between
-/// `cargo xtask test` and a plain `cargo test`, and everything above them would be rebuilt.
 pub(crate) fn cargo(root: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root).args(arguments);
+    withhold_own_variables(&mut command);
+    command
+}
+
+/// A command line as a person would type it into a shell in the workspace.
+pub(crate) fn shell(root: &Path, line: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.current_dir(root).args(["-c", line]);
+    withhold_own_variables(&mut command);
+    command
+}
+
+/// Withholds what cargo told this program about the package `xtask`: build scripts that watch
+/// such variables would otherwise run again each time that somebody changes between
+/// `cargo xtask test` and a plain `cargo test`, and everything above them would be rebuilt.
+fn withhold_own_variables(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let is_about_xtask = name.to_str().is_some_and(|name| {
             name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
@@ -27,7 +39,24 @@ pub(crate) fn cargo(root: &Path, arguments: &[&str]) -> Command {
             command.env_remove(name);
         }
     }
-    command
+}
+
+/// Builds a bench of the workspace as `cargo bench` would, and gives the program.
+pub(crate) fn bench_program(root: &Path, bench: &str, features: &[&str]) -> Result<PathBuf> {
+    // Of the whole workspace: naming a package would choose other features of the dependencies.
+    let build = ["bench", "--workspace", "--no-run", "--message-format=json", "--bench", bench];
+    let mut build = cargo(root, &build);
+    if !features.is_empty() {
+        build.arg("--features").arg(features.join(","));
+    }
+    let messages = output(&mut build)?;
+    let mut programs = messages.lines().filter_map(|line| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        let is_bench =
+            message["target"]["kind"][0] == "bench" && message["target"]["name"] == bench;
+        message["executable"].as_str().filter(|_| is_bench).map(PathBuf::from)
+    });
+    programs.next_back().with_context(|| format!("cargo built no bench `{bench}`"))
 }
 
 /// What `cargo metadata` says of the workspace's own packages.

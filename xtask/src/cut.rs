@@ -22,6 +22,8 @@ const PANICS: [&str; 9] = [
     "6result13unwrap_failed",
 ];
 
+/// The magic number and the version.
+const HEADER: &[u8] = b"\0asm\x01\0\0\0";
 const SECTION_CUSTOM: u8 = 0;
 const SECTION_IMPORT: u8 = 2;
 const SECTION_CODE: u8 = 10;
@@ -44,7 +46,7 @@ pub(crate) fn cut_panics(module: &[u8]) -> Result<Vec<u8>, NotAModule> {
         None => 0,
     };
     let mut panics = Vec::new();
-    let mut out = Vec::from(&module[..8]);
+    let mut out = Vec::from(HEADER);
     sections.retain(|(id, content)| *id != SECTION_CUSTOM || is_names(content));
     for (id, content) in &sections {
         if *id == SECTION_CUSTOM {
@@ -59,15 +61,27 @@ pub(crate) fn cut_panics(module: &[u8]) -> Result<Vec<u8>, NotAModule> {
         } else {
             content
         };
-        out.push(*id);
-        write_number(&mut out, content.len());
-        out.extend_from_slice(content);
+        write_section(&mut out, *id, content);
+    }
+    Ok(out)
+}
+
+/// Gives the module without its names and other custom sections, which are no code.
+///
+/// # Errors
+/// The bytes are no module.
+pub(crate) fn drop_names(module: &[u8]) -> Result<Vec<u8>, NotAModule> {
+    let mut out = Vec::from(HEADER);
+    for (id, content) in sections(module)? {
+        if id != SECTION_CUSTOM {
+            write_section(&mut out, id, content);
+        }
     }
     Ok(out)
 }
 
 fn sections(module: &[u8]) -> Result<Vec<(u8, &[u8])>, NotAModule> {
-    let mut rest = module.strip_prefix(b"\0asm\x01\0\0\0").ok_or(NotAModule)?;
+    let mut rest = module.strip_prefix(HEADER).ok_or(NotAModule)?;
     let mut sections = Vec::new();
     while let Some((&id, after)) = rest.split_first() {
         rest = after;
@@ -158,6 +172,12 @@ fn read_number(rest: &mut &[u8]) -> Result<usize, NotAModule> {
     Err(NotAModule)
 }
 
+fn write_section(out: &mut Vec<u8>, id: u8, content: &[u8]) {
+    out.push(id);
+    write_number(out, content.len());
+    out.extend_from_slice(content);
+}
+
 fn write_number(out: &mut Vec<u8>, mut number: usize) {
     while number >= 0x80 {
         out.push(number as u8 | 0x80);
@@ -193,6 +213,13 @@ mod tests {
         let cut = cut_panics(&module("_ZN4core9panicking9panic_fmt")).unwrap();
         let code = [SECTION_CODE, 10, 2, 4, 0, 0x10, 1, 0x0b, 3, 0, 0, 0x0b];
         assert!(cut.windows(code.len()).any(|window| window == code));
+    }
+
+    #[test]
+    fn names_are_dropped_and_code_stays() {
+        let named = module("_ZN4main3run");
+        let bare = drop_names(&named).unwrap();
+        assert!(named.starts_with(&bare) && bare.ends_with(&[0x10, 0, 0x0b]));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::command::{answers, cargo, has_program, has_target, succeed, target_folder};
-use crate::{runtime, tidy};
+use crate::{counts, runtime, tidy};
 
 /// A target without a standard library: what compiles for it needs none.
 const BARE_TARGET: &str = "thumbv7em-none-eabi";
@@ -38,7 +38,7 @@ const CHECKED: [&str; 4] = [
 ];
 
 /// Quick steps come first, so that a slip of the pen is reported within seconds.
-const STEPS: [(&str, Step); 9] = [
+const STEPS: [(&str, Step); 10] = [
     ("rustup targets", Gate::add_targets),
     ("format", Gate::format),
     ("tidy", Gate::tidy),
@@ -48,6 +48,7 @@ const STEPS: [(&str, Step); 9] = [
     ("runtime bytes", Gate::runtime_bytes),
     ("tests", Gate::tests),
     ("budgets", Gate::budgets),
+    ("counts", Gate::counts),
 ];
 
 type Step = fn(&mut Gate) -> Result<Outcome>;
@@ -177,10 +178,13 @@ impl Gate {
         Ok(Outcome::Done)
     }
 
-    /// In release as well: build scripts and procedural macros are then compiled once.
+    /// In release as well: build scripts and procedural macros are then compiled once. The feature
+    /// is that of a bench which a plain `cargo bench` leaves out.
     fn clippy(&mut self) -> Result<Outcome> {
         let arguments = ["clippy", "--workspace", "--all-targets", "--release", "--keep-going"];
-        succeed(cargo(&self.root, &arguments).args(["--", "-D", "warnings"]))?;
+        let mut clippy = cargo(&self.root, &arguments);
+        clippy.args(["--features", counts::BENCH_FEATURE, "--", "-D", "warnings"]);
+        succeed(&mut clippy)?;
         Ok(Outcome::Done)
     }
 
@@ -220,6 +224,17 @@ impl Gate {
     fn budgets(&mut self) -> Result<Outcome> {
         let arguments = ["test", "--workspace", "--release", "--test", "regression_tests"];
         self.run_tests(cargo(&self.root, &arguments))
+    }
+
+    fn counts(&mut self) -> Result<Outcome> {
+        if !counts::run(&self.root, false)? {
+            bail!("see what grew above");
+        }
+        if !has_program(counts::PROGRAM) {
+            let how = format!("apt-get install {}", counts::PROGRAM);
+            return self.skip(format!("{MISSING_PROGRAM}{}: {how}", counts::PROGRAM));
+        }
+        Ok(Outcome::Done)
     }
 
     /// Runs tests, passes on what they print as it comes, and adds up the closing lines.

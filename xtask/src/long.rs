@@ -5,7 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::command::{answers, cargo, succeed};
+use crate::command::{answers, cargo, succeed, target_folder};
+use crate::runtime;
 
 /// How often random suites run here; they read `VUDO_HISTORIES`.
 const HISTORY_COUNT: &str = "1000000";
@@ -19,7 +20,7 @@ struct Job {
     run: fn(&Path, u32) -> Result<()>,
 }
 
-const JOBS: [Job; 4] = [
+const JOBS: [Job; 6] = [
     Job {
         name: "histories",
         about: "a million random histories of the merge core",
@@ -32,9 +33,19 @@ const JOBS: [Job; 4] = [
     },
     Job { name: "fuzz", about: "every decoder of outside bytes", run: fuzz },
     Job {
+        name: "budgets",
+        about: "each budget, made impossible, fails one regression test and no other",
+        run: |root, _| impossible_budgets(root),
+    },
+    Job {
         name: "advisories",
         about: "known weaknesses in dependencies",
         run: |root, _| advisories(root),
+    },
+    Job {
+        name: "wasm-variants",
+        about: "what wasm-opt, LTO and the optimisation level do to the runtime's size",
+        run: |root, _| runtime::build_variants(root),
     },
 ];
 
@@ -89,6 +100,37 @@ fn fuzz(root: &Path, minutes: u32) -> Result<()> {
         let target = path.file_stem().context("a fuzz target has a name")?;
         let limit = format!("-max_total_time={}", minutes * 60);
         succeed(nightly_cargo(root).args(["fuzz", "run"]).arg(target).args(["--", &limit]))?;
+    }
+    Ok(())
+}
+
+/// Runs the regression tests once for every budget, with that one made impossible.
+fn impossible_budgets(root: &Path) -> Result<()> {
+    let text = std::fs::read_to_string(root.join("benchmarks/budgets.toml"))?;
+    let table: toml::Table = text.parse().context("benchmarks/budgets.toml")?;
+    let changed_path = target_folder(root)?.join("impossible-budgets.toml");
+    let mut faults = Vec::new();
+    for (name, entry) in &table {
+        let more_is_better = entry.get("more_is_better").is_some();
+        let mut changed = table.clone();
+        if let Some(entry) = changed.get_mut(name).and_then(toml::Value::as_table_mut) {
+            let impossible = if more_is_better { 1e18 } else { 0.0 };
+            entry.insert("budget".to_owned(), impossible.into());
+        }
+        std::fs::write(&changed_path, changed.to_string())?;
+        let arguments = ["test", "--release", "--workspace", "--test", "regression_tests"];
+        let tests = cargo(root, &arguments).env("VUDO_BUDGETS", &changed_path).output()?;
+        let said = String::from_utf8_lossy(&tests.stdout);
+        let failed: Vec<&str> = (said.lines())
+            .filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"))
+            .collect();
+        println!("{name}: {}", failed.join(", "));
+        if failed.len() != 1 {
+            faults.push(name.as_str());
+        }
+    }
+    if !faults.is_empty() {
+        bail!("not exactly one test fails for {}", faults.join(", "));
     }
     Ok(())
 }

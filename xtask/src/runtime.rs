@@ -4,14 +4,17 @@
 //! wasm-opt that `tools/wasm-opt` pins; never on the machine or on where its folders are.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 
 use crate::command::{cargo, has_program, output, succeed, target_folder};
-use crate::cut::cut_panics;
+use crate::cut::{cut_panics, drop_names};
 
 /// What the runtime is compiled for.
 pub(crate) const TARGET: &str = "wasm32-unknown-unknown";
@@ -33,7 +36,7 @@ const FEATURES: [&str; 8] = [
 
 /// Rebuilds the runtime; writes it, or with `check` only compares it with the checked-in one.
 pub(crate) fn run(root: &Path, check: bool) -> Result<()> {
-    let rebuilt = rebuild(root)?;
+    let rebuilt = rebuild(root, &EMBEDDED, &target_folder(root)?.join("runtime"))?;
     let hash = hexadecimal(&Sha256::digest(&rebuilt));
     let path = root.join(RUNTIME);
     let hash_path = path.with_extension("wasm.sha256");
@@ -54,24 +57,74 @@ pub(crate) fn run(root: &Path, check: bool) -> Result<()> {
     Ok(())
 }
 
-fn rebuild(root: &Path) -> Result<Vec<u8>> {
-    // A folder of its own: flags differ from the host's, and would invalidate its artefacts.
-    let target_folder = target_folder(root)?.join("runtime");
-    let package = ["build", "--package", "vudo-gen-runtime", "--lib"];
+/// A way to build the runtime; the differences are what some setting brings.
+struct Recipe {
+    opt_level: &'static str,
+    /// Cargo does what the profile says of LTO only where no `rlib` is made beside the module.
+    has_lto: bool,
+    is_optimised: bool,
+}
+
+const EMBEDDED: Recipe = Recipe { opt_level: "z", has_lto: false, is_optimised: true };
+
+const VARIANTS: [(&str, Recipe); 5] = [
+    ("no-wasm-opt", Recipe { is_optimised: false, ..EMBEDDED }),
+    ("wasm-opt", EMBEDDED),
+    ("no-lto", EMBEDDED),
+    ("lto", Recipe { has_lto: true, ..EMBEDDED }),
+    ("opt-3", Recipe { opt_level: "3", ..EMBEDDED }),
+];
+
+/// Below the target folder.
+pub(crate) const VARIANTS_FOLDER: &str = "wasm-variants";
+
+/// What the files in [`VARIANTS_FOLDER`] are called.
+pub(crate) fn variant_names() -> impl Iterator<Item = &'static str> {
+    VARIANTS.iter().map(|(name, _)| *name)
+}
+
+/// Builds the runtime in several ways into `target/wasm-variants`, where the bench `wasm_size`
+/// looks for them.
+pub(crate) fn build_variants(root: &Path) -> Result<()> {
+    let folder = target_folder(root)?.join(VARIANTS_FOLDER);
+    std::fs::create_dir_all(&folder)?;
+    for (name, recipe) in &VARIANTS {
+        let bytes = rebuild(root, recipe, &folder.join("build"))?;
+        let path = folder.join(name).with_extension("wasm");
+        std::fs::write(&path, &bytes)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        println!("{name}.wasm: {} bytes, {} gzipped", bytes.len(), gzipped_bytes(&bytes)?);
+    }
+    Ok(())
+}
+
+/// `target_folder` is one of its own: flags differ from the host's, and would invalidate its
+/// artefacts.
+fn rebuild(root: &Path, recipe: &Recipe, target_folder: &Path) -> Result<Vec<u8>> {
+    let mut build = if recipe.has_lto {
+        cargo(root, &["rustc", "--crate-type", "cdylib"])
+    } else {
+        cargo(root, &["build"])
+    };
     succeed(
-        cargo(root, &package)
-            .args(["--profile", "wasm", "--target", TARGET])
-            // The names tell which functions panic. wasm-opt drops them.
+        build
+            .args(["--package", "vudo-gen-runtime", "--lib", "--profile", "wasm"])
+            .args(["--target", TARGET])
+            // The names tell which functions panic. They are dropped below.
             .env("CARGO_PROFILE_WASM_STRIP", "none")
-            .env("CARGO_TARGET_DIR", &target_folder)
-            .env("CARGO_ENCODED_RUSTFLAGS", path_flags(root, &target_folder)?.join("\u{1f}")),
+            .env("CARGO_PROFILE_WASM_OPT_LEVEL", recipe.opt_level)
+            .env("CARGO_TARGET_DIR", target_folder)
+            .env("CARGO_ENCODED_RUSTFLAGS", path_flags(root, target_folder)?.join("\u{1f}")),
     )?;
     let built = target_folder.join(TARGET).join("wasm/vudo_gen_runtime.wasm");
-    let cut = target_folder.join("cut.wasm");
-    let Ok(bytes) = cut_panics(&std::fs::read(&built)?) else {
+    let Ok(cut_bytes) = cut_panics(&std::fs::read(&built)?) else {
         bail!("{} is not a module as rustc links it", built.display());
     };
-    std::fs::write(&cut, bytes)?;
+    if !recipe.is_optimised {
+        return drop_names(&cut_bytes).map_err(|_| anyhow!("what was cut is no module any more"));
+    }
+    let cut = target_folder.join("cut.wasm");
+    std::fs::write(&cut, cut_bytes)?;
     let optimised = target_folder.join("optimised.wasm");
     let mut optimise = Command::new(wasm_opt(root)?);
     // Packing would split segments that the compiler drops or keeps whole.
@@ -79,6 +132,12 @@ fn rebuild(root: &Path) -> Result<Vec<u8>> {
     optimise.arg(&cut).arg("-o").arg(&optimised);
     succeed(&mut optimise)?;
     std::fs::read(&optimised).context("wasm-opt wrote nothing")
+}
+
+pub(crate) fn gzipped_bytes(bytes: &[u8]) -> Result<usize> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(bytes)?;
+    Ok(encoder.finish()?.len())
 }
 
 /// The bytes must not depend on where the sources lie. Of two prefixes that fit, rustc takes the

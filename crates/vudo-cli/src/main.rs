@@ -65,6 +65,18 @@ enum Command {
         #[arg(long)]
         rust: Option<PathBuf>,
     },
+    /// Say in words what merging does to a field, with an example that is merged on the spot.
+    Describe {
+        /// As in Task.title.
+        field: String,
+        /// The .dol files that declare it; without any, what the store knows.
+        files: Vec<PathBuf>,
+    },
+    /// Say what a code such as E0301 means, or list all codes.
+    Explain {
+        /// The code.
+        code: Option<String>,
+    },
     /// Create a store, or teach one more Gens.
     Init {
         /// The .dol files of the store's Gens.
@@ -138,6 +150,8 @@ fn main() -> ExitCode {
         Command::Build { files, output, rust } => {
             schema::build(&context, &files, &output, rust.as_deref())
         }
+        Command::Describe { field, files } => schema::describe(&context, &field, &files),
+        Command::Explain { code } => schema::explain(&context, code.as_deref()),
         Command::Init { files } => schema::init(&context, &files),
         Command::Import(options) => import::run(&context, &options),
         Command::Get { document } => data::get(&context, &document),

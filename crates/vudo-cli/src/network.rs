@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use serde_json::json;
 use tokio::runtime::Runtime;
-use vudo_p2p::{Config, Node, Ticket};
+use vudo_p2p::{Config, Node, SyncReport, Ticket};
 use vudo_state::Database;
 
 use crate::{Context, data};
@@ -42,9 +42,7 @@ pub(crate) fn sync(context: &Context, ticket: &str, timeout_seconds: u64) -> Res
     let start = Instant::now();
     let report = runtime()?.block_on(async {
         let node = Node::spawn(&database, Config::default()).await?;
-        let link = node.connect(&ticket).await?;
-        let report = link.wait_until_synced(Duration::from_secs(timeout_seconds)).await;
-        link.close().await;
+        let report = sync_once(&node, &ticket, Duration::from_secs(timeout_seconds)).await;
         node.shutdown().await;
         report
     })?;
@@ -66,4 +64,11 @@ pub(crate) fn sync(context: &Context, ticket: &str, timeout_seconds: u64) -> Res
         );
     }
     Ok(())
+}
+
+async fn sync_once(node: &Node, ticket: &Ticket, limit: Duration) -> vudo_p2p::Result<SyncReport> {
+    let link = node.connect(ticket).await?;
+    let report = link.wait_until_synced(limit).await;
+    link.close().await;
+    report
 }

@@ -17,12 +17,34 @@ pub(crate) fn print_error(error: &anyhow::Error) {
     eprintln!("{start}error{end}: {error:#}");
 }
 
-/// A value as JSON. Integers that JSON readers may round are written as strings.
+/// Prose in lines that a narrow terminal shows whole.
+pub(crate) fn wrapped(text: &str) -> String {
+    const COLUMNS: usize = 80;
+    let mut wrapped = String::new();
+    let mut column = 0;
+    for word in text.split_whitespace() {
+        let length = word.chars().count();
+        if column > 0 && column + 1 + length > COLUMNS {
+            wrapped.push('\n');
+            column = 0;
+        } else if column > 0 {
+            wrapped.push(' ');
+            column += 1;
+        }
+        wrapped.push_str(word);
+        column += length;
+    }
+    wrapped
+}
+
+/// A value as JSON. Integers that JSON readers may round are written as strings, bytes in
+/// hexadecimal.
 pub(crate) fn value_to_json(value: &Value) -> Json {
     match value {
         Value::Bool(truth) => json!(truth),
         Value::Float(number) => json!(number),
         Value::String(text) => json!(text),
+        Value::Bytes(_) => json!(value.to_string()),
         Value::Int(number) => match i64::try_from(*number) {
             Ok(small) if small.unsigned_abs() < 1 << 53 => json!(small),
             _ => json!(number.to_string()),

@@ -1,14 +1,16 @@
-//! `check`, `build` and `init`: what works on .dol files.
+//! `check`, `build`, `describe`, `explain` and `init`: what works on .dol files.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 use vudo_crdt::Schema;
+use vudo_gen::explain::{EXPLANATIONS, Explanation, explanation};
 use vudo_gen::{Compilation, Severity, SourceFile};
 use vudo_state::Database;
 
-use crate::{Context, output};
+use crate::{Context, data, output};
 
 /// The lock file beside a source, which keeps the numbers of its fields.
 fn lock_path(source: &Path) -> PathBuf {
@@ -42,7 +44,8 @@ fn compile(context: &Context, files: &[PathBuf]) -> Result<(Schema, Compilation)
             let is_error = |severity| severity == Severity::Error;
             let diagnostics = &compilation.diagnostics;
             let count = diagnostics.iter().filter(|one| is_error(one.severity)).count();
-            bail!("{count} error{} found", if count == 1 { "" } else { "s" })
+            let plural = if count == 1 { "" } else { "s" };
+            bail!("{count} error{plural} found; `vudo explain CODE` says more about a code")
         }
     }
 }
@@ -123,6 +126,57 @@ fn write_locks(files: &[PathBuf], compilation: &Compilation) -> Result<()> {
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+}
+
+pub(crate) fn describe(context: &Context, field: &str, files: &[PathBuf]) -> Result<()> {
+    let schema = match files {
+        [] => (*data::open(context)?.schema()).clone(),
+        files => compile(context, files)?.0,
+    };
+    let (gen_name, field_name) = field
+        .rsplit_once('.')
+        .context("name a field as in Task.title: the Gen, a dot, the field")?;
+    let gen_schema = schema.gen_named(gen_name).with_context(|| {
+        let known: Vec<&str> = schema.gens.iter().map(|one| one.name.as_str()).collect();
+        format!("there is no Gen {gen_name}; there is {}", known.join(", "))
+    })?;
+    let found = gen_schema.field(field_name).with_context(|| {
+        let known: Vec<&str> = gen_schema.fields.iter().map(|one| one.name.as_str()).collect();
+        format!("{gen_name} has no field {field_name}; it has {}", known.join(", "))
+    })?;
+    let description = vudo_gen::describe(gen_schema, found);
+    match context.json {
+        true => println!("{}", json!({ "field": field, "description": description })),
+        false => print!("{description}"),
+    }
+    Ok(())
+}
+
+pub(crate) fn explain(context: &Context, code: Option<&str>) -> Result<()> {
+    let Some(code) = code else {
+        let titles = || EXPLANATIONS.iter().map(|one| (one.code, one.title));
+        match context.json {
+            true => println!("{}", json!(titles().collect::<BTreeMap<_, _>>())),
+            false => titles().for_each(|(code, title)| println!("{code}  {title}")),
+        }
+        return Ok(());
+    };
+    let found = explanation(code)
+        .with_context(|| format!("there is no code {code}; `vudo explain` lists all"))?;
+    let Explanation { code, title, text, example } = *found;
+    if context.json {
+        let (wrong, right) = example.unzip();
+        let explained =
+            json!({ "code": code, "title": title, "text": text, "wrong": wrong, "right": right });
+        println!("{explained}");
+        return Ok(());
+    }
+    println!("{code}: {title}\n\n{}", output::wrapped(text));
+    if let Some((wrong, right)) = example {
+        let indented = |source: &str| format!("    {}", source.replace('\n', "\n    "));
+        println!("\nWrong:\n\n{}\n\nRight:\n\n{}", indented(wrong), indented(right));
+    }
+    Ok(())
 }
 
 pub(crate) fn init(context: &Context, files: &[PathBuf]) -> Result<()> {

@@ -83,6 +83,16 @@ fn documents_are_set_got_listed_and_deleted() {
     assert_eq!(place.run(&["get", "milk"]).status.code(), Some(2));
     let stats = place.succeed(&["stats", "--json"]);
     assert!(stats.contains("\"changes\":3"), "{stats}");
+
+    place.write("file.dol", "gen File { has token: Uuid has photo: Bytes has at: Timestamp }");
+    place.succeed(&["init", "file.dol"]);
+    let token = "00112233-4455-6677-8899-aabbccddeeff";
+    place.succeed(&["set", "File/a", &format!("token={token}"), "photo=00ff", "at=1700000000000"]);
+    let shown = place.succeed(&["get", "File/a"]);
+    let digits = token.replace('-', "");
+    assert_eq!(shown, format!("token = {digits}\nphoto = 00ff\nat = 1700000000000\n"));
+    assert!(place.fail(&["set", "File/a", "token=0011"]).contains("16 bytes in hexadecimal"));
+    assert!(place.fail(&["set", "File/a", "at=noon"]).contains("milliseconds since 1970"));
 }
 
 #[test]
@@ -164,6 +174,30 @@ impl Drop for Server {
 }
 
 #[test]
+fn a_copied_store_syncs_with_its_original_as_a_second_replica() {
+    let place = Place::new();
+    place.succeed(&["--store", "original", "init", "task.dol"]);
+    place.succeed(&["--store", "original", "set", "Task/milk", "votes+=1"]);
+    let mut copy = Command::new("cp");
+    let copied = copy.args(["-r", "original", "copy"]).current_dir(&place.folder).status();
+    assert!(copied.unwrap().success());
+    for store in ["original", "copy"] {
+        place.succeed(&["--store", store, "set", "Task/milk", "votes+=10"]);
+        place.succeed(&["--store", store, "set", &format!("Task/{store}"), "title=own"]);
+    }
+    let server = Server::start(&place, "original");
+    place.succeed(&["--store", "copy", "sync", &server.ticket]);
+    drop(server);
+    for store in ["original", "copy"] {
+        assert_eq!(place.succeed(&["--store", store, "list", "Task"]).lines().count(), 3);
+        let milk = place.succeed(&["--store", store, "get", "Task/milk"]);
+        assert!(milk.contains("votes = 21"), "{milk}");
+        let stats = place.succeed(&["--store", store, "stats", "--json"]);
+        assert!(stats.contains("\"replicas\":2"), "{stats}");
+    }
+}
+
+#[test]
 fn two_stores_sync_by_ticket_and_the_ticket_stays_good() {
     let place = Place::new();
     for (store, key) in [("left", "milk"), ("right", "bread")] {
@@ -195,6 +229,40 @@ fn a_link_that_cannot_be_is_refused_within_seconds_and_says_why() {
     let unreachable = place.fail(&["--store", "b", "sync", &gone]);
     assert!(unreachable.contains("did not answer"), "{unreachable}");
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+}
+
+#[test]
+fn fields_are_described_and_codes_explained() {
+    let place = Place::new();
+    let described = place.succeed(&["describe", "Task.votes", "task.dol"]);
+    assert!(described.contains("both read 5"), "{described}");
+    assert!(place.fail(&["describe", "Task.vote", "task.dol"]).contains("it has id, title, size"));
+    assert!(place.fail(&["describe", "title", "task.dol"]).contains("as in Task.title"));
+    place.succeed(&["init", "task.dol"]);
+    assert!(place.succeed(&["describe", "Task.title"]).contains("The latest write wins"));
+    let explained = place.succeed(&["explain", "e0301"]);
+    assert!(explained.contains("@crdt(lwv)"), "{explained}");
+    assert!(place.succeed(&["explain"]).lines().count() > 20);
+    assert!(place.fail(&["explain", "E9999"]).contains("lists all"));
+}
+
+/// A network namespace of its own, whose loopback is down: every packet is refused.
+#[test]
+fn the_demo_says_so_where_udp_is_blocked() {
+    let isolated = |program: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--net", program]);
+        command
+    };
+    if !isolated("true").status().is_ok_and(|status| status.success()) {
+        let test = "the_demo_says_so_where_udp_is_blocked";
+        vudo_testkit::skip::no_privilege(test, "to make a network namespace");
+        return;
+    }
+    let mut demo = isolated(env!("CARGO_BIN_EXE_vudo"));
+    let output = demo.args(["demo", "--skip-budgets"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("Is UDP on loopback allowed?"), "{}", stderr(&output));
 }
 
 #[test]

@@ -154,7 +154,7 @@ fn merge_into_empty(criterion: &mut Criterion) {
         write_bytes(&mut pairs, &Value::from(number as i64).to_bytes());
     }
     let mut group = criterion.benchmark_group("merge/into_empty");
-    group.sample_size(20).measurement_time(Duration::from_secs(2));
+    group.sample_size(20).measurement_time(Duration::from_secs(1)).nresamples(5_000);
     group.bench_function("10000_pairs_into_hash_map", |bencher| {
         bencher.iter_with_large_drop(|| {
             let mut map = HashMap::new();
@@ -197,7 +197,7 @@ fn merge_into_held(criterion: &mut Criterion) {
     assert_eq!(held.gen_names().len(), 1);
 
     let mut group = criterion.benchmark_group("merge/into_held");
-    group.sample_size(10).measurement_time(Duration::from_secs(2));
+    group.sample_size(10).measurement_time(Duration::from_secs(1)).nresamples(5_000);
     group.bench_function("10000_counter_increments", |bencher| {
         let run = |mut namespace: Namespace| {
             apply(&mut namespace, black_box(&increments), PAIR_COUNT, PAIR_COUNT);
@@ -221,7 +221,7 @@ fn local(criterion: &mut Criterion) {
     let value = value_field();
 
     let mut group = criterion.benchmark_group("merge/local");
-    group.sample_size(10).measurement_time(Duration::from_secs(2));
+    group.sample_size(10).measurement_time(Duration::from_secs(1)).nresamples(5_000);
     group.bench_function("10000_transactions_of_one_write", |bencher| {
         bencher.iter_with_large_drop(|| {
             let writer = single_op_writer(black_box(&keys));

@@ -16,7 +16,6 @@
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
-use crate::allocate::with_room;
 use crate::replica::ReplicaIndex;
 use crate::value::{canonical_float_bits, decode_counts, encode_counts};
 use crate::wire::{Reader, write_bytes, write_varint};
@@ -74,14 +73,14 @@ impl<'a> Entries<'a> {
 /// Appends the state that an operation amounts to: its writer's entry and nothing else.
 pub(crate) fn lift(replica: ReplicaIndex, number: u64, operation: &[u8], out: &mut Vec<u8>) {
     let total = decode_counts(operation).unwrap_or_default();
-    let mut body = with_room(total.len() + 8);
+    let mut body = Vec::new();
     Entry { replica, number, total }.encode(&mut body);
     encode_counts(&body, out);
 }
 
 /// Appends the join of two states.
 pub(crate) fn join(left: &[u8], right: &[u8], out: &mut Vec<u8>) {
-    let mut body = with_room(left.len() + right.len());
+    let mut body = Vec::new();
     let (mut left, mut right) = (Entries::of(left), Entries::of(right));
     while !left.is_at_end() || !right.is_at_end() {
         let order = left.entry.replica.cmp(&right.entry.replica);

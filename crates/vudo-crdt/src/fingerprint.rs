@@ -10,10 +10,10 @@ use core::fmt;
 use sha2::{Digest, Sha256};
 
 use crate::counter::Entries;
-use crate::namespace::Namespace;
+use crate::namespace::{GenTable, Namespace};
 use crate::replica::Replicas;
 use crate::row::{EncodedStamp, Row};
-use crate::table::{ChunkError, ChunkSource};
+use crate::table::{ChunkError, ChunkSource, HashSum};
 use crate::value::encode_counts;
 use crate::wire::{write_bytes, write_varint};
 
@@ -39,7 +39,8 @@ impl fmt::Debug for Fingerprint {
 
 impl Namespace {
     /// The fingerprint of the state: a hash over (name, row count, sum of the rows' hashes) of each
-    /// Gen that has rows, in the order of their names.
+    /// Gen that has rows, in the order of their names. Only what has changed since the last time is
+    /// hashed.
     ///
     /// # Errors
     /// A chunk could not be read.
@@ -51,21 +52,17 @@ impl Namespace {
         total.update(b"vudo/fingerprint/1");
         let mut canonical = Vec::new();
         for gen_index in self.gens_by_name() {
-            self.gens[gen_index].table.load_all(source)?;
-            let gen_table = &self.gens[gen_index];
-            let mut sum = [0u64; 4];
-            let mut row_count = 0u64;
-            for row in gen_table.table.loaded_rows_from(&[]) {
+            let GenTable { name, table } = &mut self.gens[gen_index];
+            let (row_count, sum) = table.sum_hashes(source, |row| {
                 canonical.clear();
                 write_canonical_row(&Row::parse(row), &self.replicas, &mut canonical);
-                add(&mut sum, &Sha256::digest(&canonical).into());
-                row_count += 1;
-            }
+                HashSum::of_hash(&Sha256::digest(&canonical).into())
+            })?;
             if row_count > 0 {
-                total.update((gen_table.name.len() as u64).to_le_bytes());
-                total.update(&gen_table.name);
+                total.update((name.len() as u64).to_le_bytes());
+                total.update(name);
                 total.update(row_count.to_le_bytes());
-                sum.iter().for_each(|word| total.update(word.to_le_bytes()));
+                sum.0.iter().for_each(|word| total.update(word.to_le_bytes()));
             }
         }
         Ok(Fingerprint(total.finalize().into()))
@@ -146,15 +143,4 @@ fn write_canonical_counter(state: &[u8], replicas: &Replicas, out: &mut Vec<u8>)
         write_bytes(&mut body, entry.total);
     }
     encode_counts(&body, out);
-}
-
-/// Adds a hash as a number of 256 bits, so that the order of the rows does not matter.
-fn add(sum: &mut [u64; 4], hash: &[u8; 32]) {
-    let mut carry = false;
-    for (word, bytes) in sum.iter_mut().zip(hash.as_chunks::<8>().0) {
-        let (partial, first) = word.overflowing_add(u64::from_le_bytes(*bytes));
-        let (whole, second) = partial.overflowing_add(carry.into());
-        *word = whole;
-        carry = first || second;
-    }
 }

@@ -12,9 +12,9 @@
 //! A change without a writer is the next one of the replica before it. A frame is validated whole,
 //! by bytes alone, before any of it is applied; it describes itself and needs no schema.
 
+use alloc::vec;
 use alloc::vec::Vec;
 
-use crate::allocate::zeros;
 use crate::change::{self, Change};
 use crate::hlc::Hlc;
 use crate::limits::{MAX_FRAME_BYTES, MAX_FRAME_REPLICAS, MAX_GEN_NAME_BYTES, MAX_GENS};
@@ -93,7 +93,7 @@ impl FrameEncoder {
         for name in gen_names {
             write_bytes(out, name.as_ref());
         }
-        let places = zeros(replica_count);
+        let places = vec![0; replica_count];
         FrameEncoder { places, named_count: 0, next: (0, 0), last_milliseconds: 0 }
     }
 

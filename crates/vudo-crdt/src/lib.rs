@@ -46,7 +46,6 @@
 
 extern crate alloc;
 
-mod allocate;
 #[cfg_attr(target_arch = "wasm32", path = "sorted_rows.rs")]
 mod buffer;
 mod change;

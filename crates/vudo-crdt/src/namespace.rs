@@ -1,5 +1,6 @@
 //! A namespace: the tables of its Gens, who has written, and how far each writer has been heard.
 
+use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -204,7 +205,7 @@ impl Namespace {
         vector: &[u8],
         covered: &mut Vec<u64>,
     ) -> Result<(), MalformedFrame> {
-        covered.resize(self.heard.len(), 0);
+        *covered = vec![0; self.heard.len()];
         let mut reader = Reader::new(vector);
         let mut last: &[u8] = &[];
         let mut left = reader.varint_up_to_or_zero(MAX_VECTOR_REPLICAS as u64);

@@ -140,6 +140,33 @@ struct Slot {
     id: Option<ChunkId>,
     /// `None` until it is touched. Never `None` where `id` is.
     chunk: Option<Chunk>,
+    /// The sum of its rows' hashes. `None` until it is asked for.
+    sum: Option<HashSum>,
+}
+
+/// A sum of 256-bit hashes, which does not depend on their order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct HashSum(pub(crate) [u64; 4]);
+
+impl HashSum {
+    /// Adds modulo 2^256.
+    pub(crate) fn add(&mut self, other: HashSum) {
+        let mut carry = false;
+        for (word, added) in self.0.iter_mut().zip(other.0) {
+            let (partial, first) = word.overflowing_add(added);
+            let (whole, second) = partial.overflowing_add(carry.into());
+            *word = whole;
+            carry = first || second;
+        }
+    }
+
+    pub(crate) fn of_hash(hash: &[u8; 32]) -> HashSum {
+        let mut words = [0; 4];
+        for (word, bytes) in words.iter_mut().zip(hash.as_chunks::<8>().0) {
+            *word = u64::from_le_bytes(*bytes);
+        }
+        HashSum(words)
+    }
 }
 
 /// The documents of one Gen in one namespace.
@@ -236,6 +263,30 @@ impl Table {
         if self.buffer.is_full() {
             self.flush();
         }
+    }
+
+    /// How many rows there are, and the sum of their hashes. Only chunks that have changed since the
+    /// last time are hashed, and only those whose sum was never stored are loaded.
+    pub(crate) fn sum_hashes<S: ChunkSource>(
+        &mut self,
+        source: &mut S,
+        mut hash: impl FnMut(&[u8]) -> HashSum,
+    ) -> Result<(u64, HashSum), ChunkError<S::Error>> {
+        self.flush();
+        let (mut row_count, mut total) = (0, HashSum::default());
+        for index in 0..self.slots.len() {
+            if self.slots[index].sum.is_none() {
+                self.load_slot(index, source)?;
+                let mut sum = HashSum::default();
+                let rows = self.slots[index].chunk.iter().flat_map(Chunk::rows);
+                rows.for_each(|row| sum.add(hash(row)));
+                self.slots[index].sum = Some(sum);
+            }
+            let slot = &self.slots[index];
+            row_count += slot.row_count as u64;
+            total.add(slot.sum.unwrap_or_default());
+        }
+        Ok((row_count, total))
     }
 
     /// Moves the write buffer's rows to their chunks.
@@ -337,6 +388,10 @@ impl Table {
             write_bytes(&mut out, &slot.first_key);
             write_varint(&mut out, slot.row_count as u64);
             write_varint(&mut out, slot.id.unwrap_or_default());
+            out.push(slot.sum.is_some().into());
+            if let Some(HashSum(words)) = slot.sum {
+                words.iter().for_each(|word| out.extend_from_slice(&word.to_le_bytes()));
+            }
         }
         out
     }
@@ -353,10 +408,14 @@ impl Table {
             let first_key = Box::from(reader.bytes()?);
             let row_count = reader.varint_up_to(u32::MAX.into())? as usize;
             let id = Some(reader.varint()?);
+            let sum = match reader.byte()? {
+                0 => None,
+                _ => Some(HashSum::of_hash(&reader.array()?)),
+            };
             if table.slots.last().is_some_and(|last| last.first_key >= first_key) {
                 return Err(MalformedFrame::NotSorted);
             }
-            table.slots.push(Slot { first_key, row_count, id, chunk: None });
+            table.slots.push(Slot { first_key, row_count, id, chunk: None, sum });
         }
         table.has_absent = slot_count > 0;
         if reader.is_empty() { Ok(table) } else { Err(MalformedFrame::TrailingBytes) }
@@ -403,5 +462,6 @@ fn slot_of_rows(rows: &[&[u8]]) -> Slot {
         row_count: rows.len(),
         id: None,
         chunk: Some(Chunk { bytes, starts }),
+        sum: None,
     }
 }

@@ -34,6 +34,7 @@ const KIND_UNSIGNED_LARGE: u8 = 4;
 const KIND_FLOAT: u8 = 5;
 const KIND_STRING: u8 = 6;
 const KIND_COUNTS: u8 = 7;
+const KIND_BYTES: u8 = 8;
 
 /// A value of a field.
 #[derive(Clone, Debug)]
@@ -46,6 +47,8 @@ pub enum Value {
     Float(f64),
     /// UTF-8, not normalised, ordered by bytes.
     String(String),
+    /// Bytes of any kind: `Bytes`, and the fixed lengths of `Uuid` and `Identity`.
+    Bytes(Vec<u8>),
 }
 
 /// The type of a field.
@@ -69,6 +72,16 @@ pub enum ValueType {
     Int = 13,
     /// `UInt`: the same, not negative.
     UInt = 14,
+    /// Bytes of any number.
+    Bytes = 15,
+    /// 16 bytes.
+    Uuid = 16,
+    /// Milliseconds since 1970, which a JavaScript `number` holds exactly.
+    Timestamp = 17,
+    /// Milliseconds, which a JavaScript `number` holds exactly.
+    Duration = 18,
+    /// A public key of 32 bytes.
+    Identity = 19,
 }
 
 /// The largest integer that a JavaScript `number` holds exactly, and so the bound of `Int`.
@@ -76,7 +89,7 @@ pub const MAX_SAFE_INTEGER: i64 = (1 << 53) - 1;
 
 impl ValueType {
     /// Every type, in the order of the tags.
-    pub const ALL: [ValueType; 14] = [
+    pub const ALL: [ValueType; 19] = [
         ValueType::Bool,
         ValueType::String,
         ValueType::I8,
@@ -91,6 +104,11 @@ impl ValueType {
         ValueType::F64,
         ValueType::Int,
         ValueType::UInt,
+        ValueType::Bytes,
+        ValueType::Uuid,
+        ValueType::Timestamp,
+        ValueType::Duration,
+        ValueType::Identity,
     ];
 
     /// The tag of a stored schema.
@@ -120,10 +138,15 @@ impl ValueType {
             ValueType::F64 => "f64",
             ValueType::Int => "Int",
             ValueType::UInt => "UInt",
+            ValueType::Bytes => "Bytes",
+            ValueType::Uuid => "Uuid",
+            ValueType::Timestamp => "Timestamp",
+            ValueType::Duration => "Duration",
+            ValueType::Identity => "Identity",
         }
     }
 
-    /// The least and the greatest value of an integer type; `None` for the other types.
+    /// The least and the greatest value of a type that holds integers; `None` for the other types.
     pub fn integer_range(self) -> Option<(i128, i128)> {
         Some(match self {
             ValueType::I8 => (i8::MIN.into(), i8::MAX.into()),
@@ -134,7 +157,9 @@ impl ValueType {
             ValueType::U16 => (0, u16::MAX.into()),
             ValueType::U32 => (0, u32::MAX.into()),
             ValueType::U64 => (0, u64::MAX.into()),
-            ValueType::Int => (-i128::from(MAX_SAFE_INTEGER), MAX_SAFE_INTEGER.into()),
+            ValueType::Int | ValueType::Timestamp | ValueType::Duration => {
+                (-i128::from(MAX_SAFE_INTEGER), MAX_SAFE_INTEGER.into())
+            }
             ValueType::UInt => (0, MAX_SAFE_INTEGER.into()),
             _ => return None,
         })
@@ -145,6 +170,27 @@ impl ValueType {
         matches!(self, ValueType::F32 | ValueType::F64)
     }
 
+    /// Whether a counter of integers can be of this type: times are not added up.
+    pub fn is_countable(self) -> bool {
+        let is_time = matches!(self, ValueType::Timestamp | ValueType::Duration);
+        self.integer_range().is_some() && !is_time
+    }
+
+    /// How many bytes a value of a type of bytes has; `None` where they may be any number, and for
+    /// the other types.
+    pub fn byte_count(self) -> Option<usize> {
+        match self {
+            ValueType::Uuid => Some(16),
+            ValueType::Identity => Some(32),
+            _ => None,
+        }
+    }
+
+    /// Whether the type holds bytes.
+    pub fn is_bytes(self) -> bool {
+        matches!(self, ValueType::Bytes | ValueType::Uuid | ValueType::Identity)
+    }
+
     /// Whether a field of this type can hold the value.
     pub fn admits(self, value: &Value) -> bool {
         match (self, value) {
@@ -152,6 +198,9 @@ impl ValueType {
             (ValueType::F64, Value::Float(_)) => true,
             (ValueType::F32, Value::Float(number)) => {
                 number.is_nan() || f64::from(*number as f32) == *number
+            }
+            (_, Value::Bytes(bytes)) => {
+                self.is_bytes() && self.byte_count().is_none_or(|count| count == bytes.len())
             }
             (_, Value::Int(number)) => self
                 .integer_range()
@@ -178,6 +227,7 @@ impl Value {
                 write_byte(out, KIND_STRING << 2 | WIRE_LENGTH);
                 write_bytes(out, text.as_bytes());
             }
+            Value::Bytes(bytes) => encode_bytes(bytes, out),
         }
     }
 
@@ -196,6 +246,7 @@ impl Value {
                 let text = core::str::from_utf8(reader.bytes().ok()?).ok()?;
                 Value::String(String::from(text))
             }
+            (KIND_BYTES, WIRE_LENGTH) => Value::Bytes(Vec::from(reader.bytes().ok()?)),
             _ => return None,
         })
     }
@@ -247,6 +298,12 @@ pub fn encode_str(text: &str, out: &mut Vec<u8>) {
 pub fn encode_utf8(text: &[u8], out: &mut Vec<u8>) {
     write_byte(out, KIND_STRING << 2 | WIRE_LENGTH);
     write_bytes(out, text);
+}
+
+/// Appends bytes of any kind.
+pub fn encode_bytes(bytes: &[u8], out: &mut Vec<u8>) {
+    out.push(KIND_BYTES << 2 | WIRE_LENGTH);
+    write_bytes(out, bytes);
 }
 
 /// The string in a value's bytes, borrowed.
@@ -320,7 +377,7 @@ pub(crate) fn check_value(value: &[u8], reader: &mut Reader<'_>) {
             let bits = u64::from_le_bytes(inside.array_or_zero());
             wire == WIRE_EIGHT && bits == canonical_float_bits(f64::from_bits(bits))
         }
-        KIND_STRING | KIND_COUNTS => wire == WIRE_LENGTH,
+        KIND_STRING | KIND_COUNTS | KIND_BYTES => wire == WIRE_LENGTH,
         _ => true,
     };
     reader.check(is_canonical, MalformedFrame::ValueNotCanonical);
@@ -350,6 +407,7 @@ impl PartialEq for Value {
                 canonical_float_bits(*left) == canonical_float_bits(*right)
             }
             (Value::String(left), Value::String(right)) => left == right,
+            (Value::Bytes(left), Value::Bytes(right)) => left == right,
             _ => false,
         }
     }
@@ -364,6 +422,7 @@ impl PartialOrd for Value {
             (Value::Int(left), Value::Int(right)) => Some(left.cmp(right)),
             (Value::Float(left), Value::Float(right)) => left.partial_cmp(right),
             (Value::String(left), Value::String(right)) => Some(left.cmp(right)),
+            (Value::Bytes(left), Value::Bytes(right)) => Some(left.cmp(right)),
             _ => None,
         }
     }
@@ -378,6 +437,24 @@ impl From<&str> for Value {
 impl From<String> for Value {
     fn from(text: String) -> Value {
         Value::String(text)
+    }
+}
+
+impl From<&[u8]> for Value {
+    fn from(bytes: &[u8]) -> Value {
+        Value::Bytes(Vec::from(bytes))
+    }
+}
+
+impl From<Vec<u8>> for Value {
+    fn from(bytes: Vec<u8>) -> Value {
+        Value::Bytes(bytes)
+    }
+}
+
+impl<const N: usize> From<[u8; N]> for Value {
+    fn from(bytes: [u8; N]) -> Value {
+        Value::Bytes(Vec::from(bytes))
     }
 }
 
@@ -411,13 +488,16 @@ macro_rules! value_from_integer {
 value_from_integer!(i8, i16, i32, i64, u8, u16, u32, u64);
 
 impl core::fmt::Display for Value {
-    /// As a person would write it: text without quotes.
+    /// As a person would write it: text without quotes, bytes in hexadecimal.
     fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Value::Bool(truth) => truth.fmt(formatter),
             Value::Int(number) => number.fmt(formatter),
             Value::Float(number) => number.fmt(formatter),
             Value::String(text) => text.fmt(formatter),
+            Value::Bytes(bytes) => {
+                bytes.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+            }
         }
     }
 }

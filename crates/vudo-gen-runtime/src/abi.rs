@@ -8,7 +8,7 @@ use core::cell::UnsafeCell;
 use alloc::vec::Vec;
 
 use vudo_crdt::limits::MAX_FRAME_BYTES;
-use vudo_crdt::value::{decode_utf8, encode_utf8, skip_value};
+use vudo_crdt::value::{decode_utf8, encode_bytes, encode_utf8, skip_value};
 use vudo_crdt::wire::{Reader, write_byte, zigzag_decode};
 use vudo_crdt::{
     CellId, FieldSchema, GenIndex, MalformedFrame, Namespace, Overflow, Refusal, Strategy,
@@ -239,6 +239,21 @@ extern "C" fn set_string(gen_index: GenIndex, field: u32, key_length: usize, now
     })
 }
 
+/// Sets a register of bytes to what follows the key.
+#[unsafe(no_mangle)]
+extern "C" fn set_bytes(gen_index: GenIndex, field: u32, key_length: usize, now: f64) -> u32 {
+    run(|session, input, _| {
+        let (key, value) = split(input, key_length)?;
+        let count = field_of(field).value_type.byte_count();
+        if count.is_some_and(|count| count != value.len()) {
+            return Err(Refusal::TypeMismatch.into());
+        }
+        let mut bytes = Vec::new();
+        encode_bytes(value, &mut bytes);
+        set(session, gen_index, field, key, &bytes, now)
+    })
+}
+
 #[inline(never)]
 fn set_value(gen_index: GenIndex, field: u32, key_length: usize, value: Value, now: f64) -> u32 {
     run(|session, input, _| {
@@ -391,6 +406,7 @@ fn read(gen_index: GenIndex, field: &FieldSchema, key_length: usize) -> u32 {
             Value::Int(number) => output.extend_from_slice(&(number as u64).to_le_bytes()),
             Value::Float(number) => output.extend_from_slice(&number.to_le_bytes()),
             Value::String(text) => output.extend_from_slice(text.as_bytes()),
+            Value::Bytes(bytes) => output.extend_from_slice(&bytes),
         }
         Ok(())
     })

@@ -20,7 +20,9 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod describe;
 mod diagnostic;
+pub mod explain;
 mod lexer;
 pub mod lock;
 mod parser;
@@ -38,6 +40,7 @@ use diagnostic::Diagnostics;
 use lock::Lock;
 use syntax::FileSyntax;
 
+pub use describe::describe;
 pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Severity};
 
 /// A larger source is refused: no schema is that long.

@@ -92,7 +92,10 @@ fn rust_type(value_type: ValueType) -> &'static str {
     match value_type {
         ValueType::Bool => "bool",
         ValueType::String => "::std::string::String",
-        ValueType::Int => "i64",
+        ValueType::Int | ValueType::Timestamp | ValueType::Duration => "i64",
+        ValueType::Bytes => "::std::vec::Vec<u8>",
+        ValueType::Uuid => "[u8; 16]",
+        ValueType::Identity => "[u8; 32]",
         ValueType::UInt => "u64",
         other => other.name(),
     }
@@ -205,6 +208,7 @@ fn value_source(value: &Value) -> String {
         Value::Int(number) => format!("::vudo::Value::Int({number})"),
         Value::Float(number) => format!("::vudo::Value::Float({number:?})"),
         Value::String(text) => format!("::vudo::Value::String({text:?}.into())"),
+        Value::Bytes(bytes) => format!("::vudo::Value::Bytes(::std::vec!{bytes:?})"),
     }
 }
 
@@ -236,13 +240,18 @@ fn generate_methods(field: &FieldSchema, methods: &Methods, out: &mut String) {
         Some(default) => {
             let fallback = match default {
                 Value::String(text) => format!("{text:?}.into()"),
+                Value::Bytes(bytes) => format!("{bytes:?}.into()"),
                 Value::Float(number) => format!("{number:?}"),
                 other => other.to_string(),
             };
             (rust.to_owned(), format!("{read}.unwrap_or_else(|| {fallback})"))
         }
     };
-    let parameter = if *value_type == ValueType::String { "&str" } else { rust };
+    let parameter = match value_type {
+        ValueType::String => "&str",
+        ValueType::Bytes => "&[u8]",
+        _ => rust,
+    };
     let _ = write!(
         out,
         "

@@ -393,11 +393,12 @@ fn modules_are_small() {
         (wasm, javascript)
     };
     let (wasm, javascript) = print("User", &user());
-    // What has been reached, so that nothing grows unseen; the goal is 5 KiB.
-    assert!(wasm <= 9_520, "{wasm} bytes");
+    // What has been reached, so that nothing grows unseen; the goal is 5 KB.
+    assert!(wasm <= 9_220, "{wasm} bytes");
     assert!(javascript <= 1_900, "{javascript} bytes");
     let (all, _) = print("all strategies and types", &one_gen("Thing", every_field()));
-    assert!(all <= 16 << 10, "{all} bytes");
+    // Every strategy on every type that it merges, 65 fields; the goal is 8 KB.
+    assert!(all <= 14_500, "{all} bytes");
 
     let mut fields = user_fields();
     for number in 4..104 {

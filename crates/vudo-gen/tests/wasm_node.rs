@@ -34,6 +34,9 @@ fn schema() -> Schema {
         lww("constructor", 13, ValueType::String),
         lww("type", 14, ValueType::String),
         lww("__proto__", 15, ValueType::String),
+        lww("photo", 16, ValueType::Bytes),
+        lww("token", 17, ValueType::Uuid),
+        lww("at", 18, ValueType::Timestamp),
     ];
     let gens =
         [("User", user), ("Sample", sample), ("merge", Vec::new()), ("chat.message", Vec::new())];

@@ -115,6 +115,18 @@ impl FromValue for String {
     }
 }
 
+impl FromValue for Vec<u8> {
+    fn from_value(value: Value) -> Option<Vec<u8>> {
+        if let Value::Bytes(bytes) = value { Some(bytes) } else { None }
+    }
+}
+
+impl<const N: usize> FromValue for [u8; N] {
+    fn from_value(value: Value) -> Option<[u8; N]> {
+        Vec::from_value(value)?.try_into().ok()
+    }
+}
+
 impl FromValue for f64 {
     fn from_value(value: Value) -> Option<f64> {
         if let Value::Float(number) = value { Some(number) } else { None }

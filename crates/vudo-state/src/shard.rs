@@ -12,7 +12,7 @@
 //! Recovery: the tables of the last checkpoint, then the log after it is joined again. Joining is
 //! idempotent, so it does not matter how much of it the tables held already.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use vudo_crdt::wire::Reader;
 use vudo_crdt::{
@@ -35,8 +35,8 @@ pub(crate) struct Shard {
     id: NamespaceId,
     storage: Arc<dyn Storage>,
     state: Mutex<State>,
-    /// Held while a batch is on its way to disk: whoever waits for it shares the sync.
-    flushing: Mutex<()>,
+    /// Told whenever a flush ends: whoever waits for one may be durable by then.
+    flush_ended: Condvar,
     pub(crate) subscribers: Subscribers,
     pub(crate) durable_listeners: Listeners,
 }
@@ -45,6 +45,8 @@ pub(crate) struct State {
     pub(crate) namespace: Namespace,
     pub(crate) own: ReplicaIndex,
     pending: Pending,
+    /// Whether a batch is on its way to disk. One at a time keeps the log in order.
+    is_flushing: bool,
     checkpoint: Checkpoint,
     /// Replicas and Gens on disk: the directory is written again when there are more.
     directory_counts: (usize, usize),
@@ -154,6 +156,7 @@ impl Shard {
             namespace,
             own,
             pending: Pending::default(),
+            is_flushing: false,
             checkpoint,
             directory_counts,
             log_bytes_since_checkpoint: replayed.byte_count,
@@ -168,7 +171,7 @@ impl Shard {
             id,
             storage,
             state: Mutex::new(state),
-            flushing: Mutex::new(()),
+            flush_ended: Condvar::new(),
             subscribers: Subscribers::default(),
             durable_listeners: Listeners::default(),
         })
@@ -223,14 +226,9 @@ impl Shard {
     /// Returns when at least this many of the applied changes are on disk. Concurrent callers
     /// share one disk sync: whoever comes first takes everybody's changes along.
     pub(crate) fn flush(&self, wanted_count: u64) -> Result<()> {
-        if self.lock().durable_count >= wanted_count {
+        let Some((turn, mut state)) = self.flush_turn(wanted_count) else {
             return Ok(());
-        }
-        let turn = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut state = self.lock();
-        if state.durable_count >= wanted_count {
-            return Ok(());
-        }
+        };
         let mut batch = WriteBatch::default();
         let flushed = state.write_pending(self.id, &mut batch);
         drop(state);
@@ -238,6 +236,7 @@ impl Shard {
         let mut state = self.lock();
         if let Err(error) = written {
             state.restore_pending(flushed);
+            drop(state);
             return Err(error.into());
         }
         state.finish_flush(flushed);
@@ -251,6 +250,22 @@ impl Shard {
         Ok(())
     }
 
+    /// Waits for the turn to flush; `None` when so many changes are on disk before it comes.
+    ///
+    /// Waiting is for the end of any flush, not for the turn itself: a thread that commits again
+    /// and again would otherwise take every turn, and those it has made durable would wait on.
+    fn flush_turn(&self, wanted_count: u64) -> Option<(FlushTurn<'_>, MutexGuard<'_, State>)> {
+        let mut state = self.lock();
+        while state.durable_count < wanted_count {
+            if !state.is_flushing {
+                state.is_flushing = true;
+                return Some((FlushTurn { shard: self }, state));
+            }
+            state = self.flush_ended.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        None
+    }
+
     /// Makes everything durable that has been applied.
     pub(crate) fn flush_all(&self) -> Result<()> {
         let applied_count = self.lock().applied_count;
@@ -260,8 +275,13 @@ impl Shard {
     /// Flushes, and writes the tables out so that the next opening replays nothing.
     pub(crate) fn close(&self) -> Result<()> {
         self.flush_all()?;
-        let _turn = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.lock().log_bytes_since_checkpoint > 0 {
+        // More than there will ever be, so that the turn comes in any case.
+        let Some((_turn, state)) = self.flush_turn(u64::MAX) else {
+            return Ok(());
+        };
+        let is_checkpoint_due = state.log_bytes_since_checkpoint > 0;
+        drop(state);
+        if is_checkpoint_due {
             self.checkpoint()?;
         }
         Ok(())
@@ -364,6 +384,18 @@ impl Shard {
         position.ok_or_else(|| {
             Error::damaged(format!("the log of namespace '{}' lacks a change", self.name))
         })
+    }
+}
+
+/// The right to write to disk, until it is dropped. The state must not be locked then.
+struct FlushTurn<'a> {
+    shard: &'a Shard,
+}
+
+impl Drop for FlushTurn<'_> {
+    fn drop(&mut self) {
+        self.shard.lock().is_flushing = false;
+        self.shard.flush_ended.notify_all();
     }
 }
 

@@ -160,6 +160,7 @@ impl Subscribers {
         let events = Mutex::default();
         let queue = Arc::new(Queue { interest, events, arrived: Condvar::new() });
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        queues.retain(|queue| queue.strong_count() > 0);
         queues.push(Arc::downgrade(&queue));
         Subscription { queue }
     }
@@ -178,23 +179,33 @@ impl Subscribers {
 
 impl Queue {
     fn offer(&self, event: &Event) {
-        let mut event = event.clone();
-        if let Interest::Document { gen_name, key } = &self.interest {
-            event
-                .documents
-                .retain(|document| *document.gen_name == **gen_name && document.key == *key);
-            if event.documents.is_empty() {
-                return;
-            }
-        }
+        let Some(mut wanted) = self.interest.part_of(event) else {
+            return;
+        };
         let mut queued = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         let (events, lagged) = &mut *queued;
         if events.len() >= QUEUE_EVENTS_MAX {
             *lagged += 1;
             return;
         }
-        event.lagged = std::mem::take(lagged);
-        events.push_back(event);
+        wanted.lagged = std::mem::take(lagged);
+        events.push_back(wanted);
         self.arrived.notify_one();
+    }
+}
+
+impl Interest {
+    /// What of an event is of interest.
+    fn part_of(&self, event: &Event) -> Option<Event> {
+        let Interest::Document { gen_name, key } = self else {
+            return Some(event.clone());
+        };
+        let is_wanted =
+            |document: &&DocumentEvent| *document.gen_name == **gen_name && document.key == *key;
+        // Each document is in an event once.
+        let document = event.documents.iter().find(is_wanted)?.clone();
+        let Event { namespace, origin, lagged, .. } = event;
+        let (namespace, documents) = (namespace.clone(), vec![document]);
+        Some(Event { namespace, origin: *origin, documents, lagged: *lagged })
     }
 }

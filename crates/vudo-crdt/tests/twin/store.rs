@@ -53,6 +53,7 @@ pub(crate) fn fields() -> Vec<FieldSchema> {
         stock,
         field("mass", 8, Strategy::PnCounterFloat, ValueType::F64),
         field("ratio", 900, Strategy::Lww, ValueType::F64),
+        field("photo", 901, Strategy::Lww, ValueType::Bytes),
         field("done", 65_535, Strategy::LwwContent, ValueType::Bool),
     ]
 }
@@ -400,6 +401,7 @@ impl Writer<'_> {
 fn random_value(random: &mut Random, value_type: ValueType, text_bytes_max: usize) -> Value {
     match value_type {
         ValueType::Bool => Value::Bool(random.one_in(2)),
+        ValueType::Bytes => Value::from(vec![random.below(2) as u8 * 255; random.below(3)]),
         ValueType::F64 => {
             Value::Float(*random.pick(&[0.0, -0.0, 1.5, f64::NAN, f64::INFINITY, -1e300]))
         }

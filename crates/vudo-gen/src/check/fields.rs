@@ -24,20 +24,7 @@ const LATER_STRATEGIES: [&str; 10] = [
     "list",
     "peritext",
 ];
-const LATER_TYPES: [&str; 12] = [
-    "Set",
-    "List",
-    "Vec",
-    "Map",
-    "Option",
-    "Ref",
-    "Bytes",
-    "Uuid",
-    "Timestamp",
-    "Duration",
-    "Identity",
-    "RichText",
-];
+const LATER_TYPES: [&str; 7] = ["Set", "List", "Vec", "Map", "Option", "Ref", "RichText"];
 
 /// A strategy that this version merges, with what its options say.
 #[derive(Default)]
@@ -114,7 +101,7 @@ impl Checker<'_> {
                 let names = ValueType::ALL.into_iter().map(ValueType::name).chain(["Float"]);
                 let message = format!("there is no type {}", quoted(name));
                 Diagnostic::error("E0205", &syntax.span, message)
-                    .label("expected String, Bool, an integer or a float")
+                    .label("expected a type such as String, Bool, i64, f64, Timestamp or Bytes")
                     .suggest(name, names.chain(LATER_TYPES))
             }
         };
@@ -127,7 +114,7 @@ impl File<'_> {
     fn later_type(&mut self, syntax: &TypeSyntax, message: String) {
         let diagnostic = Diagnostic::error("E0206", &syntax.span, message)
             .label("this field cannot be stored yet")
-            .help("this version stores String, Bool, integers and floats");
+            .help("this version stores String, Bool, integers, floats, times and bytes");
         self.diagnostics.push(diagnostic);
     }
 
@@ -320,7 +307,7 @@ impl File<'_> {
             self.diagnostics.push(Diagnostic::warning("W0307", span, message).label(label));
             return Some(Strategy::PnCounterFloat);
         }
-        if value_type.integer_range().is_none() {
+        if !value_type.is_countable() {
             let message = format!("{} cannot be counted", value_type.name());
             let diagnostic = Diagnostic::error("E0306", span, message)
                 .label("expected an integer or a float, as pn_counter adds")

@@ -89,6 +89,7 @@ fn write_export(field: &FieldSchema) -> FieldExport {
         (Strategy::PnCounterFloat, _) => ("add", "add_float"),
         (_, ValueType::String) => ("set", "set_string"),
         (_, ValueType::Bool) => ("set", "set_bool"),
+        (_, bytes) if bytes.is_bytes() => ("set", "set_bytes"),
         (_, ValueType::F32 | ValueType::F64) => ("set", "set_float"),
         _ => ("set", "set_integer"),
     };

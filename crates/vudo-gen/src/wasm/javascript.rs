@@ -19,12 +19,16 @@ pub(super) const FIRST_REASON: u32 = 32;
 struct Kind {
     letter: char,
     /// Three functions: whether a value is of the kind, its argument, and the value of an output.
-    /// Text has no argument: its bytes go to the input.
+    /// Text and bytes have no argument: they go to the input.
     source: &'static str,
 }
 
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 8] = [
     Kind { letter: 's', source: "[$isText, , $decode]" },
+    Kind {
+        letter: 'x',
+        source: "[($value) => $value instanceof Uint8Array, , ($bytes) => $bytes]",
+    },
     Kind {
         letter: 'b',
         source: "[($value) => typeof $value == \"boolean\", ($value) => +$value, ($bytes) => $bytes[0] == 1]",
@@ -157,6 +161,7 @@ fn kind_letters(field: &FieldSchema) -> String {
         ValueType::U64 => 'u',
         ValueType::F64 => 'f',
         ValueType::F32 => 'g',
+        bytes if bytes.is_bytes() => 'x',
         _ => 'n',
     };
     // Amounts have a sign whatever the counter's type, and are not rounded before they are added.

@@ -89,7 +89,7 @@ export async function open({
         $is($value) || $refuse("type_mismatch", ...$call);
         $write
           ? $change(...$call, [$key.length, $write($value), $now()], $key)
-          : $change(...$call, [$key.length, $now()], $key, $encode($value));
+          : $change(...$call, [$key.length, $now()], $key, $isText($value) ? $encode($value) : $value);
       };
       Object.defineProperty($Document.prototype, $property, {
         get() {

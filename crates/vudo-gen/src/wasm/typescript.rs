@@ -110,6 +110,7 @@ fn type_of(value_type: ValueType) -> &'static str {
         ValueType::String => "string",
         ValueType::Bool => "boolean",
         ValueType::I64 | ValueType::U64 => "bigint",
+        bytes if bytes.is_bytes() => "Uint8Array",
         _ => "number",
     }
 }

@@ -56,7 +56,7 @@ fn fault_of(field: &FieldSchema) -> Option<&'static str> {
         return Some("a field number is 1 to 65,535");
     }
     let merges_type = match field.strategy {
-        Strategy::PnCounter => field.value_type.integer_range().is_some(),
+        Strategy::PnCounter => field.value_type.is_countable(),
         Strategy::PnCounterFloat => field.value_type.is_float(),
         Strategy::Immutable | Strategy::Lww | Strategy::LwwContent => true,
     };

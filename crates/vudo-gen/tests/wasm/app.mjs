@@ -49,6 +49,15 @@ for (const [property, right, wrong] of [
   assert.throws(() => (sample[property] = wrong), refused("type_mismatch", property));
   assert.equal(sample[property], right, property);
 }
+const photo = new Uint8Array([0, 255, 7]);
+sample.photo = photo;
+assert.deepEqual(sample.photo, photo);
+assert.throws(() => (sample.photo = [1, 2]), refused("type_mismatch", "photo"));
+sample.token = new Uint8Array(16).fill(9);
+assert.equal(sample.token.length, 16);
+assert.throws(() => (sample.token = photo), refused("type_mismatch", "token"));
+sample.at = Date.UTC(2026, 0, 1);
+assert.equal(new Date(sample.at).getUTCFullYear(), 2026);
 sample.coarse = 0.1;
 assert.equal(sample.coarse, Math.fround(0.1));
 assert.equal(sample.greeting, "hello");

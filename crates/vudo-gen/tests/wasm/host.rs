@@ -121,6 +121,7 @@ impl Host {
         let mut input = Vec::from(key);
         match value {
             Value::String(text) => input.extend_from_slice(text.as_bytes()),
+            Value::Bytes(bytes) => input.extend_from_slice(bytes),
             Value::Int(number) => arguments.push(Val::I64(*number as i64)),
             Value::Float(number) => arguments.push(Val::F64((*number).into())),
             Value::Bool(truth) => arguments.push(Val::I32((*truth).into())),
@@ -145,6 +146,7 @@ impl Host {
         Ok(Some(match self.field(field).value_type {
             ValueType::String => Value::String(String::from_utf8(bytes).unwrap()),
             ValueType::Bool => Value::Bool(bytes == [1]),
+            kind if kind.is_bytes() => Value::Bytes(bytes),
             ValueType::F32 | ValueType::F64 => Value::Float(f64::from_le_bytes(eight())),
             ValueType::U64 => Value::Int(u64::from_le_bytes(eight()).into()),
             _ => Value::Int(i64::from_le_bytes(eight()).into()),
@@ -292,7 +294,7 @@ pub(crate) fn every_field() -> Vec<FieldSchema> {
     for strategy in Strategy::ALL {
         for value_type in ValueType::ALL {
             let merges = match strategy {
-                Strategy::PnCounter => value_type.integer_range().is_some(),
+                Strategy::PnCounter => value_type.is_countable(),
                 Strategy::PnCounterFloat => value_type.is_float(),
                 _ => true,
             };
@@ -331,6 +333,11 @@ impl Random {
             ValueType::F32 => Value::Float(f64::from((raw % 1000) as f32 / 8.0)),
             ValueType::F64 => Value::Float((raw as i64 as f64) / 1e9),
             ValueType::U64 => Value::Int((raw >> (raw % 64)).into()),
+            kind if kind.is_bytes() => {
+                let right_count = kind.byte_count().unwrap_or((raw % 50) as usize);
+                let is_wrong = raw.is_multiple_of(10);
+                Value::Bytes(vec![raw as u8; right_count + usize::from(is_wrong)])
+            }
             _ => Value::Int(((raw as i64) >> (raw % 64)).into()),
         }
     }

@@ -1,6 +1,5 @@
 //! Carries out the effects of one session over one QUIC stream.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use iroh::endpoint::{Connection, RecvStream, SendStream};
@@ -53,7 +52,6 @@ pub(super) struct Driver {
     advanced: Arc<Notify>,
     /// No fingerprint is read before this; moved on by each reading.
     fingerprint_from: Arc<Mutex<Instant>>,
-    message_bytes_max: Arc<AtomicUsize>,
     progress: Arc<watch::Sender<Progress>>,
 }
 
@@ -79,7 +77,6 @@ impl Driver {
             tasks: JoinSet::new(),
             advanced: Arc::new(Notify::new()),
             fingerprint_from: Arc::new(Mutex::new(Instant::now())),
-            message_bytes_max: Arc::new(AtomicUsize::new(HANDSHAKE_MESSAGE_BYTES_MAX)),
             progress,
         }
     }
@@ -101,7 +98,7 @@ impl Driver {
     ) -> Result<()> {
         let (incoming_sender, mut incoming) = mpsc::channel(INCOMING_MESSAGES_MAX);
         let reader =
-            tokio::spawn(read_messages(receive, self.message_bytes_max.clone(), incoming_sender));
+            tokio::spawn(read_messages(receive, self.progress.subscribe(), incoming_sender));
         let handshake_ends = Instant::now() + HANDSHAKE_TIMEOUT;
         let mut event = Event::Started;
         let result = loop {
@@ -157,7 +154,6 @@ impl Driver {
                     return Ok(Some(reason));
                 }
                 Effect::Notify(Notice::Authenticated) => {
-                    self.message_bytes_max.store(MESSAGE_BYTES_MAX, Ordering::Relaxed);
                     self.progress.send_modify(|progress| progress.is_authenticated = true);
                 }
                 Effect::Notify(Notice::Synced { vector, fingerprint }) => {
@@ -301,11 +297,11 @@ fn outcome(reason: CloseReason) -> Result<()> {
 /// Reads messages until the stream ends, and says what is wrong with it where something is.
 async fn read_messages(
     mut receive: RecvStream,
-    bytes_max: Arc<AtomicUsize>,
+    mut progress: watch::Receiver<Progress>,
     incoming: mpsc::Sender<Result<Message>>,
 ) {
     loop {
-        let message = read_message(&mut receive, &bytes_max).await;
+        let message = read_message(&mut receive, &mut progress).await;
         let is_last = message.is_err();
         if incoming.send(message).await.is_err() || is_last {
             return;
@@ -313,12 +309,21 @@ async fn read_messages(
     }
 }
 
-async fn read_message(receive: &mut RecvStream, bytes_max: &AtomicUsize) -> Result<Message> {
+async fn read_message(
+    receive: &mut RecvStream,
+    progress: &mut watch::Receiver<Progress>,
+) -> Result<Message> {
     let mut length = [0; 4];
     receive.read_exact(&mut length).await.map_err(|_| Error::Closed)?;
     let length = u32::from_le_bytes(length) as usize;
-    if length > bytes_max.load(Ordering::Relaxed) {
+    if length > MESSAGE_BYTES_MAX {
         return Err(Error::PeerMisbehaved { what: format!("a message of {length} bytes") });
+    }
+    if length > HANDSHAKE_MESSAGE_BYTES_MAX {
+        // An honest peer sends its proof just before, which the session may not have handled yet.
+        // Nothing is allocated until it has; the session's own time limit ends the wait.
+        let authenticated = progress.wait_for(|progress| progress.is_authenticated).await;
+        authenticated.map_err(|_| Error::Closed)?;
     }
     let mut bytes = vec![0; length];
     receive.read_exact(&mut bytes).await.map_err(|_| Error::Closed)?;

@@ -1,0 +1,288 @@
+//! What each code of a diagnostic means: for `vudo explain`.
+
+/// A code in words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// As in a diagnostic, such as `E0301`.
+    pub code: &'static str,
+    /// In one line.
+    pub title: &'static str,
+    /// What is behind it and what to do.
+    pub text: &'static str,
+    /// A source that gets the code, and the same one put right; `None` where a few lines cannot
+    /// show it.
+    pub example: Option<(&'static str, &'static str)>,
+}
+
+/// The explanation of a code, in capitals or not.
+pub fn explanation(code: &str) -> Option<&'static Explanation> {
+    EXPLANATIONS.iter().find(|known| known.code.eq_ignore_ascii_case(code))
+}
+
+/// All of them, in the order of their codes.
+pub const EXPLANATIONS: [Explanation; 30] = [
+    Explanation {
+        code: "E0101",
+        title: "something else was expected here",
+        text: "The line does not read as the language wants it. The underlined place is the first \
+               that cannot be right; what was expected stands under it. The compiler goes on with \
+               the next line, so every other error is reported as well.",
+        example: Some(("gen Task { has title String }", "gen Task { has title: String }")),
+    },
+    Explanation {
+        code: "E0102",
+        title: "the file ends too early",
+        text: "The last declaration is not finished.",
+        example: Some(("gen Task { has title: String }\ngen", "gen Task { has title: String }")),
+    },
+    Explanation {
+        code: "E0103",
+        title: "a text is not closed on its line",
+        text: "Texts stand between double quotes and do not go over the end of a line. Write a line \
+               break inside of a text as \\n.",
+        example: Some((
+            "gen Task {\n    has title: String = \"milk\n}",
+            "gen Task {\n    has title: String = \"milk\"\n}",
+        )),
+    },
+    Explanation {
+        code: "E0104",
+        title: "a brace is never closed",
+        text: "A block begins here and the next declaration, or the end of the file, comes before \
+               its closing brace. Fields that follow are not taken for fields of the next Gen.",
+        example: Some((
+            "gen Task {\n    has title: String\ngen Note { has text: String }",
+            "gen Task {\n    has title: String\n}\ngen Note { has text: String }",
+        )),
+    },
+    Explanation {
+        code: "E0105",
+        title: "there is no such annotation",
+        text: "@crdt(..) says how concurrent writes of a field merge, @index that it is searched by, \
+               @personal that it is about a person.",
+        example: Some((
+            "gen Task { @crtd(lww) has title: String }",
+            "gen Task { @crdt(lww) has title: String }",
+        )),
+    },
+    Explanation {
+        code: "E0106",
+        title: "the source is too long",
+        text: "No schema is that long; the file is probably another one. A schema can be spread over \
+               several files, which are compiled together.",
+        example: None,
+    },
+    Explanation {
+        code: "E0107",
+        title: "the lock file is damaged",
+        text: "The lock file beside a source keeps the number of each field, which stored and sent \
+               bytes go by. Without it, fields would get other numbers and old data would be read \
+               under wrong names, so nothing is compiled. Restore it from version control. Where two \
+               branches gave one number to two fields, keep the line of one; the other field gets a \
+               new number with the next build.",
+        example: None,
+    },
+    Explanation {
+        code: "N0108",
+        title: "more diagnostics follow",
+        text: "Of very many diagnostics of one file only the first are listed and the others counted. \
+               Mend the first ones and compile again.",
+        example: None,
+    },
+    Explanation {
+        code: "E0109",
+        title: "a field has two strategies",
+        text: "A value cannot merge in two ways. Keep one @crdt(..) for each field; two behaviours \
+               need two fields.",
+        example: Some((
+            "gen Task { @crdt(lww) @crdt(immutable) has id: String }",
+            "gen Task { @crdt(immutable) has id: String }",
+        )),
+    },
+    Explanation {
+        code: "E0110",
+        title: "types or literals are nested too deep",
+        text: "Nobody nests so deep on purpose; the bound keeps a damaged or hostile file from \
+               exhausting the compiler. A Gen of its own can hold the inner part.",
+        example: None,
+    },
+    Explanation {
+        code: "E0111",
+        title: "a comment is never closed",
+        text: "A comment that begins with /* goes on to the next */. Without one it would hide the \
+               rest of the file.",
+        example: Some((
+            "gen Task { has title: String }\n/* later",
+            "gen Task { has title: String }\n/* later */",
+        )),
+    },
+    Explanation {
+        code: "E0201",
+        title: "a name is too long",
+        text: "Names of Gens travel with changes, so their length is bounded.",
+        example: None,
+    },
+    Explanation {
+        code: "E0202",
+        title: "two Gens have one name",
+        text: "Gens of all files that are compiled together share their names. A qualified name, as in \
+               shop.Item, keeps two apart.",
+        example: Some((
+            "gen Item { has a: i64 }\ngen Item { has b: i64 }",
+            "gen Item { has a: i64 }\ngen shop.Item { has b: i64 }",
+        )),
+    },
+    Explanation {
+        code: "E0203",
+        title: "two fields have one name",
+        text: "A Gen can be asked for a field by its name, so the name must be its own.",
+        example: Some((
+            "gen Task { has title: String, has title: i64 }",
+            "gen Task { has title: String, has size: i64 }",
+        )),
+    },
+    Explanation {
+        code: "E0204",
+        title: "a Gen has used up its field numbers",
+        text: "Numbers of fields are never used again, because old data may still carry them. A Gen \
+               that has had so many fields is better split.",
+        example: None,
+    },
+    Explanation {
+        code: "E0205",
+        title: "there is no such type",
+        text: "Types are String, Bool, integers (i8 to i64, u8 to u64, Int, UInt), floats (f32, f64, \
+               Float), times in milliseconds (Timestamp, Duration) and bytes (Bytes, Uuid, Identity), \
+               in capitals or not. Int, UInt and times are numbers that JavaScript holds exactly.",
+        example: Some(("gen Task { has done: Boool }", "gen Task { has done: Bool }")),
+    },
+    Explanation {
+        code: "E0206",
+        title: "the type is not in this version",
+        text: "The language knows the type and this version cannot store it yet. It is refused, and not \
+               stored in some other way, because what is stored is never interpreted anew.",
+        example: Some(("gen Task { has tags: Set<String> }", "gen Task { has tags: String }")),
+    },
+    Explanation {
+        code: "E0207",
+        title: "the default does not fit the field",
+        text: "A default is what a reader sees while nobody has written the field. It must be a value \
+               that could be written. Counters begin at 0 and have no other default.",
+        example: Some(("gen Task { has size: u8 = 300 }", "gen Task { has size: u16 = 300 }")),
+    },
+    Explanation {
+        code: "E0208",
+        title: "there are too many Gens",
+        text: "A namespace holds a bounded number of Gens. Spread them over several schemas.",
+        example: None,
+    },
+    Explanation {
+        code: "E0301",
+        title: "there is no such strategy",
+        text: "A strategy says how concurrent writes merge: immutable keeps the first value, lww the \
+               latest, pn_counter adds up what everybody added.",
+        example: Some((
+            "gen Task { @crdt(lwv) has title: String }",
+            "gen Task { @crdt(lww) has title: String }",
+        )),
+    },
+    Explanation {
+        code: "E0302",
+        title: "the strategy is not in this version",
+        text: "The language knows the strategy and this version cannot merge it yet. Sequences (rga, \
+               list, peritext) come in a later one.",
+        example: Some((
+            "gen Task { @crdt(mv_register) has title: String }",
+            "gen Task { @crdt(lww) has title: String }",
+        )),
+    },
+    Explanation {
+        code: "E0303",
+        title: "the strategy has no such option",
+        text: "lww takes tie_break, pn_counter takes min_value, max_value and overflow_strategy, and \
+               all take clock = \"hlc\".",
+        example: Some((
+            "gen Task { @crdt(lww, tie_brake = \"content\") has title: String }",
+            "gen Task { @crdt(lww, tie_break = \"content\") has title: String }",
+        )),
+    },
+    Explanation {
+        code: "E0304",
+        title: "this is no value for the option",
+        text: "What the option takes stands under the place.",
+        example: Some((
+            "gen Task { @crdt(pn_counter, overflow_strategy = \"wrapp\") has size: i64 }",
+            "gen Task { @crdt(pn_counter, overflow_strategy = \"wrap\") has size: i64 }",
+        )),
+    },
+    Explanation {
+        code: "E0305",
+        title: "no count is within the bounds",
+        text: "min_value must not be above max_value, and both must be values that the type of the \
+               field can have. Bounds refuse local writes; replicas that were apart may still pass a \
+               bound together.",
+        example: Some((
+            "gen Task { @crdt(pn_counter, max_value = 256) has size: u8 }",
+            "gen Task { @crdt(pn_counter, max_value = 255) has size: u8 }",
+        )),
+    },
+    Explanation {
+        code: "E0306",
+        title: "the type cannot be counted",
+        text: "pn_counter adds up integers or floats. A value of another type is kept by lww or \
+               immutable.",
+        example: Some((
+            "gen Task { @crdt(pn_counter) has done: Bool }",
+            "gen Task { @crdt(lww) has done: Bool }",
+        )),
+    },
+    Explanation {
+        code: "E0307",
+        title: "an option is given twice",
+        text: "Two values for one option contradict each other, or one of them is superfluous.",
+        example: Some((
+            "gen Task { @crdt(pn_counter, min_value = 1, min_value = 0) has size: i64 }",
+            "gen Task { @crdt(pn_counter, min_value = 0) has size: i64 }",
+        )),
+    },
+    Explanation {
+        code: "W0307",
+        title: "sums of floats depend on rounding",
+        text: "Every replica keeps what it added itself and reads the sum of all. Replicas agree on \
+               it, but floats lose digits, so the sum is approximate. Count in a smaller unit, as in \
+               cents instead of euros, to have exact sums.",
+        example: Some((
+            "gen Part { @crdt(pn_counter) has mass: f64 }",
+            "gen Part { @crdt(pn_counter) has mass_milligrams: i64 }",
+        )),
+    },
+    Explanation {
+        code: "W0308",
+        title: "a counter begins outside of its bounds",
+        text: "A counter begins at 0. Where 0 is out of its bounds, a write is refused unless it comes \
+               nearer to them.",
+        example: Some((
+            "gen Task { @crdt(pn_counter, min_value = 1) has size: i64 }",
+            "gen Task { @crdt(pn_counter, min_value = 0) has size: i64 }",
+        )),
+    },
+    Explanation {
+        code: "W0401",
+        title: "kept, not executed in this version",
+        text: "The file is understood and this part of it has no effect yet: rules, conditions, \
+               functions, traits, systems, constraints and evolutions are kept as text. Nothing \
+               enforces them.",
+        example: Some(("gen Task { has size: u8 where size < 10 }", "gen Task { has size: u8 }")),
+    },
+    Explanation {
+        code: "W0402",
+        title: "personal, and not yet encrypted",
+        text: "The annotation says that the field is about a person. It will be encrypted and erasable \
+               in a later version; in this one it syncs like any other field, to everybody who has a \
+               ticket.",
+        example: Some((
+            "gen Person { @personal has name: String }",
+            "gen Person { has name: String }",
+        )),
+    },
+];

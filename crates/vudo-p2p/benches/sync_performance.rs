@@ -1,0 +1,368 @@
+//! Sync between real nodes over QUIC on loopback, with stores on disk on every side: a change
+//! counts when the receiver has acknowledged it as durable.
+//!
+//! Samples get stores of their own wherever syncing changes them, since what a store holds already
+//! is part of what a round costs.
+
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use criterion::measurement::WallTime;
+use criterion::{
+    BatchSize, BenchmarkGroup, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
+};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use vudo_crdt::{FieldSchema, GenSchema, Strategy, ValueType, VersionVector};
+use vudo_p2p::{Config, Link, Node, Ticket};
+use vudo_state::{Database, Durability, Interest};
+
+/// A peer that is silent for this long has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
+    let mut group = criterion.benchmark_group(format!("sync_performance/{name}"));
+    group.sample_size(10).sampling_mode(SamplingMode::Flat);
+    group.measurement_time(Duration::from_secs(1)).warm_up_time(Duration::from_millis(300));
+    // Confidence intervals need no more, and drawing the default of 100,000 takes seconds a row.
+    group.nresamples(5_000);
+    group
+}
+
+fn runtime() -> Runtime {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.expect("threads can be started")
+}
+
+fn entry_gen() -> GenSchema {
+    let value = FieldSchema::new("value", 1, Strategy::Lww, ValueType::I64);
+    GenSchema { name: "Entry".into(), fields: vec![value] }
+}
+
+/// Creates the documents `prefix` 0 to `count`, so many to a change, and makes them durable.
+fn write(database: &Database, prefix: &str, count: usize, change_operations: usize) {
+    let gen_schema = entry_gen();
+    let fast = database.with_durability(Durability::Eventual);
+    for start in (0..count).step_by(change_operations) {
+        fast.transaction(|transaction| {
+            for number in start..count.min(start + change_operations) {
+                let key = format!("{prefix}{number}");
+                transaction.create(&gen_schema, &key)?;
+                transaction.set(&gen_schema, &key, "value", number as i64)?;
+            }
+            Ok(())
+        })
+        .expect("new documents take their value");
+    }
+    database.flush().expect("the disk takes the changes");
+}
+
+/// A store on disk that is on the network. The node leaves and the store closes before the folder
+/// goes.
+struct Peer<'a> {
+    node: Option<Node>,
+    database: Database,
+    runtime: &'a Runtime,
+    _folder: TempDir,
+}
+
+impl<'a> Peer<'a> {
+    fn start(runtime: &'a Runtime) -> Peer<'a> {
+        let folder = tempfile::tempdir().expect("a folder for a store");
+        let database = Database::open(folder.path()).expect("a new store");
+        let config = Config { bind: SocketAddr::from(([127, 0, 0, 1], 0)) };
+        let node = runtime.block_on(Node::spawn(&database, config)).expect("loopback has ports");
+        Peer { node: Some(node), database, runtime, _folder: folder }
+    }
+
+    fn node(&self) -> &Node {
+        self.node.as_ref().expect("it is there until this is dropped")
+    }
+
+    fn ticket(&self) -> Ticket {
+        self.node().share("default").expect("the namespace can be served")
+    }
+
+    fn connect(&self, ticket: &Ticket) -> Link {
+        self.runtime.block_on(self.node().connect(ticket)).expect("the peer answers")
+    }
+
+    /// Waits until both sides of a link of this peer's are equal, and checks how many changes
+    /// that makes.
+    fn wait(&self, link: &Link, change_count: u64) {
+        let report = self.runtime.block_on(link.wait_until_synced(PATIENCE));
+        let report = report.expect("the peers become equal");
+        assert_eq!(report.vector.change_count(), change_count);
+    }
+
+    fn close(&self, link: Link) {
+        self.runtime.block_on(link.close());
+    }
+}
+
+impl Drop for Peer<'_> {
+    fn drop(&mut self) {
+        if let Some(node) = self.node.take() {
+            self.runtime.block_on(node.shutdown());
+        }
+    }
+}
+
+fn connecting(criterion: &mut Criterion) {
+    let runtime = runtime();
+    let (server, client) = (Peer::start(&runtime), Peer::start(&runtime));
+    let ticket = server.ticket();
+    let mut group = group(criterion, "connect");
+    group.bench_function("loopback", |bencher| {
+        bencher.iter_custom(|iterations| {
+            let run = || {
+                let start = Instant::now();
+                let link = client.connect(&ticket);
+                let elapsed = start.elapsed();
+                assert!(link.is_connected());
+                client.close(link);
+                elapsed
+            };
+            (0..iterations).map(|_| run()).sum()
+        });
+    });
+    group.finish();
+}
+
+fn throughput(criterion: &mut Criterion) {
+    const LIVE_COUNT: usize = 5_000;
+    let runtime = runtime();
+    let mut group = group(criterion, "throughput");
+    group.throughput(Throughput::Elements(LIVE_COUNT as u64));
+    group.bench_function("live_single_op_changes", |bencher| {
+        bencher.iter_custom(|iterations| {
+            let run = || {
+                let (server, client) = (Peer::start(&runtime), Peer::start(&runtime));
+                let link = client.connect(&server.ticket());
+                client.wait(&link, 0);
+                let start = Instant::now();
+                write(&client.database, "live", LIVE_COUNT, 1);
+                client.wait(&link, LIVE_COUNT as u64);
+                let elapsed = start.elapsed();
+                client.close(link);
+                elapsed
+            };
+            (0..iterations).map(|_| run()).sum()
+        });
+    });
+    let catching_up =
+        [("catch_up_single_op_changes", 10_000, 1), ("catch_up_changes_of_100", 50_000, 100)];
+    for (name, operations, change_operations) in catching_up {
+        let server = Peer::start(&runtime);
+        write(&server.database, "held", operations, change_operations);
+        let ticket = server.ticket();
+        group.throughput(Throughput::Elements(operations as u64));
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|iterations| {
+                let run = || {
+                    let client = Peer::start(&runtime);
+                    let start = Instant::now();
+                    let link = client.connect(&ticket);
+                    client.wait(&link, (operations / change_operations) as u64);
+                    let elapsed = start.elapsed();
+                    client.close(link);
+                    elapsed
+                };
+                (0..iterations).map(|_| run()).sum()
+            });
+        });
+    }
+    group.finish();
+}
+
+/// A database and, where it is on disk, its folder.
+type Store = (Database, Option<TempDir>);
+
+/// What a peer does with a frame that arrived: validating, joining, and in the store on disk also
+/// making it durable.
+fn merge_latency(criterion: &mut Criterion) {
+    let source = Database::open_in_memory().expect("the system gives randomness");
+    write(&source, "entry", 10_000, 1);
+    let replication = source.replication("default").expect("the namespace is open");
+    let frame = replication.frame_since(&VersionVector::new(), usize::MAX);
+    let frame = frame.expect("memory can be read").expect("there is something to send");
+    assert_eq!(frame.changes, 10_000);
+    let mut group = group(criterion, "merge_latency");
+    group.throughput(Throughput::Elements(frame.changes));
+    let memory = || (Database::open_in_memory().expect("the system gives randomness"), None);
+    let disk = || {
+        let folder = tempfile::tempdir().expect("a folder for a store");
+        (Database::open(folder.path()).expect("a new store"), Some(folder))
+    };
+    let stores: [(&str, &dyn Fn() -> Store); 2] =
+        [("apply_frame_10000_in_memory", &memory), ("apply_frame_10000_durable", &disk)];
+    for (name, open) in stores {
+        group.bench_function(name, |bencher| {
+            let apply = |store: Store| {
+                let replication = store.0.replication("default").expect("the name is right");
+                let applied = replication.apply_frame(&frame.bytes).expect("the frame is ours");
+                assert_eq!(applied.changes, 10_000);
+                store
+            };
+            bencher.iter_batched(open, apply, BatchSize::PerIteration);
+        });
+    }
+    group.finish();
+}
+
+/// Two stores that agree on 10,000 documents meet again; one has written a hundredth since.
+fn delta_sync(criterion: &mut Criterion) {
+    let runtime = runtime();
+    let (server, client) = (Peer::start(&runtime), Peer::start(&runtime));
+    write(&server.database, "held", 10_000, 1);
+    let ticket = server.ticket();
+    let mut change_count = 10_000;
+    let mut meet = |new_count: usize| {
+        write(&server.database, &format!("{change_count} "), new_count, 1);
+        change_count += new_count as u64;
+        let start = Instant::now();
+        let link = client.connect(&ticket);
+        client.wait(&link, change_count);
+        let elapsed = start.elapsed();
+        client.close(link);
+        elapsed
+    };
+    meet(0);
+    let mut group = group(criterion, "delta_sync");
+    for (name, new_count) in [("nothing_new_of_10000", 0), ("1_percent_new_of_10000", 100)] {
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|iterations| (0..iterations).map(|_| meet(new_count)).sum());
+        });
+    }
+    group.finish();
+}
+
+/// Eight clients with changes of their own meet at one hub, until everybody holds everything.
+fn parallel_sync(criterion: &mut Criterion) {
+    const CLIENT_COUNT: usize = 8;
+    const OWN_COUNT: usize = 250;
+    let total = (CLIENT_COUNT * OWN_COUNT) as u64;
+    let runtime = runtime();
+    let run = || {
+        let hub = Peer::start(&runtime);
+        let clients: Vec<Peer<'_>> = (0..CLIENT_COUNT).map(|_| Peer::start(&runtime)).collect();
+        for (number, client) in clients.iter().enumerate() {
+            write(&client.database, &format!("client {number} "), OWN_COUNT, 1);
+        }
+        let ticket = hub.ticket();
+        let start = Instant::now();
+        let links: Vec<Link> = clients.iter().map(|client| client.connect(&ticket)).collect();
+        runtime.block_on(async {
+            for link in &links {
+                hold_everything(link, total).await;
+            }
+        });
+        let elapsed = start.elapsed();
+        let gen_schema = entry_gen();
+        for client in &clients {
+            let records = client.database.list(&gen_schema).expect("the store can be read");
+            assert_eq!(records.len() as u64, total);
+        }
+        clients.iter().zip(links).for_each(|(client, link)| client.close(link));
+        elapsed
+    };
+    let mut group = group(criterion, "parallel_sync");
+    group.throughput(Throughput::Elements(total));
+    group.bench_function("1_hub_8_clients", |bencher| {
+        bencher.iter_custom(|iterations| (0..iterations).map(|_| run()).sum());
+    });
+    group.finish();
+}
+
+/// A client is in step with the hub before the other clients' changes have come through it.
+async fn hold_everything(link: &Link, change_count: u64) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let report = link.wait_until_synced(PATIENCE).await.expect("the peers become equal");
+        if report.vector.change_count() == change_count {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{} changes arrived", report.vector.change_count());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// From before a durable commit at one side until a subscriber at the other holds the event.
+fn visible_latency(criterion: &mut Criterion) {
+    let runtime = runtime();
+    let (server, client) = (Peer::start(&runtime), Peer::start(&runtime));
+    let link = client.connect(&server.ticket());
+    let gen_schema = entry_gen();
+    write(&client.database, "entry", 1, 1);
+    client.wait(&link, 1);
+    let subscription = server.database.subscribe(Interest::Namespace).expect("it is open");
+    let id = client.database.document_id("entry0");
+    let mut value = 0i64;
+    let mut change = || {
+        value += 1;
+        let start = Instant::now();
+        let fields = [("value", value.into())];
+        client.database.update(&gen_schema, &id, &fields).expect("the document is there");
+        let event = subscription.next_within(PATIENCE).expect("the change arrives");
+        let elapsed = start.elapsed();
+        assert_eq!((event.documents[0].key.as_str(), event.lagged), ("entry0", 0));
+        elapsed
+    };
+    let mut disk = Disk::new();
+    // In turn, since a disk that others use is fast at one moment and slow at the next.
+    let (visible, disk_syncs) = (0..100).map(|_| (change(), disk.sync())).unzip();
+    let (visible, disk_sync) = (median(visible), median(disk_syncs));
+    println!(
+        "sync_performance/visible_latency: p50 {:.2} ms, durable on both sides; a disk sync takes \
+         {:.2} ms, so that is {:.2} of them",
+        visible.as_secs_f64() * 1e3,
+        disk_sync.as_secs_f64() * 1e3,
+        visible.as_secs_f64() / disk_sync.as_secs_f64()
+    );
+    let mut group = group(criterion, "visible_latency");
+    group.bench_function("durable_both_sides", |bencher| {
+        bencher.iter_custom(|iterations| (0..iterations).map(|_| change()).sum());
+    });
+    group.finish();
+    client.close(link);
+}
+
+/// A file of 4 KiB that is written over and over, to see what this disk needs to make that durable.
+struct Disk {
+    file: File,
+    _folder: TempDir,
+}
+
+impl Disk {
+    fn new() -> Disk {
+        let folder = tempfile::tempdir().expect("a folder for a file");
+        let file = File::create(folder.path().join("sync")).expect("the folder is ours");
+        Disk { file, _folder: folder }
+    }
+
+    fn sync(&mut self) -> Duration {
+        let start = Instant::now();
+        let rewound = self.file.rewind();
+        let written = rewound.and_then(|()| self.file.write_all(&[7; 4096]));
+        written.and_then(|()| self.file.sync_data()).expect("the disk has room");
+        start.elapsed()
+    }
+}
+
+fn median(mut durations: Vec<Duration>) -> Duration {
+    durations.sort_unstable();
+    durations[durations.len() / 2]
+}
+
+criterion_group!(
+    benches,
+    connecting,
+    throughput,
+    merge_latency,
+    delta_sync,
+    parallel_sync,
+    visible_latency
+);
+criterion_main!(benches);

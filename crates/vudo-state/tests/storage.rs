@@ -1,0 +1,152 @@
+//! The engine on a disk that is slow, fails, or stops between any two commits.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use vudo_crdt::{FieldSchema, GenSchema, Strategy, ValueType};
+use vudo_state::storage::{MemoryStorage, Storage, StorageError, WriteBatch};
+use vudo_state::{Database, Durability};
+
+/// A disk that does what a test asks of it.
+#[derive(Default)]
+struct Disk {
+    inner: MemoryStorage,
+    commit_duration: Duration,
+    commit_count: AtomicUsize,
+    is_full: AtomicBool,
+    /// Every batch that has been committed: the disk after a crash is what some of the first of
+    /// them left.
+    batches: Mutex<Vec<WriteBatch>>,
+}
+
+impl Storage for Disk {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        self.inner.get(key)
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StorageError> {
+        self.inner.scan(from, to, visit)
+    }
+
+    fn commit(&self, batch: &WriteBatch) -> Result<(), StorageError> {
+        if self.is_full.load(Ordering::SeqCst) {
+            return Err(StorageError::new("no space left on the disk"));
+        }
+        std::thread::sleep(self.commit_duration);
+        self.commit_count.fetch_add(1, Ordering::SeqCst);
+        self.batches.lock().unwrap().push(batch.clone());
+        self.inner.commit(batch)
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        self.inner.disk_bytes()
+    }
+}
+
+fn task() -> GenSchema {
+    let title = FieldSchema::new("title", 1, Strategy::Lww, ValueType::String);
+    GenSchema { name: "Task".into(), fields: vec![title] }
+}
+
+fn open(disk: &Arc<Disk>) -> Database {
+    Database::with_storage(disk.clone(), None).unwrap()
+}
+
+fn create(database: &Database, key: &str) -> vudo_state::Result<()> {
+    database.create(&task(), &database.document_id(key), &[("title", key.into())])
+}
+
+fn keys(database: &Database) -> Vec<String> {
+    database.list(&task()).unwrap().into_iter().map(|record| record.key).collect()
+}
+
+#[test]
+fn durable_commits_of_many_threads_share_the_disk_s_syncs() {
+    const THREADS: usize = 8;
+    const COMMITS: usize = 25;
+    let commit_duration = Duration::from_millis(2);
+    let disk = Arc::new(Disk { commit_duration, ..Disk::default() });
+    let database = open(&disk);
+    create(&database, "first").unwrap();
+    let before = disk.commit_count.load(Ordering::SeqCst);
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let database = &database;
+            scope.spawn(move || {
+                for number in 0..COMMITS {
+                    create(database, &format!("{thread} {number}")).unwrap();
+                }
+            });
+        }
+    });
+    let commits = disk.commit_count.load(Ordering::SeqCst) - before;
+    assert_eq!(keys(&database).len(), 1 + THREADS * COMMITS);
+    // One thread alone needs as many as it commits; all of them together hardly more.
+    assert!(commits < THREADS * COMMITS / 2, "{commits} commits to disk");
+}
+
+#[test]
+fn a_full_disk_refuses_and_loses_nothing() {
+    let disk = Arc::new(Disk::default());
+    let database = open(&disk);
+    create(&database, "before").unwrap();
+    disk.is_full.store(true, Ordering::SeqCst);
+    let error = create(&database, "meanwhile").unwrap_err();
+    assert!(error.to_string().contains("no space left"), "{error}");
+    let fast = database.with_durability(Durability::Eventual);
+    create(&fast, "eventually").unwrap();
+    assert!(fast.flush().is_err());
+    let durable = database.replication("default").unwrap().durable_vector();
+    assert_eq!(durable.change_count(), 1, "what is not durable is not announced");
+
+    disk.is_full.store(false, Ordering::SeqCst);
+    create(&database, "after").unwrap();
+    drop((database, fast));
+    assert_eq!(keys(&open(&disk)), ["after", "before", "eventually", "meanwhile"]);
+}
+
+/// The disk as it was after so many batches.
+fn crashed(batches: &[WriteBatch]) -> Arc<Disk> {
+    let disk = Disk::default();
+    batches.iter().for_each(|batch| disk.inner.commit(batch).unwrap());
+    Arc::new(disk)
+}
+
+#[test]
+fn whatever_the_moment_of_a_crash_what_was_acknowledged_is_there_and_nothing_is_torn() {
+    let disk = Arc::new(Disk::default());
+    let database = open(&disk);
+    // How many batches were on disk when each transaction was acknowledged.
+    let mut acknowledged = Vec::new();
+    let long = "x".repeat(20_000);
+    for number in 0..120 {
+        database
+            .transaction(|transaction| {
+                for side in ["left", "right"] {
+                    let key = format!("{number:03} {side}");
+                    transaction.create(&task(), &key)?;
+                    transaction.set(&task(), &key, "title", long.as_str())?;
+                }
+                Ok(())
+            })
+            .unwrap();
+        acknowledged.push(disk.batches.lock().unwrap().len());
+    }
+    let batches = disk.batches.lock().unwrap().clone();
+    let checkpoint_count = batches.len() - acknowledged.len();
+    assert!(checkpoint_count > 3, "the log was long enough for the tables to be written");
+    for count in acknowledged[0]..=batches.len() {
+        let reopened = open(&crashed(&batches[..count]));
+        let expected = acknowledged.iter().filter(|at| **at <= count).count();
+        let keys = keys(&reopened);
+        assert_eq!(keys.len() % 2, 0, "half a transaction after {count} batches");
+        assert!(keys.len() / 2 >= expected, "{} of {expected} after {count}", keys.len() / 2);
+        create(&reopened, "goes on").unwrap();
+    }
+}
