@@ -1,5 +1,7 @@
 //! Our rows beside those of other libraries, measured by the package `benchmarks/peers`.
 
+mod javascript;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -23,6 +25,12 @@ pub(crate) struct Row {
     figures: Vec<(String, Option<f64>)>,
 }
 
+impl Row {
+    fn libraries(&self) -> impl Iterator<Item = &str> {
+        self.figures.iter().map(|(library, _)| library.as_str())
+    }
+}
+
 /// Measures every case of every library, prints the table, and keeps it for the report.
 pub(crate) fn run(root: &Path, as_json: bool) -> Result<()> {
     let target_folder = target_folder(root)?.join("peers");
@@ -32,11 +40,18 @@ pub(crate) fn run(root: &Path, as_json: bool) -> Result<()> {
     let program = target_folder.join("release/peers");
     let listing = output(Command::new(&program).arg("--list"))?;
     let (cases, libraries): (Vec<String>, Vec<String>) = serde_json::from_str(&listing)?;
+    // The quick ones come first, because what they need from outside may be missing.
+    let javascript_rows = javascript::measure(root)?;
     let mut rows = Vec::new();
     for case in &cases {
         eprintln!("measuring {case}");
-        rows.extend(measure_case(&program, case, &libraries)?);
+        rows.extend(measure(case, &libraries, PROCESS_COUNT, |library| {
+            let mut peer = Command::new(&program);
+            peer.args([case.as_str(), library]);
+            peer
+        })?);
     }
+    rows.extend(javascript_rows);
     let json = serde_json::to_string_pretty(&rows)? + "\n";
     if as_json {
         print!("{json}");
@@ -46,12 +61,19 @@ pub(crate) fn run(root: &Path, as_json: bool) -> Result<()> {
     report::keep_peers(root, &json)
 }
 
-fn measure_case(program: &Path, case: &str, libraries: &[String]) -> Result<Vec<Row>> {
+/// Runs the command of every library in fresh processes. Each prints its figures as a JSON object,
+/// or nothing where the library has no such case.
+fn measure(
+    case: &str,
+    libraries: &[String],
+    process_count: usize,
+    command: impl Fn(&str) -> Command,
+) -> Result<Vec<Row>> {
     let mut by_figure: BTreeMap<String, BTreeMap<&String, f64>> = BTreeMap::new();
     for library in libraries {
         let mut samples: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-        for _ in 0..PROCESS_COUNT {
-            let printed = output(Command::new(program).args([case, library.as_str()]))?;
+        for _ in 0..process_count {
+            let printed = output(&mut command(library))?;
             if printed.is_empty() {
                 break;
             }
@@ -74,16 +96,21 @@ fn measure_case(program: &Path, case: &str, libraries: &[String]) -> Result<Vec<
     Ok(by_figure.into_iter().map(row).collect())
 }
 
-/// The rows as a Markdown table, which can be read in a terminal as well.
+/// The rows as Markdown tables, one for each set of columns. They can be read in a terminal as well.
 pub(crate) fn markdown(rows: &[Row]) -> String {
-    let Some(first) = rows.first() else { return String::new() };
+    let has_columns_of = |one: &Row, other: &Row| one.libraries().eq(other.libraries());
+    let tables: Vec<String> = rows.chunk_by(has_columns_of).map(table).collect();
+    tables.join("\n")
+}
+
+fn table(rows: &[Row]) -> String {
     let width = rows.iter().map(|row| row.name.len()).max().unwrap_or_default();
     let mut text = format!("| {:<width$} |", "row");
-    for (library, _) in &first.figures {
+    for library in rows.iter().take(1).flat_map(Row::libraries) {
         let _ = write!(text, " {library:>10} |");
     }
     let _ = write!(text, "\n|{}|", "-".repeat(width + 2));
-    for _ in &first.figures {
+    for _ in rows.iter().take(1).flat_map(Row::libraries) {
         text += "-----------:|";
     }
     text.push('\n');
@@ -123,5 +150,17 @@ mod tests {
             text.lines().map(|line| line.split('|').map(str::trim).collect()).collect();
         assert_eq!(lines[0][2..6], ["vudo", "loro", "yrs", "sqlite"]);
         assert_eq!(lines[2][1..6], ["merge_ms", "0.65", "8812", "-", "45.0"]);
+    }
+    #[test]
+    fn other_columns_start_another_table() {
+        let row = |library: &str| Row {
+            name: "start_ms".into(),
+            figures: vec![("vudo".to_owned(), Some(1.0)), (library.to_owned(), None)],
+        };
+        let text = markdown(&[row("yrs"), row("yrs"), row("yjs")]);
+        let tables: Vec<&str> = text.split("\n\n").collect();
+        let row_counts = tables.iter().map(|table| table.matches("start_ms").count());
+        assert_eq!(row_counts.collect::<Vec<_>>(), [2, 1], "{text}");
+        assert!(tables[1].contains("yjs"), "{text}");
     }
 }
