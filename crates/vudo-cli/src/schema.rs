@@ -93,7 +93,8 @@ pub(crate) fn build(
     rust_path: Option<&Path>,
 ) -> Result<()> {
     let (schema, compilation) = compile(context, files)?;
-    let module = vudo_gen::wasm::build(&schema)?;
+    let file_name = wasm_path.file_name().context("name the module's file, as in app.wasm")?;
+    let module = vudo_gen::wasm::build_named(&schema, &file_name.to_string_lossy())?;
     write_locks(files, &compilation)?;
     let javascript_path = wasm_path.with_extension("js");
     let typescript_path = wasm_path.with_extension("d.ts");

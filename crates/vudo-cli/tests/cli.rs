@@ -116,6 +116,8 @@ fn a_build_writes_the_module_its_glue_and_the_lock_file() {
     for name in ["out.wasm", "out.js", "out.d.ts", "task.rs", "task.dol.lock"] {
         assert!(place.path(name).exists(), "{name}");
     }
+    let javascript = std::fs::read_to_string(place.path("out.js")).unwrap();
+    assert!(javascript.contains("\"./out.wasm\""), "the module is found under its own name");
     let again = std::fs::read(place.path("out.wasm")).unwrap();
     place.succeed(&["build", "task.dol", "-o", "out.wasm"]);
     assert_eq!(std::fs::read(place.path("out.wasm")).unwrap(), again, "building is repeatable");

@@ -51,11 +51,16 @@ fn the_javascript_works_in_node() {
         missing_program("the_javascript_works_in_node", "node", "install Node.js 20 or later");
         return;
     }
-    let module = vudo_gen::wasm::build(&schema()).unwrap();
+    // A name whose characters mean something in an address.
+    let module = vudo_gen::wasm::build_named(&schema(), "my app #1.wasm").unwrap();
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("wasm_node");
+    // What an earlier run left there must not be what this one finds.
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("package.json"), "{\"type\":\"module\"}").unwrap();
-    std::fs::write(folder.join("app.wasm"), &module.wasm).unwrap();
+    std::fs::write(folder.join("my app #1.wasm"), &module.wasm).unwrap();
     std::fs::write(folder.join("app.js"), &module.javascript).unwrap();
     std::fs::write(folder.join("app.d.ts"), &module.typescript).unwrap();
     let driver = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wasm/app.mjs");

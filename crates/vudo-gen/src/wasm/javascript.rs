@@ -55,7 +55,7 @@ const KINDS: [Kind; 8] = [
     },
 ];
 
-pub(super) fn javascript(schema: &Schema, names: &Names) -> String {
+pub(super) fn javascript(schema: &Schema, names: &Names, wasm_file_name: &str) -> String {
     let mut used = String::new();
     let mut table = String::from("[\n");
     for (gen_schema, gen_names) in schema.gens.iter().zip(&names.gens) {
@@ -84,8 +84,23 @@ pub(super) fn javascript(schema: &Schema, names: &Names) -> String {
         .collect();
     let filled = shorten(&template_lines().replace("__KINDS__", &kinds))
         .replace("__REASONS__", reasons.join(" ").trim_end())
+        .replace("__WASM__", &quote(&relative_address(wasm_file_name)))
         .replace("__SCHEMA__", &table);
     format!("{HEAD}{filled}")
+}
+
+/// The address of a file in the same folder: in a URL, some characters of its name mean something
+/// else.
+fn relative_address(file_name: &str) -> String {
+    let mut address = String::from("./");
+    for byte in file_name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            address.push(byte.into());
+        } else {
+            let _ = write!(address, "%{byte:02X}");
+        }
+    }
+    address
 }
 
 /// Whether `VudoError` can have a code: the others come of calls that the JavaScript never makes, or

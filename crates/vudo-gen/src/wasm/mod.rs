@@ -35,7 +35,7 @@ pub const SCHEMA_SECTION: &str = "vudo.schema";
 pub struct Module {
     /// The module: `app.wasm`. Needs no imports.
     pub wasm: Vec<u8>,
-    /// An ES module that loads `./app.wasm` from beside itself: `app.js`.
+    /// An ES module that loads the module from beside itself: `app.js`.
     pub javascript: String,
     /// The types of the ES module: `app.d.ts`.
     pub typescript: String,
@@ -89,17 +89,25 @@ impl fmt::Display for BuildError {
 
 impl std::error::Error for BuildError {}
 
-/// Builds the module of a schema.
+/// Builds the module of a schema, which will be called `app.wasm`.
 ///
 /// # Errors
 /// The schema breaks a bound or rule of the store: a name twice, a number out of range, a strategy
 /// on a type that it cannot merge. A schema that the checker passed does not.
 pub fn build(schema: &Schema) -> Result<Module, BuildError> {
+    build_named(schema, "app.wasm")
+}
+
+/// [`build`] for a module of another file name, by which its JavaScript looks for it.
+///
+/// # Errors
+/// As for [`build`].
+pub fn build_named(schema: &Schema, wasm_file_name: &str) -> Result<Module, BuildError> {
     validate::validate(schema)?;
     let names = names::Names::of(schema);
     Ok(Module {
         wasm: specialise::specialise(schema)?,
-        javascript: javascript::javascript(schema, &names),
+        javascript: javascript::javascript(schema, &names, wasm_file_name),
         typescript: typescript::typescript(schema, &names),
     })
 }

@@ -22,7 +22,7 @@ const $view = ($bytes) => new DataView($bytes.buffer);
 const $kinds = {
 __KINDS__};
 
-const $load = async ($wasm = new URL("./app.wasm", import.meta.url)) => {
+const $load = async ($wasm = new URL(__WASM__, import.meta.url)) => {
   if ($wasm instanceof URL) {
     if ($wasm.protocol == "file:") {
       const $files = "node:fs/promises";

@@ -21,7 +21,7 @@ export interface OpenOptions {
   replica?: Uint8Array;
   /** Milliseconds since 1970. `Date.now` where it is left out. */
   now?: () => number;
-  /** The module or its address. `app.wasm` beside this file where it is left out. */
+  /** The module or its address. The one beside this file where it is left out. */
   wasm?: URL | BufferSource | WebAssembly.Module;
 }
 

@@ -126,7 +126,7 @@ assert.equal(there.exists, false);
 assert.throws(() => there.name, refused("not_found", "User.name."));
 
 // Where the module comes from elsewhere: bytes, or a compiled module that workers share.
-const bytes = await readFile(new URL("app.wasm", folder));
+const bytes = await readFile(new URL("my%20app%20%231.wasm", folder));
 const shared = await WebAssembly.compile(bytes);
 for (const wasm of [bytes, shared]) {
   const store = await open({ wasm });
