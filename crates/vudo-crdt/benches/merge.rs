@@ -155,6 +155,7 @@ fn merge_into_empty(criterion: &mut Criterion) {
     }
     let mut group = criterion.benchmark_group("merge/into_empty");
     group.sample_size(20).measurement_time(Duration::from_secs(1)).nresamples(5_000);
+    group.warm_up_time(Duration::from_millis(300));
     group.bench_function("10000_pairs_into_hash_map", |bencher| {
         bencher.iter_with_large_drop(|| {
             let mut map = HashMap::new();
@@ -198,6 +199,7 @@ fn merge_into_held(criterion: &mut Criterion) {
 
     let mut group = criterion.benchmark_group("merge/into_held");
     group.sample_size(10).measurement_time(Duration::from_secs(1)).nresamples(5_000);
+    group.warm_up_time(Duration::from_millis(300));
     group.bench_function("10000_counter_increments", |bencher| {
         let run = |mut namespace: Namespace| {
             apply(&mut namespace, black_box(&increments), PAIR_COUNT, PAIR_COUNT);
@@ -222,6 +224,7 @@ fn local(criterion: &mut Criterion) {
 
     let mut group = criterion.benchmark_group("merge/local");
     group.sample_size(10).measurement_time(Duration::from_secs(1)).nresamples(5_000);
+    group.warm_up_time(Duration::from_millis(300));
     group.bench_function("10000_transactions_of_one_write", |bencher| {
         bencher.iter_with_large_drop(|| {
             let writer = single_op_writer(black_box(&keys));

@@ -10,7 +10,7 @@ const ENTRIES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("entries
 
 /// redb's page cache. The engine keeps the chunks it uses itself, so this only has to hold the
 /// inner pages of the tree.
-const CACHE_BYTES: usize = 4 << 20;
+const CACHE_BYTES: usize = 2 << 20;
 
 /// An ordered map in a redb file.
 pub struct NativeStorage {
