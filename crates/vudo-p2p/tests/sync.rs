@@ -46,6 +46,15 @@ async fn refused(node: &Node, ticket: &Ticket) -> Error {
     }
 }
 
+/// Somebody on loopback who is no node of ours, and what he speaks where he is called.
+async fn endpoint(protocols: Vec<Vec<u8>>) -> iroh::Endpoint {
+    let builder = iroh::Endpoint::builder(iroh::endpoint::presets::Minimal)
+        .relay_mode(iroh::RelayMode::Disabled)
+        .alpns(protocols)
+        .clear_ip_transports();
+    builder.bind_addr("127.0.0.1:0").unwrap().bind().await.unwrap()
+}
+
 fn fingerprint(database: &Database) -> String {
     database.replication("default").unwrap().fingerprint().unwrap().1.to_string()
 }
@@ -113,15 +122,7 @@ async fn nobody_there_and_somebody_else_there_are_told_apart() {
     assert!(start.elapsed() < Duration::from_secs(6));
 
     for (alpn, talks) in [(&b"another/protocol"[..], false), (ALPN, true)] {
-        let stranger = iroh::Endpoint::builder(iroh::endpoint::presets::Minimal)
-            .relay_mode(iroh::RelayMode::Disabled)
-            .alpns(vec![alpn.to_vec()])
-            .clear_ip_transports()
-            .bind_addr("127.0.0.1:0")
-            .unwrap()
-            .bind()
-            .await
-            .unwrap();
+        let stranger = endpoint(vec![alpn.to_vec()]).await;
         let ticket = Ticket {
             node: *stranger.id().as_bytes(),
             addresses: stranger.bound_sockets(),
@@ -150,14 +151,7 @@ async fn garbage_from_a_peer_is_survived() {
     create(&left, "a", "still here");
     let server = spawn(&left).await;
     let ticket = server.share("default").unwrap();
-    let vandal = iroh::Endpoint::builder(iroh::endpoint::presets::Minimal)
-        .relay_mode(iroh::RelayMode::Disabled)
-        .clear_ip_transports()
-        .bind_addr("127.0.0.1:0")
-        .unwrap()
-        .bind()
-        .await
-        .unwrap();
+    let vandal = endpoint(Vec::new()).await;
     for garbage in [&b"\xff\xff\xff\xffhuge"[..], b"\x02\x00\x00\x00\x01\xff", b"\x01\x00"] {
         let peer = iroh::PublicKey::from_bytes(&ticket.node).unwrap();
         let address = iroh::EndpointAddr::new(peer).with_ip_addr(ticket.addresses[0]);
