@@ -6,11 +6,12 @@ use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
 use vudo_crdt::{GenSchema, ReplicaKey, Schema, Value};
 
+use crate::environment::{Environment, SystemEnvironment};
 use crate::error::{Error, Result};
 use crate::identity::{self, SecretKeyBytes};
 use crate::layout;
@@ -75,6 +76,7 @@ pub struct Database {
 
 struct Engine {
     storage: Arc<dyn Storage>,
+    environment: Arc<dyn Environment>,
     key: SigningKey,
     seed: u64,
     shards: Arc<OpenShards>,
@@ -151,9 +153,22 @@ impl Database {
         storage: Arc<dyn Storage>,
         file_identity: Option<Vec<u8>>,
     ) -> Result<Database> {
-        let key = identity::load_or_mint(&*storage, file_identity)?;
+        Database::with_environment(storage, file_identity, Arc::new(SystemEnvironment))
+    }
+
+    /// A store in some storage that takes time and randomness from elsewhere than the system: with
+    /// the same ones it does the same, byte for byte.
+    ///
+    /// # Errors
+    /// The storage failed, or holds a damaged store.
+    pub fn with_environment(
+        storage: Arc<dyn Storage>,
+        file_identity: Option<Vec<u8>>,
+        environment: Arc<dyn Environment>,
+    ) -> Result<Database> {
+        let key = identity::load_or_mint(&*storage, file_identity, &*environment)?;
         let mut seed = [0; 8];
-        identity::fill_random(&mut seed)?;
+        environment.fill_random(&mut seed)?;
         let schema = match storage.get(&layout::meta("schema"))? {
             None => Schema::default(),
             Some(stored) => Schema::decode(&stored)
@@ -161,6 +176,7 @@ impl Database {
         };
         let engine = Engine {
             storage,
+            environment,
             key,
             seed: u64::from_le_bytes(seed),
             shards: Arc::default(),
@@ -260,8 +276,9 @@ impl Database {
         run: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
     ) -> Result<T> {
         let shard = self.engine.shard(namespace)?;
+        let now = self.engine.environment.now_milliseconds();
         let mut state = shard.lock();
-        let mut transaction = Transaction::begin(&shard, &mut state, now_milliseconds());
+        let mut transaction = Transaction::begin(&shard, &mut state, now);
         let result = run(&mut transaction)?;
         let writes = transaction.into_writes();
         if writes.is_empty() {
@@ -537,11 +554,6 @@ impl Drop for Engine {
             }
         }
     }
-}
-
-/// Milliseconds since 1970; zero where the clock shows an earlier time.
-fn now_milliseconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 #[cfg(feature = "native")]

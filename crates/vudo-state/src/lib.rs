@@ -30,6 +30,7 @@
 
 mod database;
 mod document;
+mod environment;
 mod error;
 mod identity;
 mod layout;
@@ -42,6 +43,7 @@ mod transaction;
 
 pub use database::{DEFAULT_NAMESPACE, Database, DocumentId, Durability, NAMESPACE_NAME_BYTES_MAX};
 pub use document::{Document, FromValue};
+pub use environment::{Environment, SystemEnvironment};
 pub use error::{Error, Refusal, Result};
 pub use identity::SecretKeyBytes;
 pub use record::Record;
