@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ed25519_dalek::SigningKey;
 use vudo_crdt::{GenSchema, ReplicaKey, Schema, Value};
@@ -15,6 +15,7 @@ use crate::environment::{Environment, SystemEnvironment};
 use crate::error::{Error, Result};
 use crate::identity::{self, SecretKeyBytes};
 use crate::layout;
+use crate::limits::EVENTUAL_DELAY;
 use crate::record::{Record, field_of};
 use crate::replication::Replication;
 use crate::shard::Shard;
@@ -27,9 +28,6 @@ pub const DEFAULT_NAMESPACE: &str = "default";
 
 /// Longest name of a namespace.
 pub const NAMESPACE_NAME_BYTES_MAX: usize = 255;
-
-/// How long an eventual commit may wait for the disk.
-const EVENTUAL_DELAY: Duration = Duration::from_millis(20);
 
 /// When a commit returns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -118,7 +116,7 @@ impl Database {
     /// version or damaged.
     #[cfg(feature = "native")]
     pub fn open(path: impl AsRef<Path>) -> Result<Database> {
-        use crate::storage::NativeStorage;
+        use crate::storage::{Folder, NativeStorage, OpenError};
 
         let path = path.as_ref();
         let failed = |error: &dyn std::fmt::Display| Error::Open {
@@ -127,10 +125,15 @@ impl Database {
         };
         create_private_folder(path).map_err(|error| failed(&error))?;
         let file = path.join("store.redb");
-        let storage = NativeStorage::open(&file).map_err(|error| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => Error::InUse { path: path.to_owned() },
-            other => failed(&other),
-        })?;
+        let storage =
+            NativeStorage::open(Folder(path.to_owned())).map_err(|error| match error {
+                OpenError::InUse => Error::InUse { path: path.to_owned() },
+                OpenError::Version(found) => {
+                    let supported = layout::FORMAT_VERSION;
+                    Error::FormatVersion { path: path.to_owned(), found, supported }
+                }
+                OpenError::Failed(source) => Error::Open { path: path.to_owned(), source },
+            })?;
         check_format(&storage, path)?;
         let file_identity = identity::of_file(&file).map_err(|error| failed(&error))?;
         Database::with_storage(Arc::new(storage), Some(file_identity))

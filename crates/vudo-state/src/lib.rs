@@ -34,6 +34,7 @@ mod environment;
 mod error;
 mod identity;
 mod layout;
+mod limits;
 mod record;
 mod replication;
 mod shard;

@@ -37,6 +37,9 @@ pub(crate) struct Shard {
     state: Mutex<State>,
     /// Told whenever a flush ends: whoever waits for one may be durable by then.
     flush_ended: Condvar,
+    /// Chunks that have their ids but are not on disk yet, in the batch that takes them there. Kept
+    /// after a failure, for the next checkpoint.
+    travelling: Mutex<Option<Arc<WriteBatch>>>,
     pub(crate) subscribers: Subscribers,
     pub(crate) durable_listeners: Listeners,
 }
@@ -67,9 +70,10 @@ struct Pending {
     change_count: u64,
 }
 
-/// Loads chunks from storage.
+/// Loads chunks from storage, or from the batch that is taking them there.
 pub(crate) struct StoredChunks<'a> {
     storage: &'a dyn Storage,
+    travelling: Option<&'a Mutex<Option<Arc<WriteBatch>>>>,
     id: NamespaceId,
 }
 
@@ -77,8 +81,14 @@ impl ChunkSource for StoredChunks<'_> {
     type Error = StorageError;
 
     fn load(&mut self, id: ChunkId) -> std::result::Result<Vec<u8>, StorageError> {
-        let stored = self.storage.get(&layout::chunk(self.id, id))?;
-        stored.ok_or_else(|| StorageError::new(format!("chunk {id} is missing")))
+        let key = layout::chunk(self.id, id);
+        if let Some(travelling) = self.travelling
+            && let Some(batch) = &*travelling.lock().unwrap_or_else(PoisonError::into_inner)
+            && let Some((_, Some(chunk))) = batch.writes.iter().find(|(found, _)| *found == key)
+        {
+            return Ok(chunk.clone());
+        }
+        self.storage.get(&key)?.ok_or_else(|| StorageError::new(format!("chunk {id} is missing")))
     }
 }
 
@@ -172,6 +182,7 @@ impl Shard {
             storage,
             state: Mutex::new(state),
             flush_ended: Condvar::new(),
+            travelling: Mutex::default(),
             subscribers: Subscribers::default(),
             durable_listeners: Listeners::default(),
         })
@@ -182,7 +193,8 @@ impl Shard {
     }
 
     pub(crate) fn chunks(&self) -> StoredChunks<'_> {
-        StoredChunks { storage: &*self.storage, id: self.id }
+        let travelling = Some(&self.travelling);
+        StoredChunks { storage: &*self.storage, travelling, id: self.id }
     }
 
     /// Applies a local transaction. Gives what [`Shard::flush`] has to be asked for.
@@ -294,12 +306,21 @@ impl Shard {
     fn checkpoint(&self) -> Result<()> {
         let mut state = self.lock();
         let mut batch = WriteBatch::default();
+        if let Some(failed) = self.lock_travelling().take() {
+            let chunks = failed.writes.iter().filter(|(key, _)| layout::is_chunk(key));
+            batch.writes.extend(chunks.cloned());
+        }
         let flushed = state.write_pending(self.id, &mut batch);
         state.write_tables(self.id, &mut batch);
-        // The lock is kept: chunks carry their new ids already, and nobody may load them before
-        // they are there. Should the commit fail, memory still holds every chunk.
-        match self.storage.commit(&batch) {
+        let batch = Arc::new(batch);
+        *self.lock_travelling() = Some(batch.clone());
+        // Nobody waits for the disk: chunks that are on their way are loaded from the batch.
+        drop(state);
+        let written = self.storage.commit(&batch);
+        let mut state = self.lock();
+        match written {
             Ok(()) => {
+                *self.lock_travelling() = None;
                 state.finish_flush(flushed);
                 state.log_bytes_since_checkpoint = 0;
                 Ok(())
@@ -309,6 +330,10 @@ impl Shard {
                 Err(error.into())
             }
         }
+    }
+
+    fn lock_travelling(&self) -> MutexGuard<'_, Option<Arc<WriteBatch>>> {
+        self.travelling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn durable_vector(&self) -> VersionVector {
@@ -529,7 +554,11 @@ fn replay_record(
                 "a log record names a replica that is not in the directory",
             ));
         }
-        namespace.apply_own(&change, &mut StoredChunks { storage, id }, &mut ())?;
+        namespace.apply_own(
+            &change,
+            &mut StoredChunks { storage, travelling: None, id },
+            &mut (),
+        )?;
     }
     Ok(())
 }
