@@ -115,6 +115,8 @@ pub struct NativeStorage<M: Medium = Folder> {
     journal: Mutex<Journal<M::File>>,
 }
 
+type EntryTable = ReadOnlyTable<&'static [u8], &'static [u8]>;
+
 /// What the pages do not hold yet, and the pages.
 struct Recent {
     /// `None` where the key has been removed.
@@ -231,9 +233,7 @@ impl Recent {
         Ok(())
     }
 
-    fn open_table(
-        &self,
-    ) -> Result<Option<ReadOnlyTable<&'static [u8], &'static [u8]>>, StorageError> {
+    fn open_table(&self) -> Result<Option<EntryTable>, StorageError> {
         let Some(pages) = &self.pages else {
             return Err(StorageError::new("the pages are closed after an error"));
         };
