@@ -70,12 +70,14 @@ impl WriteBuffer {
 
     /// The rows, ascending by key.
     pub(crate) fn sorted_rows(&self) -> Vec<&[u8]> {
-        let mut rows = Vec::with_capacity(self.row_count);
-        for slot in &self.slots {
-            if *slot != 0 {
-                rows.push(self.row_at(*slot));
-            }
-        }
+        self.sorted_rows_from(&[])
+    }
+
+    /// The rows from a key on, ascending.
+    pub(crate) fn sorted_rows_from(&self, key: &[u8]) -> Vec<&[u8]> {
+        let taken = self.slots.iter().filter(|slot| **slot != 0);
+        let rows = taken.map(|slot| self.row_at(*slot));
+        let mut rows: Vec<&[u8]> = rows.filter(|row| key_of(row) >= key).collect();
         rows.sort_unstable_by(|left, right| key_of(left).cmp(key_of(right)));
         rows
     }

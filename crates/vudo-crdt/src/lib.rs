@@ -49,6 +49,7 @@ extern crate alloc;
 #[cfg_attr(target_arch = "wasm32", path = "sorted_rows.rs")]
 mod buffer;
 mod change;
+mod chunk;
 mod counter;
 mod fingerprint;
 mod frame;
@@ -64,12 +65,15 @@ mod row;
 pub mod schema;
 mod schema_bytes;
 mod sorted;
+#[cfg(not(target_arch = "wasm32"))]
+mod sorted_blocks;
 mod table;
 mod transaction;
 pub mod value;
 pub mod wire;
 
 pub use change::{Change, GenIndex};
+pub use chunk::{ChunkError, ChunkId, ChunkSource, InMemory};
 pub use fingerprint::Fingerprint;
 pub use frame::{Frame, FrameWriter, checksum};
 pub use hlc::Hlc;
@@ -80,7 +84,7 @@ pub use refusal::{Refusal, WriteError};
 pub use replica::{ReplicaIndex, ReplicaKey, Replicas, VersionVector};
 pub use row::{Cell, CellId, Cells, EncodedStamp, Row, Stamp};
 pub use schema::{CounterOptions, FieldSchema, GenSchema, Overflow, Schema, Strategy};
-pub use table::{ChunkError, ChunkId, ChunkSource, InMemory, Table};
+pub use table::Table;
 pub use transaction::Transaction;
 pub use value::{Value, ValueType};
 pub use wire::MalformedFrame;

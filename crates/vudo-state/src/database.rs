@@ -29,6 +29,25 @@ pub const DEFAULT_NAMESPACE: &str = "default";
 /// Longest name of a namespace.
 pub const NAMESPACE_NAME_BYTES_MAX: usize = 255;
 
+/// How much memory the documents of one namespace take up, unless it is said otherwise.
+pub const MEMORY_BYTES_MAX: usize = 64 << 20;
+
+/// What may be chosen when a store is opened.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    /// How much memory the documents of one namespace may take up. Those that have not been used
+    /// for long leave memory, and are read from disk when they are used again. Changed documents
+    /// leave by way of the disk; a single change that touches more than fits stays whole until it
+    /// is there. The directories of chunks and some MiB of buffers come on top.
+    pub memory_bytes_max: usize,
+}
+
+impl Default for OpenOptions {
+    fn default() -> OpenOptions {
+        OpenOptions { memory_bytes_max: MEMORY_BYTES_MAX }
+    }
+}
+
 /// When a commit returns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
@@ -78,6 +97,7 @@ struct Engine {
     key: SigningKey,
     seed: u64,
     shards: Arc<OpenShards>,
+    options: OpenOptions,
     schema: Mutex<Arc<Schema>>,
     /// Flushes what was committed eventually; started by the first such commit.
     flusher: Mutex<Option<Flusher>>,
@@ -116,6 +136,15 @@ impl Database {
     /// version or damaged.
     #[cfg(feature = "native")]
     pub fn open(path: impl AsRef<Path>) -> Result<Database> {
+        Database::open_with(path, &OpenOptions::default())
+    }
+
+    /// Opens the store in a folder as [`Database::open`] does, with other than the usual options.
+    ///
+    /// # Errors
+    /// As for [`Database::open`].
+    #[cfg(feature = "native")]
+    pub fn open_with(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Database> {
         use crate::storage::{Folder, NativeStorage, OpenError};
 
         let path = path.as_ref();
@@ -136,7 +165,12 @@ impl Database {
             })?;
         check_format(&storage, path)?;
         let file_identity = identity::of_file(&file).map_err(|error| failed(&error))?;
-        Database::with_storage(Arc::new(storage), Some(file_identity))
+        Database::assemble(
+            Arc::new(storage),
+            Some(file_identity),
+            Arc::new(SystemEnvironment),
+            options,
+        )
     }
 
     /// A store that lives as long as its last handle.
@@ -169,6 +203,15 @@ impl Database {
         file_identity: Option<Vec<u8>>,
         environment: Arc<dyn Environment>,
     ) -> Result<Database> {
+        Database::assemble(storage, file_identity, environment, &OpenOptions::default())
+    }
+
+    fn assemble(
+        storage: Arc<dyn Storage>,
+        file_identity: Option<Vec<u8>>,
+        environment: Arc<dyn Environment>,
+        options: &OpenOptions,
+    ) -> Result<Database> {
         let key = identity::load_or_mint(&*storage, file_identity, &*environment)?;
         let mut seed = [0; 8];
         environment.fill_random(&mut seed)?;
@@ -183,6 +226,7 @@ impl Database {
             key,
             seed: u64::from_le_bytes(seed),
             shards: Arc::default(),
+            options: options.clone(),
             schema: Mutex::new(Arc::new(schema)),
             flusher: Mutex::default(),
         };
@@ -288,10 +332,12 @@ impl Database {
             return Ok(result);
         }
         let applied_count = shard.commit(&mut state, writes)?;
+        // What has been written leaves memory by way of the disk.
+        let is_over_memory = state.is_over_memory();
         drop(state);
         match self.durability {
-            Durability::Durable => shard.flush(applied_count)?,
-            Durability::Eventual => self.wake_flusher(),
+            Durability::Eventual if !is_over_memory => self.wake_flusher(),
+            _ => shard.flush(applied_count)?,
         }
         Ok(result)
     }
@@ -388,17 +434,24 @@ impl Database {
         mut visit: impl FnMut(Record) -> bool,
     ) -> Result<()> {
         let shard = self.engine.shard(&self.namespace)?;
-        let mut state = shard.lock();
+        let state = shard.lock();
         let Some(gen_index) = state.namespace.find_gen(&gen_schema.name) else {
             return Ok(());
         };
-        let rows = state.namespace.rows_from(gen_index, &[], &mut shard.chunks())?;
-        for row in rows.filter(|row| row.is_alive()) {
-            if !visit(Record::read(gen_schema, &row)?) {
-                break;
+        let mut failure = None;
+        state.namespace.visit_rows(gen_index, &[], &mut shard.chunks(), |row| {
+            if !row.is_alive() {
+                return true;
             }
-        }
-        Ok(())
+            match Record::read(gen_schema, &row) {
+                Ok(record) => visit(record),
+                Err(error) => {
+                    failure = Some(error);
+                    false
+                }
+            }
+        })?;
+        failure.map_or(Ok(()), Err)
     }
 
     /// The documents of a Gen, ascending by key.
@@ -457,6 +510,11 @@ impl Database {
         self.engine.storage.disk_bytes()
     }
 
+    /// How many bytes the documents that are in memory take up, in all namespaces that are open.
+    pub fn memory_bytes(&self) -> usize {
+        self.engine.shards.all().iter().map(|shard| shard.lock().namespace.loaded_bytes()).sum()
+    }
+
     /// Remembers a small value under a name, durably: what belongs to a store beside its data.
     ///
     /// # Errors
@@ -495,7 +553,8 @@ impl Engine {
         }
         let id = self.namespace_id(name)?;
         let key = ReplicaKey(self.key.verifying_key().to_bytes());
-        let shard = Arc::new(Shard::open(name, id, self.storage.clone(), key, self.seed)?);
+        let storage = self.storage.clone();
+        let shard = Arc::new(Shard::open(name, id, storage, key, self.seed, &self.options)?);
         shards.insert(name.to_owned(), shard.clone());
         Ok(shard)
     }

@@ -42,7 +42,10 @@ pub mod storage;
 mod subscription;
 mod transaction;
 
-pub use database::{DEFAULT_NAMESPACE, Database, DocumentId, Durability, NAMESPACE_NAME_BYTES_MAX};
+pub use database::{
+    DEFAULT_NAMESPACE, Database, DocumentId, Durability, MEMORY_BYTES_MAX,
+    NAMESPACE_NAME_BYTES_MAX, OpenOptions,
+};
 pub use document::{Document, FromValue};
 pub use environment::{Environment, SystemEnvironment};
 pub use error::{Error, Refusal, Result};
