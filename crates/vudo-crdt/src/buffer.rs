@@ -43,7 +43,15 @@ impl WriteBuffer {
         if self.row_count == 0 {
             return None;
         }
-        let slot = self.find(key, self.hash(key));
+        self.get_hashed(key, self.hash(key))
+    }
+
+    /// The row of a key whose hash is known.
+    pub(crate) fn get_hashed(&self, key: &[u8], hash: u32) -> Option<&[u8]> {
+        if self.row_count == 0 {
+            return None;
+        }
+        let slot = self.find(key, hash);
         (self.slots[slot] != 0).then(|| self.row_at(self.slots[slot]))
     }
 
@@ -121,7 +129,7 @@ impl WriteBuffer {
     }
 
     /// Folds the key in words of eight bytes, then what is left.
-    fn hash(&self, key: &[u8]) -> u32 {
+    pub(crate) fn hash(&self, key: &[u8]) -> u32 {
         let (words, rest) = key.as_chunks();
         let mut hash = self.seed;
         for word in words {

@@ -1,6 +1,4 @@
-//! Chunks: what tables keep rows in, and where they come from.
-//!
-//! A chunk is immutable: rewriting replaces it. Its stored form is checked whole when it is loaded,
+//! Chunks: what tables keep rows in. A chunk is immutable: rewriting replaces it. Its stored form is checked whole when it is loaded,
 //! so that rows in memory are read without checks.
 
 use alloc::vec::Vec;
@@ -8,48 +6,6 @@ use alloc::vec::Vec;
 use crate::row::{Row, key_of};
 use crate::sorted::search;
 use crate::wire::{MalformedFrame, Reader, write_varint};
-
-/// The name of a chunk on disk, unique within a namespace and never reused.
-pub type ChunkId = u64;
-
-/// Where chunks are loaded from: the core does no I/O itself.
-pub trait ChunkSource {
-    /// Why a chunk could not be loaded.
-    type Error;
-
-    /// The bytes that were stored under this id.
-    ///
-    /// # Errors
-    /// Whatever kept the bytes from being read. The operation that needed them has no effect.
-    fn load(&mut self, id: ChunkId) -> Result<Vec<u8>, Self::Error>;
-}
-
-/// The source of a table that is wholly in memory.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct InMemory;
-
-impl ChunkSource for InMemory {
-    type Error = core::convert::Infallible;
-
-    fn load(&mut self, _: ChunkId) -> Result<Vec<u8>, Self::Error> {
-        // Chunks get an id only when they are persisted, which a table in memory never is.
-        unreachable!("a table in memory has no chunk elsewhere")
-    }
-}
-
-/// Why a table could not give a row.
-#[derive(Debug, PartialEq, Eq)]
-pub enum ChunkError<E> {
-    /// The source failed.
-    Source(E),
-    /// The bytes of this chunk are not what was stored.
-    Damaged {
-        /// The chunk.
-        id: ChunkId,
-        /// What is wrong with it.
-        what: MalformedFrame,
-    },
-}
 
 /// Rows in key order, one after the other.
 #[derive(Clone, Debug)]
@@ -100,7 +56,13 @@ impl Chunk {
         Some(self.row(self.place(key).ok()?))
     }
 
-    fn place(&self, key: &[u8]) -> Result<usize, usize> {
+    /// The row at a place, if it is that of the key.
+    pub(crate) fn get_at(&self, place: usize, key: &[u8]) -> Option<&[u8]> {
+        (place < self.starts.len()).then(|| self.row(place)).filter(|row| key_of(row) == key)
+    }
+
+    /// The place of a key, or else the place where it belongs.
+    pub(crate) fn place(&self, key: &[u8]) -> Result<usize, usize> {
         search(self.starts.len(), |index| key_of(self.row(index)).cmp(key))
     }
 

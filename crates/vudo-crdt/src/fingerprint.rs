@@ -9,11 +9,11 @@ use core::fmt;
 
 use sha2::{Digest, Sha256};
 
-use crate::chunk::{ChunkError, ChunkSource};
 use crate::counter::Entries;
 use crate::namespace::{GenTable, Namespace};
 use crate::replica::Replicas;
 use crate::row::{EncodedStamp, Row};
+use crate::source::{ChunkError, ChunkSource};
 use crate::table::HashSum;
 use crate::value::encode_counts;
 use crate::wire::{write_bytes, write_varint};
@@ -73,7 +73,6 @@ impl Namespace {
     ///
     /// # Errors
     /// A chunk could not be read.
-    #[cfg(not(target_arch = "wasm32"))]
     pub fn canonical_bytes<S: ChunkSource>(
         &self,
         source: &mut S,

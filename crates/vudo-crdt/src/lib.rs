@@ -43,14 +43,20 @@
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+// What only stores with chunks use is dead in a WASM module; native builds look for dead code.
+#![cfg_attr(target_arch = "wasm32", allow(dead_code, unused_imports))]
 
 extern crate alloc;
 
-#[cfg_attr(target_arch = "wasm32", path = "sorted_rows.rs")]
+#[cfg(not(target_arch = "wasm32"))]
 mod buffer;
+#[cfg(not(target_arch = "wasm32"))]
+mod cache;
 mod change;
+#[cfg(not(target_arch = "wasm32"))]
 mod chunk;
 mod counter;
+#[cfg(not(target_arch = "wasm32"))]
 mod fingerprint;
 mod frame;
 mod hlc;
@@ -67,13 +73,15 @@ mod schema_bytes;
 mod sorted;
 #[cfg(not(target_arch = "wasm32"))]
 mod sorted_blocks;
+mod source;
+#[cfg_attr(target_arch = "wasm32", path = "table_in_memory.rs")]
 mod table;
 mod transaction;
 pub mod value;
 pub mod wire;
 
 pub use change::{Change, GenIndex};
-pub use chunk::{ChunkError, ChunkId, ChunkSource, InMemory};
+#[cfg(not(target_arch = "wasm32"))]
 pub use fingerprint::Fingerprint;
 pub use frame::{Frame, FrameWriter, checksum};
 pub use hlc::Hlc;
@@ -84,6 +92,7 @@ pub use refusal::{Refusal, WriteError};
 pub use replica::{ReplicaIndex, ReplicaKey, Replicas, VersionVector};
 pub use row::{Cell, CellId, Cells, EncodedStamp, Row, Stamp};
 pub use schema::{CounterOptions, FieldSchema, GenSchema, Overflow, Schema, Strategy};
+pub use source::{ChunkError, ChunkId, ChunkSource, InMemory};
 pub use table::Table;
 pub use transaction::Transaction;
 pub use value::{Value, ValueType};

@@ -5,16 +5,17 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::change::{self, Change, DocumentChange, GenIndex};
-use crate::chunk::{ChunkError, ChunkSource};
 use crate::frame::Frame;
 use crate::join::Joiner;
 use crate::limits::{MAX_GENS, MAX_VECTOR_REPLICAS};
 use crate::replica::{REPLICA_KEY_BYTES, ReplicaIndex, ReplicaKey, Replicas, VersionVector};
 use crate::row::{Row, Stamp};
+use crate::source::{ChunkError, ChunkSource};
 use crate::table::Table;
 use crate::wire::{MalformedFrame, Reader, is_utf8, write_bytes, write_varint};
 
 /// How much of the bound on memory becomes free when it is reached.
+#[cfg(not(target_arch = "wasm32"))]
 const EVICTED_FRACTION: usize = 16;
 
 /// The state of one namespace in one store.
@@ -329,6 +330,7 @@ impl Namespace {
 
     /// What the chunks in memory take up: all that grows with the count of documents, but for
     /// the directory of chunks and the write buffers.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn loaded_bytes(&self) -> usize {
         self.gens.iter().map(|gen_table| gen_table.table.loaded_bytes()).sum()
     }
@@ -337,6 +339,7 @@ impl Namespace {
     /// not been used for long. Gives what they take up afterwards: more than the bound where too
     /// much has been written since the tables were last persisted. Nothing that was loaded may be
     /// taken to be loaded afterwards.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn evict(&mut self, bytes_max: usize) -> usize {
         let mut loaded_bytes = self.loaded_bytes();
         if loaded_bytes > bytes_max {
@@ -480,6 +483,7 @@ impl Namespace {
     }
 
     /// The directory's bytes: replicas, numbers and Gens; tables are stored one by one.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn encode_directory(&self) -> Vec<u8> {
         let mut out = Vec::new();
         write_varint(&mut out, self.heard.len() as u64);
@@ -501,6 +505,7 @@ impl Namespace {
     ///
     /// # Errors
     /// Says what is wrong with the stored bytes.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn open(
         directory: &[u8],
         mut tables: impl FnMut(GenIndex) -> Option<Vec<u8>>,
@@ -527,6 +532,7 @@ impl Namespace {
     }
 
     /// The table of a Gen, for persisting it.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn table_mut(&mut self, gen_index: GenIndex) -> &mut Table {
         &mut self.gens[gen_index as usize].table
     }

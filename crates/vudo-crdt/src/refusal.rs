@@ -2,8 +2,8 @@
 
 use core::fmt;
 
-use crate::chunk::ChunkError;
 use crate::limits::{MAX_CHANGE_BYTES, MAX_KEY_BYTES};
+use crate::source::ChunkError;
 
 /// Why a local write was refused. The transaction goes on without it.
 ///

@@ -34,10 +34,6 @@ impl Sorted {
         Sorted(Vec::new())
     }
 
-    pub(crate) fn as_slice(&self) -> &[Vec<u8>] {
-        &self.0
-    }
-
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.0.len()

@@ -12,21 +12,20 @@
 //! Chunks load when they are touched, and leave again when their owner asks for memory: the hand of
 //! a clock goes round the chunks and drops those that nobody has used since it last came by.
 //!
+//! A module in a browser has the table in `table_in_memory.rs` in its place.
+//!
 //! Invariant: a chunk that is not stored, or that covers a row in the buffer, is in memory.
 
 use alloc::boxed::Box;
-use alloc::vec;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
 use crate::buffer::WriteBuffer;
-use crate::chunk::{Chunk, ChunkError, ChunkId, ChunkSource};
+use crate::cache::Cache;
+use crate::chunk::Chunk;
 use crate::row::key_of;
+use crate::source::{ChunkError, ChunkId, ChunkSource};
 use crate::wire::{MalformedFrame, Reader, write_bytes, write_varint};
-
-/// A module in a browser keeps its tables in memory. They then are their write buffers alone, and
-/// nothing of chunks is compiled into the module.
-const HAS_CHUNKS: bool = cfg!(not(target_arch = "wasm32"));
 
 /// Rewriting aims at chunks of this size: some dozens of rows of a few small fields. Smaller ones
 /// cost more memory for the directory, larger ones more time and room for each document that is
@@ -115,12 +114,7 @@ pub struct Table {
     replaced: Vec<ChunkId>,
     /// Whether some slot may not be loaded.
     has_absent: bool,
-    /// What the chunks in memory take up.
-    loaded_bytes: usize,
-    /// The slot that was loaded last: what is asked for next mostly lies there.
-    last_slot: usize,
-    /// The slot that the clock's hand looks at next.
-    hand: usize,
+    cache: Cache,
 }
 
 impl Table {
@@ -131,22 +125,30 @@ impl Table {
             buffer: WriteBuffer::new(seed),
             replaced: Vec::new(),
             has_absent: false,
-            loaded_bytes: 0,
-            last_slot: 0,
-            hand: 0,
+            cache: Cache::default(),
         }
     }
 
     /// The row of a key whose chunk is loaded, or that has none.
     pub(crate) fn loaded_row(&self, key: &[u8]) -> Option<&[u8]> {
-        if let Some(row) = self.buffer.get(key) {
-            return Some(row);
+        if self.is_loaded() {
+            return self.buffer.get(key).or_else(|| self.row_in_chunk(key));
         }
-        if !HAS_CHUNKS {
-            return None;
-        }
-        let slot = self.slot_of(key)?;
-        self.slots[slot].chunk.as_ref()?.get(key)
+        let hash = self.buffer.hash(key);
+        let buffered = self.buffer.get_hashed(key, hash);
+        let row = buffered.or_else(|| self.remembered_row(key, hash).map(|(_, row)| row));
+        row.or_else(|| self.row_in_chunk(key))
+    }
+
+    fn row_in_chunk(&self, key: &[u8]) -> Option<&[u8]> {
+        self.slots[self.slot_of(key)?].chunk.as_ref()?.get(key)
+    }
+
+    /// The row that the cache remembers the place of, and its slot.
+    fn remembered_row(&self, key: &[u8], hash: u32) -> Option<(usize, &[u8])> {
+        let (slot, place) = self.cache.place(hash)?;
+        let row = self.slots.get(slot as usize)?.chunk.as_ref()?.get_at(place as usize, key)?;
+        Some((slot as usize, row))
     }
 
     /// Loads the chunk that covers a key, so that [`Table::loaded_row`] finds what there is.
@@ -155,25 +157,43 @@ impl Table {
         key: &[u8],
         source: &mut S,
     ) -> Result<(), ChunkError<S::Error>> {
-        // The chunk under a row of the buffer is in memory.
-        if self.is_loaded() || self.buffer.get(key).is_some() {
+        if self.is_loaded() {
             return Ok(());
         }
-        if let Some(index) = self.slot_of(key) {
-            let slot = &mut self.slots[index];
-            if slot.chunk.is_none() {
-                slot.chunk = Some(slot.read(source)?);
-                self.loaded_bytes += slot.byte_count();
-            }
-            slot.is_recent = true;
-            self.last_slot = index;
+        let hash = self.buffer.hash(key);
+        // The chunk under a row of the buffer is in memory.
+        if self.buffer.get_hashed(key, hash).is_some() {
+            return Ok(());
         }
+        if let Some((slot, _)) = self.remembered_row(key, hash) {
+            self.slots[slot].is_recent = true;
+        } else if let Some(index) = self.slot_of(key) {
+            self.load_slot(index, source)?;
+            let chunk = self.slots[index].chunk.as_ref();
+            if let Some(Ok(place)) = chunk.map(|chunk| chunk.place(key)) {
+                self.cache.note_place(hash, (index as u32, place as u32), self.slots.len());
+            }
+        }
+        Ok(())
+    }
+
+    fn load_slot<S: ChunkSource>(
+        &mut self,
+        index: usize,
+        source: &mut S,
+    ) -> Result<(), ChunkError<S::Error>> {
+        let slot = &mut self.slots[index];
+        if slot.chunk.is_none() {
+            slot.chunk = Some(slot.read(source)?);
+            self.cache.note_loaded(index, slot.byte_count());
+        }
+        slot.is_recent = true;
         Ok(())
     }
 
     /// Whether every chunk is known to be in memory.
     pub(crate) fn is_loaded(&self) -> bool {
-        !HAS_CHUNKS || !self.has_absent
+        !self.has_absent
     }
 
     /// Puts a row in place of the one with its key, whose chunk must be loaded.
@@ -234,26 +254,18 @@ impl Table {
             }
         }
         self.buffer.clear();
-        self.loaded_bytes = self.slots.iter().map(Slot::byte_count).sum();
+        let loaded = self.slots.iter().enumerate().filter(|(_, slot)| slot.chunk.is_some());
+        self.cache.reset(loaded.map(|(index, slot)| (index, slot.byte_count())));
     }
 
     fn slot_of(&self, key: &[u8]) -> Option<usize> {
-        if self.has_absent && self.covers(self.last_slot, key) {
-            return Some(self.last_slot);
-        }
         let after = self.slots.partition_point(|slot| &*slot.first_key <= key);
         // A key before the first chunk belongs to the first chunk.
         (!self.slots.is_empty()).then(|| after.saturating_sub(1))
     }
 
-    fn covers(&self, index: usize, key: &[u8]) -> bool {
-        let begins = self.slots.get(index).is_some_and(|slot| &*slot.first_key <= key);
-        begins && self.slots.get(index + 1).is_none_or(|next| key < &*next.first_key)
-    }
-
     /// Visits the rows from a key on, ascending, until the visitor says `false`. Chunks that are
     /// not in memory are read one by one and do not stay, so a scan displaces nothing.
-    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn visit_rows<S: ChunkSource>(
         &self,
         from: &[u8],
@@ -284,13 +296,6 @@ impl Table {
     }
 
     /// The loaded rows, ascending by key.
-    #[cfg(target_arch = "wasm32")]
-    pub(crate) fn loaded_rows(&self) -> impl Iterator<Item = &[u8]> {
-        self.buffer.rows_from(&[])
-    }
-
-    /// The loaded rows, ascending by key.
-    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn loaded_rows(&self) -> impl Iterator<Item = &[u8]> {
         let chunks = self.slots.iter().filter_map(|slot| slot.chunk.as_ref());
         merge(chunks.flat_map(Chunk::rows), self.buffer.sorted_rows().into_iter())
@@ -298,45 +303,45 @@ impl Table {
 
     /// What the chunks in memory take up.
     pub(crate) fn loaded_bytes(&self) -> usize {
-        self.loaded_bytes
+        self.cache.loaded_bytes
     }
 
     /// Drops stored chunks from memory, in one round of the clock's hand at most, until so many
-    /// bytes have become free. Chunks that were used since the last round stay. Gives how many
-    /// bytes have become free.
+    /// bytes have become free. Chunks that were used since the hand last passed stay, and so do
+    /// those under rows of the buffer. Gives how many bytes have become free.
     pub(crate) fn evict(&mut self, wanted_bytes: usize) -> usize {
         let mut freed_bytes = 0;
-        if wanted_bytes == 0 || self.loaded_bytes == 0 {
+        if wanted_bytes == 0 {
             return freed_bytes;
         }
-        let is_pinned = self.slots_under_buffer();
-        for _ in 0..self.slots.len() {
+        let buffered = self.buffer.sorted_rows();
+        let is_below = |row: &&[u8], key: &[u8]| key_of(row) < key;
+        for _ in 0..self.cache.resident_count() {
             if freed_bytes >= wanted_bytes {
                 break;
             }
-            let index = self.hand % self.slots.len();
-            self.hand = index + 1;
+            let Some(index) = self.cache.take_next() else { break };
+            // The first chunk covers what comes before it too.
+            let begin = match index {
+                0 => 0,
+                _ => buffered.partition_point(|row| is_below(row, &self.slots[index].first_key)),
+            };
+            let is_covering = match (buffered.get(begin), self.slots.get(index + 1)) {
+                (Some(row), Some(next)) => is_below(row, &next.first_key),
+                (row, _) => row.is_some(),
+            };
             let slot = &mut self.slots[index];
             let is_used = core::mem::take(&mut slot.is_recent);
-            if !is_used && slot.id.is_some() && !is_pinned[index] && slot.chunk.is_some() {
+            if is_used || slot.id.is_none() || is_covering {
+                self.cache.keep(index);
+            } else {
                 freed_bytes += slot.byte_count();
                 slot.chunk = None;
-                self.has_absent = true;
             }
         }
-        self.loaded_bytes -= freed_bytes;
+        self.has_absent |= freed_bytes > 0;
+        self.cache.loaded_bytes -= freed_bytes;
         freed_bytes
-    }
-
-    /// Which slots cover a row in the buffer.
-    fn slots_under_buffer(&self) -> Vec<bool> {
-        let mut is_pinned = vec![false; self.slots.len()];
-        let buffered = self.buffer.sorted_rows();
-        let mut rest = buffered.as_slice();
-        for (index, pin) in is_pinned.iter_mut().enumerate() {
-            *pin = !take_covered(&mut rest, self.slots.get(index + 1)).is_empty();
-        }
-        is_pinned
     }
 
     /// Writes every chunk that is not stored yet: `store` is called with its new id and its bytes.

@@ -8,7 +8,6 @@
 use alloc::vec::Vec;
 
 use crate::change::{Change, DocumentChange, GenIndex, Operation};
-use crate::chunk::{ChunkError, ChunkSource};
 use crate::counter;
 use crate::hlc::Hlc;
 use crate::join::Joiner;
@@ -19,6 +18,7 @@ use crate::replica::ReplicaIndex;
 use crate::row::{CellId, Row, Stamp};
 use crate::schema::{FieldSchema, Strategy};
 use crate::sorted::Sorted;
+use crate::source::{ChunkError, ChunkSource};
 use crate::value::Value;
 use crate::wire::write_varint;
 
