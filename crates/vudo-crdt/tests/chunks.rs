@@ -102,7 +102,8 @@ fn memory_stays_within_its_bound_and_what_is_used_stays_in_it() {
         let choice = random >> 33;
         // Nine of ten reads go to a tenth of the documents.
         let hot_count = DOCUMENT_COUNT / 10;
-        let number = if choice % 10 == 0 { choice % DOCUMENT_COUNT } else { choice % hot_count };
+        let number =
+            if choice.is_multiple_of(10) { choice % DOCUMENT_COUNT } else { choice % hot_count };
         assert!(namespace.row(TASK, key(number).as_bytes(), &mut chunks).unwrap().is_some());
         assert!(namespace.evict(bytes_max) <= bytes_max);
     }

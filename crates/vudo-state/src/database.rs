@@ -15,7 +15,7 @@ use crate::environment::{Environment, SystemEnvironment};
 use crate::error::{Error, Result};
 use crate::identity::{self, SecretKeyBytes};
 use crate::layout;
-use crate::limits::EVENTUAL_DELAY;
+use crate::limits::{EVENTUAL_DELAY, MEMORY_BYTES_MAX};
 use crate::record::{Record, field_of};
 use crate::replication::Replication;
 use crate::shard::Shard;
@@ -28,9 +28,6 @@ pub const DEFAULT_NAMESPACE: &str = "default";
 
 /// Longest name of a namespace.
 pub const NAMESPACE_NAME_BYTES_MAX: usize = 255;
-
-/// How much memory the documents of one namespace take up, unless it is said otherwise.
-pub const MEMORY_BYTES_MAX: usize = 64 << 20;
 
 /// What may be chosen when a store is opened.
 #[derive(Clone, Debug)]

@@ -43,13 +43,13 @@ mod subscription;
 mod transaction;
 
 pub use database::{
-    DEFAULT_NAMESPACE, Database, DocumentId, Durability, MEMORY_BYTES_MAX,
-    NAMESPACE_NAME_BYTES_MAX, OpenOptions,
+    DEFAULT_NAMESPACE, Database, DocumentId, Durability, NAMESPACE_NAME_BYTES_MAX, OpenOptions,
 };
 pub use document::{Document, FromValue};
 pub use environment::{Environment, SystemEnvironment};
 pub use error::{Error, Refusal, Result};
 pub use identity::SecretKeyBytes;
+pub use limits::MEMORY_BYTES_MAX;
 pub use record::Record;
 pub use replication::{OutgoingFrame, Replication};
 pub use shard::ListenerGuard;

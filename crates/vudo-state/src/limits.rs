@@ -11,3 +11,5 @@ pub(crate) const JOURNAL_BYTES_MAX: u64 = 1 << 20;
 pub(crate) const PAGE_CACHE_BYTES: usize = 2 << 20;
 /// How long an eventual commit may wait for the disk.
 pub(crate) const EVENTUAL_DELAY: Duration = Duration::from_millis(20);
+/// How much memory the documents of one namespace take up, unless it is said otherwise.
+pub const MEMORY_BYTES_MAX: usize = 64 << 20;
