@@ -90,6 +90,15 @@ impl WriteBuffer {
         rows
     }
 
+    /// The rows whose keys begin with these bytes, ascending.
+    pub(crate) fn sorted_rows_with(&self, prefix: &[u8]) -> Vec<&[u8]> {
+        let slots = self.slots.iter().filter(|slot| **slot != 0);
+        let rows = slots.map(|slot| self.row_at(*slot));
+        let mut rows: Vec<&[u8]> = rows.filter(|row| key_of(row).starts_with(prefix)).collect();
+        rows.sort_unstable_by(|left, right| key_of(left).cmp(key_of(right)));
+        rows
+    }
+
     pub(crate) fn clear(&mut self) {
         *self = WriteBuffer::new(self.seed);
     }

@@ -1,25 +1,35 @@
 //! A change: what one transaction of one replica did, as bytes.
 //!
 //! ```text
-//! body       = document count | document*
+//! body       = document count << 1 | refers | replicas, if it refers to any | document*
+//! replicas   = count | key (32 bytes)*
 //! document   = gen index | key (length, bytes) | life | operations (length, operation*)
 //! operation  = header | Hlc, if the header's lowest bit is set | value
+//! value      = a register's value, or the payload of the cell's strategy: see [`crate::dots`]
+//!            | length | entry*                                      of a collection
+//! entry      = element | life | operations (length, operation*)     life zero in a set
 //! log record = replica index | number | now, in milliseconds | body (length, bytes)
 //! ```
 //!
 //! Operations ascend by (field number, strategy tag) with the header of [`crate::row`]. An
 //! operation has the Hlc of the one before it, the first one the change's `now`; only exceptions
-//! are spelled out. A document without operations is created (odd life) or deleted (even life).
+//! are spelled out. A document without operations is created (odd life) or deleted (even life), and
+//! so is an entry of a map. Operations refer to writes of other replicas by their places among the
+//! replicas that the body names, after the change's own, which is place zero.
 
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
 use crate::counter;
+use crate::dots::{self, RegisterOperation};
 use crate::hlc::Hlc;
-use crate::limits::{MAX_CHANGE_BYTES, MAX_FIELD_NUMBER, MAX_KEY_BYTES, MAX_LIFE};
-use crate::replica::ReplicaIndex;
+use crate::limits::{
+    MAX_CHANGE_BYTES, MAX_CHANGE_REPLICAS, MAX_ELEMENT_BYTES, MAX_FIELD_NUMBER, MAX_KEY_BYTES,
+    MAX_LIFE, MAX_VALUE_DEPTH,
+};
+use crate::replica::{REPLICA_KEY_BYTES, ReplicaIndex};
 use crate::row::{CellId, Stamp, write_row_head};
-use crate::value::{check_value, step_over_value};
+use crate::value::{check_value, decode_counts, encode_counts, step_over_value};
 use crate::wire::{MalformedFrame, Reader, is_utf8, write_bytes, write_varint};
 
 /// A record type's place in a namespace's list; without meaning outside the store that keeps it.
@@ -65,10 +75,11 @@ impl<'a> Change<'a> {
     }
 }
 
-/// What a change does to one document.
+/// What a change does to one document, or to one entry of a collection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DocumentChange<'a> {
     pub(crate) gen_index: GenIndex,
+    /// The key of the row: see [`crate::row`].
     pub(crate) key: &'a [u8],
     pub(crate) life: u64,
     pub(crate) operations: &'a [u8],
@@ -78,7 +89,7 @@ pub(crate) struct DocumentChange<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Operation<'a> {
     pub(crate) id: CellId,
-    /// When. A counter has no time of its own; this is then the time of the operation before it.
+    /// When. Cells without a time of their own have that of the operation before.
     pub(crate) hlc: Hlc,
     pub(crate) value: &'a [u8],
 }
@@ -102,8 +113,8 @@ impl<'a> Operation<'a> {
     }
 
     /// Appends an operation behind one of the time `previous`, which it moves on.
-    fn write(&self, previous: &mut Hlc, out: &mut Vec<u8>) {
-        let has_hlc = self.hlc != *previous && !self.id.is_counter();
+    pub(crate) fn write(&self, previous: &mut Hlc, out: &mut Vec<u8>) {
+        let has_hlc = self.hlc != *previous && self.id.has_time();
         write_varint(out, self.id.header(has_hlc));
         if has_hlc {
             self.hlc.encode(out);
@@ -113,36 +124,122 @@ impl<'a> Operation<'a> {
     }
 }
 
-/// Checks the operations of a document; a fault goes to `reader`.
-fn check_operations(operations: &[u8], now: Hlc, reader: &mut Reader<'_>) {
-    let does_not_fit = MalformedFrame::PayloadDoesNotFit;
-    let mut inside = Reader::new(operations);
-    let mut operation = Operation::none(now);
-    while !inside.is_empty() {
-        let last = operation.id;
-        let has_hlc = operation.read_next(&mut inside);
-        let Operation { id, value, .. } = operation;
-        check_value(value, &mut inside);
-        inside.check(last < id, MalformedFrame::NotSorted);
-        inside.check(id.tag() != 0 && id.field_number() != 0, does_not_fit);
-        if id.is_counter() {
-            // A counter has no time of its own, so it must not move the running one either.
-            let fits = !has_hlc && counter::is_operation(value, id.is_float_counter());
-            inside.check(fits, does_not_fit);
+/// What a body's operations are checked against.
+#[derive(Clone, Copy)]
+struct Check {
+    now: Hlc,
+    /// How many replicas may be referred to, the change's own included.
+    reference_count: u64,
+    /// How many collections deep operations may still lie.
+    depth_left: usize,
+}
+
+impl Check {
+    /// Checks the operations of a document or entry; a fault goes to `reader`.
+    fn operations(self, operations: &[u8], reader: &mut Reader<'_>) {
+        let does_not_fit = MalformedFrame::PayloadDoesNotFit;
+        let mut inside = Reader::new(operations);
+        let mut operation = Operation::none(self.now);
+        while !inside.is_empty() {
+            let last = operation.id;
+            let has_hlc = operation.read_next(&mut inside);
+            let Operation { id, value, .. } = operation;
+            check_value(value, &mut inside);
+            inside.check(last < id, MalformedFrame::NotSorted);
+            inside.check(id.tag() != 0 && id.field_number() != 0, does_not_fit);
+            // What has no time of its own must not move the running one either.
+            inside.check(id.has_time() || !has_hlc, does_not_fit);
+            if id.is_counter() {
+                inside.check(counter::is_operation(value, id), does_not_fit);
+            } else if id.is_mv_register() {
+                inside.check(decode_counts(value).is_some(), does_not_fit);
+                RegisterOperation::check(value, self.reference_count, &mut inside);
+            } else if id.is_collection() {
+                inside.check(decode_counts(value).is_some(), does_not_fit);
+                self.entries(id, value, &mut inside);
+            }
+        }
+        if let Err(what) = inside.checked(()) {
+            reader.fail(what);
         }
     }
-    if let Err(what) = inside.checked(()) {
-        reader.fail(what);
+
+    /// Checks the entries in an operation on a collection; a fault goes to `reader`.
+    #[inline(never)]
+    fn entries(mut self, collection: CellId, operation: &[u8], reader: &mut Reader<'_>) {
+        let does_not_fit = MalformedFrame::PayloadDoesNotFit;
+        let is_map = collection.is_map();
+        let mut entries = Entries::of(operation);
+        let mut last: &[u8] = &[];
+        if self.depth_left == 0 {
+            return reader.fail(MalformedFrame::TooLarge);
+        }
+        self.depth_left -= 1;
+        while entries.advance() {
+            let DocumentChange { key: element, life, operations, .. } = entries.entry;
+            let inside = &mut entries.reader;
+            check_value(element, inside);
+            inside.check(element.len() <= MAX_ELEMENT_BYTES, MalformedFrame::TooLarge);
+            inside.check(last < element, MalformedFrame::NotSorted);
+            inside.check((life != 0) == is_map, MalformedFrame::LifeIsZero);
+            let may_write = !is_map || life & 1 == 1 || operations.is_empty();
+            inside.check(may_write, does_not_fit);
+            self.operations(operations, inside);
+            let mut cells = Reader::new(operations);
+            let mut operation = Operation::none(self.now);
+            if !is_map {
+                operation.read_next(&mut cells);
+                let is_element = operation.id == CellId::ELEMENT && cells.is_empty();
+                let fits = is_element && RegisterOperation::is_of_element(operation.value);
+                inside.check(fits, does_not_fit);
+            }
+            while !cells.is_empty() {
+                operation.read_next(&mut cells);
+                inside.check(operation.id.field_number() == 1, does_not_fit);
+            }
+            last = element;
+        }
+        if let Err(what) = entries.reader.checked(()) {
+            reader.fail(what);
+        }
+    }
+}
+
+/// The entries in an operation on a collection, one after the other.
+pub(crate) struct Entries<'a> {
+    reader: Reader<'a>,
+    /// The entry that was read last; its key is its element.
+    pub(crate) entry: DocumentChange<'a>,
+}
+
+impl<'a> Entries<'a> {
+    pub(crate) fn of(operation: &'a [u8]) -> Entries<'a> {
+        let reader = Reader::new(decode_counts(operation).unwrap_or_default());
+        let entry = DocumentChange { gen_index: 0, key: &[], life: 0, operations: &[] };
+        Entries { reader, entry }
+    }
+
+    /// Goes on to the next entry, if there is one.
+    pub(crate) fn advance(&mut self) -> bool {
+        let has_next = !self.reader.is_empty();
+        if has_next {
+            self.entry.key = step_over_value(&mut self.reader);
+            self.entry.life = self.reader.varint_up_to_or_zero(MAX_LIFE);
+            self.entry.operations = self.reader.bytes_or_empty();
+        }
+        has_next
     }
 }
 
 /// Checks a whole body; a fault stays in the reader, which is behind the body then.
 pub(crate) fn check_body(reader: &mut Reader<'_>, now: Hlc, gen_count: usize) {
     let byte_count = reader.rest().len();
-    let mut left = reader.varint_or_zero();
+    let (mut left, replicas) = read_body_head(reader);
     // Nobody writes a change without documents, and a frame full of them would cost more than it
     // weighs.
     reader.check(left != 0, MalformedFrame::PayloadDoesNotFit);
+    let reference_count = 1 + (replicas.len() / REPLICA_KEY_BYTES) as u64;
+    let check = Check { now, reference_count, depth_left: MAX_VALUE_DEPTH };
     while left > 0 && !reader.has_failed() {
         left -= 1;
         let DocumentChange { gen_index, key, life, operations } = DocumentChange::read(reader);
@@ -153,16 +250,39 @@ pub(crate) fn check_body(reader: &mut Reader<'_>, now: Hlc, gen_count: usize) {
         reader.check(life != 0, MalformedFrame::LifeIsZero);
         let may_write = life & 1 == 1 || operations.is_empty();
         reader.check(may_write, MalformedFrame::PayloadDoesNotFit);
-        check_operations(operations, now, reader);
+        check.operations(operations, reader);
     }
     let is_in_bounds = byte_count - reader.rest().len() <= MAX_CHANGE_BYTES;
     reader.check(is_in_bounds, MalformedFrame::TooLarge);
 }
 
+/// Reads a body up to its documents: their count, and the keys of the replicas that it refers to,
+/// one after the other.
+fn read_body_head<'a>(reader: &mut Reader<'a>) -> (u64, &'a [u8]) {
+    let head = reader.varint_or_zero();
+    let mut replicas: &[u8] = &[];
+    if head & 1 == 1 {
+        let count = reader.varint_up_to_or_zero(MAX_CHANGE_REPLICAS as u64) as usize;
+        reader.check(count != 0, MalformedFrame::PayloadDoesNotFit);
+        replicas = reader.take_or_empty(count * REPLICA_KEY_BYTES);
+    }
+    (head >> 1, replicas)
+}
+
+/// Appends what [`read_body_head`] reads.
+pub(crate) fn write_body_head(document_count: usize, replicas: &[u8], out: &mut Vec<u8>) {
+    let refers = !replicas.is_empty();
+    write_varint(out, (document_count as u64) << 1 | u64::from(refers));
+    if refers {
+        write_varint(out, (replicas.len() / REPLICA_KEY_BYTES) as u64);
+        out.extend_from_slice(replicas);
+    }
+}
+
 /// Steps over a body that [`check_body`] has checked.
 pub(crate) fn read_body<'a>(reader: &mut Reader<'a>) -> &'a [u8] {
     let start = reader.rest();
-    for _ in 0..reader.varint_or_zero() {
+    for _ in 0..read_body_head(reader).0 {
         DocumentChange::read(reader);
     }
     reader.since(start)
@@ -170,9 +290,23 @@ pub(crate) fn read_body<'a>(reader: &mut Reader<'a>) -> &'a [u8] {
 
 /// The documents of a body that [`check_body`] has checked: to be read until nothing is left.
 pub(crate) fn documents(body: &[u8]) -> Reader<'_> {
+    split_body(body).1
+}
+
+/// The keys of the replicas that a checked body refers to, and its documents.
+pub(crate) fn split_body(body: &[u8]) -> (&[u8], Reader<'_>) {
     let mut reader = Reader::new(body);
-    reader.varint_or_zero();
-    reader
+    let (_, replicas) = read_body_head(&mut reader);
+    (replicas, reader)
+}
+
+/// What a row was made of.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Written {
+    /// How many operations there were, without those inside of collections.
+    pub(crate) operation_count: u64,
+    /// Whether any of them was on a collection.
+    pub(crate) has_entries: bool,
 }
 
 impl<'a> DocumentChange<'a> {
@@ -190,32 +324,58 @@ impl<'a> DocumentChange<'a> {
     }
 
     /// Appends the row that this change amounts to on its own: the small element of the lattice
-    /// that is joined with what is there. Gives how many operations the document received; at least
-    /// the one that names its life.
-    pub(crate) fn write_row(&self, stamp: Stamp, out: &mut Vec<u8>) -> u64 {
+    /// that is joined with what is there. Of collections it only says that they were written to.
+    pub(crate) fn write_row(
+        &self,
+        stamp: Stamp,
+        references: &[ReplicaIndex],
+        out: &mut Vec<u8>,
+    ) -> Written {
         write_row_head(out, self.key, self.life);
-        stamp.encode(out);
+        if self.life > 0 {
+            stamp.encode(out);
+        }
         let mut reader = Reader::new(self.operations);
         let mut stamp = stamp;
         let mut operation = Operation::none(stamp.hlc);
-        let mut count = 0;
+        let mut written = Written::default();
         while !reader.is_empty() {
             operation.read_next(&mut reader);
             let Operation { id, hlc, value } = operation;
-            count += 1;
-            let begins_stamp = hlc != stamp.hlc;
-            write_varint(out, id.header(begins_stamp));
-            if begins_stamp {
-                stamp.hlc = hlc;
-                stamp.encode(out);
-            }
+            written.operation_count += 1;
             if id.is_counter() {
-                counter::lift(stamp.replica, stamp.number, value, out);
+                write_varint(out, id.header(false));
+                dots::lift_total(stamp.replica, stamp.number, value, out);
+            } else if id.is_mv_register() {
+                write_varint(out, id.header(false));
+                dots::lift_register(references, stamp.number, hlc, value, out);
+            } else if id.is_collection() {
+                write_varint(out, id.header(false));
+                encode_counts(&[], out);
+                written.has_entries = true;
             } else {
+                let begins_stamp = hlc != stamp.hlc;
+                write_varint(out, id.header(begins_stamp));
+                if begins_stamp {
+                    stamp.hlc = hlc;
+                    stamp.encode(out);
+                }
                 out.extend_from_slice(value);
             }
         }
-        count.max(1)
+        written
+    }
+
+    /// The operations, one after the other; times are those of a change at `now`.
+    pub(crate) fn operations(&self, now: Hlc) -> impl Iterator<Item = Operation<'a>> + use<'a> {
+        let mut reader = Reader::new(self.operations);
+        let mut operation = Operation::none(now);
+        core::iter::from_fn(move || {
+            (!reader.is_empty()).then(|| {
+                operation.read_next(&mut reader);
+                operation
+            })
+        })
     }
 
     /// Appends the operations with one put in its place, instead of the one on the same cell.
@@ -240,6 +400,16 @@ impl<'a> DocumentChange<'a> {
     pub(crate) fn encode(&self, gen_index: GenIndex, out: &mut Vec<u8>) {
         write_varint(out, gen_index.into());
         write_bytes(out, self.key);
+        self.encode_rest(out);
+    }
+
+    /// Appends the document as an entry of a collection, whose element is given.
+    pub(crate) fn encode_entry(&self, element: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(element);
+        self.encode_rest(out);
+    }
+
+    fn encode_rest(&self, out: &mut Vec<u8>) {
         write_varint(out, self.life);
         write_bytes(out, self.operations);
     }

@@ -1,114 +1,31 @@
-//! The state of counters: for each replica the total of its last change.
+//! Counters: what a replica's entry in [`crate::dots`] holds.
 //!
 //! ```text
-//! state   = length | entry*                      ascending by replica index
-//! entry   = replica index | number | total (length, bytes)
-//! total   = of integers: two's complement, low byte first, in as few bytes as hold it
-//!           of floats: eight bytes
+//! payload  = total                                      pn_counter, g_counter
+//!          | 8 bytes                                    counters of floats
+//!          | added | taken | given*                     bounded_counter
+//! given    = receiver's key (32 bytes) | rights to add | rights to take away
+//! total    = two's complement, low byte first, in as few bytes as hold it
 //! ```
 //!
-//! A total is what one replica has added, less what it has taken away. An operation carries that
-//! of its writer alone; number and replica are its change's. The join takes, replica by replica,
-//! the entry of the higher number and looks no further into it.
+//! A total is what one replica has added, less what it has taken away, and the other numbers are
+//! totals as well, each behind its length. An operation carries its writer's payload; the payload of
+//! the higher number takes the place of the other whole.
 //!
 //! Integers are counted modulo 2^128, which nobody reaches who does not forge totals.
 
 use alloc::vec::Vec;
-use core::cmp::Ordering;
 
-use crate::replica::ReplicaIndex;
+use crate::dots::Entries;
+use crate::replica::{REPLICA_KEY_BYTES, ReplicaIndex, ReplicaKey, Replicas};
+use crate::row::CellId;
+use crate::schema::Strategy;
 use crate::value::{canonical_float_bits, decode_counts, encode_counts};
-use crate::wire::{Reader, write_bytes, write_varint};
-
-/// One replica's entry in a counter's state.
-#[derive(Clone, Copy)]
-pub(crate) struct Entry<'a> {
-    pub(crate) replica: ReplicaIndex,
-    pub(crate) number: u64,
-    pub(crate) total: &'a [u8],
-}
-
-impl Entry<'_> {
-    /// Comes after every entry: there are never so many replicas.
-    const END: Entry<'static> = Entry { replica: ReplicaIndex::MAX, number: 0, total: &[] };
-
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        write_varint(out, self.replica.into());
-        write_varint(out, self.number);
-        write_bytes(out, self.total);
-    }
-}
-
-/// The entries of a state, one after the other, ascending by replica index.
-pub(crate) struct Entries<'a> {
-    reader: Reader<'a>,
-    /// The entry that was read last; behind the last one [`Entry::END`].
-    pub(crate) entry: Entry<'a>,
-}
-
-impl<'a> Entries<'a> {
-    /// At the first entry. Bytes that are no counter's have none.
-    pub(crate) fn of(state: &'a [u8]) -> Entries<'a> {
-        let reader = Reader::new(decode_counts(state).unwrap_or_default());
-        let mut entries = Entries { reader, entry: Entry::END };
-        entries.advance();
-        entries
-    }
-
-    pub(crate) fn is_at_end(&self) -> bool {
-        self.entry.replica == Entry::END.replica
-    }
-
-    #[inline(never)]
-    pub(crate) fn advance(&mut self) {
-        self.entry = Entry::END;
-        if !self.reader.is_empty() {
-            self.entry.replica = self.reader.varint_or_zero() as ReplicaIndex;
-            self.entry.number = self.reader.varint_or_zero();
-            self.entry.total = self.reader.bytes_or_empty();
-        }
-    }
-}
-
-/// Appends the state that an operation amounts to: its writer's entry and nothing else.
-pub(crate) fn lift(replica: ReplicaIndex, number: u64, operation: &[u8], out: &mut Vec<u8>) {
-    let total = decode_counts(operation).unwrap_or_default();
-    let mut body = Vec::new();
-    Entry { replica, number, total }.encode(&mut body);
-    encode_counts(&body, out);
-}
-
-/// Appends the join of two states.
-pub(crate) fn join(left: &[u8], right: &[u8], out: &mut Vec<u8>) {
-    let mut body = Vec::new();
-    let (mut left, mut right) = (Entries::of(left), Entries::of(right));
-    while !left.is_at_end() || !right.is_at_end() {
-        let order = left.entry.replica.cmp(&right.entry.replica);
-        // Equal numbers with other totals come from a fork; the greater bytes win everywhere.
-        let by_number = || left.entry.number.cmp(&right.entry.number);
-        let by_total = || left.entry.total.cmp(right.entry.total);
-        let left_wins = match order {
-            Ordering::Equal => by_number().then_with(by_total).is_gt(),
-            order => order.is_lt(),
-        };
-        if left_wins { &left.entry } else { &right.entry }.encode(&mut body);
-        if order.is_le() {
-            left.advance();
-        }
-        if order.is_ge() {
-            right.advance();
-        }
-    }
-    encode_counts(&body, out);
-}
+use crate::wire::{Reader, write_bytes};
 
 /// The bytes of a replica's total; none where it has no entry.
 pub(crate) fn own_total(state: &[u8], replica: ReplicaIndex) -> &[u8] {
-    let mut entries = Entries::of(state);
-    while !entries.is_at_end() && entries.entry.replica != replica {
-        entries.advance();
-    }
-    entries.entry.total
+    Entries::of(state).find(replica).payload
 }
 
 /// The sum of all replicas' totals of an integer counter. Totals of another kind, which a fork can
@@ -117,7 +34,7 @@ pub(crate) fn integer_sum(state: &[u8]) -> i128 {
     let mut sum = 0i128;
     let mut entries = Entries::of(state);
     while !entries.is_at_end() {
-        sum = sum.wrapping_add(decode_integer(entries.entry.total).unwrap_or(0));
+        sum = sum.wrapping_add(decode_integer(entries.entry.payload).unwrap_or(0));
         entries.advance();
     }
     sum
@@ -128,7 +45,7 @@ pub(crate) fn float_sum(state: &[u8]) -> f64 {
     let mut sum = 0.0;
     let mut entries = Entries::of(state);
     while !entries.is_at_end() {
-        sum += decode_float(entries.entry.total).unwrap_or(0.0);
+        sum += decode_float(entries.entry.payload).unwrap_or(0.0);
         entries.advance();
     }
     sum
@@ -161,10 +78,126 @@ pub(crate) fn decode_float(bytes: &[u8]) -> Option<f64> {
     (is_canonical && total.is_finite()).then_some(total)
 }
 
-/// Whether bytes are the payload of an operation on a counter of floats, or else of integers.
-pub(crate) fn is_operation(payload: &[u8], is_float: bool) -> bool {
-    let total = decode_counts(payload).unwrap_or_default();
-    if is_float { decode_float(total).is_some() } else { decode_integer(total).is_some() }
+/// Whether bytes are the payload of an operation on this counter.
+pub(crate) fn is_operation(payload: &[u8], id: CellId) -> bool {
+    let payload = decode_counts(payload).unwrap_or_default();
+    match Strategy::from_tag(id.tag()) {
+        Some(Strategy::PnCounterFloat) => decode_float(payload).is_some(),
+        Some(Strategy::GCounter) => decode_integer(payload).is_some_and(|total| total >= 0),
+        Some(Strategy::BoundedCounter) => Rights::decode(payload).is_some(),
+        _ => decode_integer(payload).is_some(),
+    }
+}
+
+/// What one replica has done to a bounded counter. Nothing in it ever shrinks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Rights {
+    pub(crate) added: i128,
+    pub(crate) taken: i128,
+    /// The rights that it has given away, to add and to take away, ascending by receiver.
+    pub(crate) given: Vec<(ReplicaKey, [i128; 2])>,
+}
+
+impl Rights {
+    pub(crate) fn decode(payload: &[u8]) -> Option<Rights> {
+        let mut reader = Reader::new(payload);
+        let total = |reader: &mut Reader<'_>| {
+            let read = decode_integer(reader.bytes_or_empty());
+            read.filter(|total| *total >= 0)
+        };
+        let (added, taken) = (total(&mut reader)?, total(&mut reader)?);
+        let mut given: Vec<(ReplicaKey, [i128; 2])> = Vec::new();
+        while !reader.is_empty() {
+            let receiver = ReplicaKey(reader.array_or_zero::<REPLICA_KEY_BYTES>());
+            if given.last().is_some_and(|(last, _)| *last >= receiver) {
+                return None;
+            }
+            given.push((receiver, [total(&mut reader)?, total(&mut reader)?]));
+        }
+        reader.checked(Rights { added, taken, given }).ok()
+    }
+
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        let mut payload = Vec::new();
+        let write = |total: i128, payload: &mut Vec<u8>| {
+            write_bytes(payload, &total.to_le_bytes()[..byte_count(total)]);
+        };
+        write(self.added, &mut payload);
+        write(self.taken, &mut payload);
+        for (receiver, rights) in &self.given {
+            payload.extend_from_slice(&receiver.0);
+            rights.iter().for_each(|total| write(*total, &mut payload));
+        }
+        encode_counts(&payload, out);
+    }
+
+    /// Gives away more rights of one direction.
+    pub(crate) fn give(&mut self, receiver: &ReplicaKey, direction: Direction, amount: i128) {
+        let place = match self.given.binary_search_by(|(known, _)| known.cmp(receiver)) {
+            Ok(place) => place,
+            Err(place) => {
+                self.given.insert(place, (*receiver, [0; 2]));
+                place
+            }
+        };
+        let rights = &mut self.given[place].1[direction as usize];
+        *rights = rights.wrapping_add(amount);
+    }
+}
+
+/// Where a counter begins: at zero, or at the bound nearest to it.
+pub(crate) fn start_within(least: i128, greatest: i128) -> i128 {
+    0.max(least).min(greatest)
+}
+
+/// Which way a bounded counter moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Towards its upper bound.
+    Up = 0,
+    /// Towards its lower bound.
+    Down = 1,
+}
+
+/// What has been added to a bounded counter, less what has been taken away.
+pub(crate) fn moved(state: &[u8]) -> i128 {
+    let mut moved = 0i128;
+    let mut entries = Entries::of(state);
+    while !entries.is_at_end() {
+        let rights = Rights::decode(entries.entry.payload).unwrap_or_default();
+        moved = moved.wrapping_add(rights.added.wrapping_sub(rights.taken));
+        entries.advance();
+    }
+    moved
+}
+
+/// The rights of a replica to move a bounded counter up and down, without those that it has had
+/// from the start. Adding gives its writer the right to take away as much, and the other way round.
+pub(crate) fn rights_of(state: &[u8], replica: ReplicaIndex, replicas: &Replicas) -> [i128; 2] {
+    let key = replicas.key(replica);
+    let mut own_rights = [0i128; 2];
+    let mut entries = Entries::of(state);
+    while !entries.is_at_end() {
+        let rights = Rights::decode(entries.entry.payload).unwrap_or_default();
+        let moved = rights.added.wrapping_sub(rights.taken);
+        let is_own = entries.entry.replica == replica;
+        if is_own {
+            own_rights[0] = own_rights[0].wrapping_sub(moved);
+            own_rights[1] = own_rights[1].wrapping_add(moved);
+        }
+        for (receiver, given) in &rights.given {
+            for (own, given) in own_rights.iter_mut().zip(given) {
+                if is_own {
+                    *own = own.wrapping_sub(*given);
+                }
+                if receiver == key {
+                    *own = own.wrapping_add(*given);
+                }
+            }
+        }
+        entries.advance();
+    }
+    own_rights
 }
 
 /// How many bytes hold a total and its sign.

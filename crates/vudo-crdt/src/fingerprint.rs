@@ -9,13 +9,12 @@ use core::fmt;
 
 use sha2::{Digest, Sha256};
 
-use crate::counter::Entries;
+use crate::dots;
 use crate::namespace::{GenTable, Namespace};
 use crate::replica::Replicas;
 use crate::row::{EncodedStamp, Row};
 use crate::source::{ChunkError, ChunkSource};
 use crate::table::HashSum;
-use crate::value::encode_counts;
 use crate::wire::{write_bytes, write_varint};
 
 /// Names a state: equal for equal states, and for no others.
@@ -39,8 +38,8 @@ impl fmt::Debug for Fingerprint {
 }
 
 impl Namespace {
-    /// The fingerprint of the state: a hash over (name, row count, sum of the rows' hashes) of each
-    /// Gen that has rows, in the order of their names. Only what has changed since the last time is
+    /// The fingerprint of the state: a hash over (name, row counts, sums of the rows' hashes) of each
+    /// Gen that has rows, documents first and then entries of collections, in the order of their names. Only what has changed since the last time is
     /// hashed.
     ///
     /// # Errors
@@ -50,20 +49,24 @@ impl Namespace {
         source: &mut S,
     ) -> Result<Fingerprint, ChunkError<S::Error>> {
         let mut total = Sha256::new();
-        total.update(b"vudo/fingerprint/1");
+        total.update(b"vudo/fingerprint/2");
         let mut canonical = Vec::new();
         for gen_index in self.gens_by_name() {
-            let GenTable { name, table } = &mut self.gens[gen_index];
-            let (row_count, sum) = table.sum_hashes(source, |row| {
+            let GenTable { name, documents, entries } = &mut self.gens[gen_index];
+            let mut hash = |row: &[u8]| {
                 canonical.clear();
                 write_canonical_row(&Row::parse(row), &self.replicas, &mut canonical);
                 HashSum::of_hash(&Sha256::digest(&canonical).into())
-            })?;
-            if row_count > 0 {
+            };
+            let (document_count, document_sum) = documents.sum_hashes(source, &mut hash)?;
+            let (entry_count, entry_sum) = entries.sum_hashes(source, &mut hash)?;
+            if document_count > 0 {
                 total.update((name.len() as u64).to_le_bytes());
                 total.update(name);
-                total.update(row_count.to_le_bytes());
-                sum.0.iter().for_each(|word| total.update(word.to_le_bytes()));
+                for (row_count, sum) in [(document_count, document_sum), (entry_count, entry_sum)] {
+                    total.update(row_count.to_le_bytes());
+                    sum.0.iter().for_each(|word| total.update(word.to_le_bytes()));
+                }
             }
         }
         Ok(Fingerprint(total.finalize().into()))
@@ -79,15 +82,17 @@ impl Namespace {
     ) -> Result<Vec<u8>, ChunkError<S::Error>> {
         let mut out = Vec::new();
         for gen_index in self.gens_by_name() {
-            let GenTable { name, table } = &self.gens[gen_index];
+            let GenTable { name, documents, entries } = &self.gens[gen_index];
             let mut is_first = true;
-            table.visit_rows(&[], source, |row| {
+            let mut visit = |row: &[u8]| {
                 if core::mem::take(&mut is_first) {
                     write_bytes(&mut out, name);
                 }
                 write_canonical_row(&Row::parse(row), &self.replicas, &mut out);
                 true
-            })?;
+            };
+            documents.visit_rows(&[], source, &mut visit)?;
+            entries.visit_rows(&[], source, &mut visit)?;
         }
         Ok(out)
     }
@@ -109,12 +114,17 @@ fn write_canonical_row(row: &Row<'_>, replicas: &Replicas, out: &mut Vec<u8>) {
     };
     write_bytes(out, row.key);
     write_varint(out, row.life);
-    write_stamp(row.stamp, out);
+    if row.life > 0 {
+        write_stamp(row.stamp, out);
+    }
     let mut running = row.stamp;
     for cell in row.cells() {
-        if cell.id.is_counter() {
+        if cell.id.has_dots() {
             write_varint(out, cell.id.header(false));
-            write_canonical_counter(cell.state, replicas, out);
+            dots::write_canonical(cell.state, replicas, out);
+        } else if cell.id.is_collection() {
+            write_varint(out, cell.id.header(false));
+            out.extend_from_slice(cell.state);
         } else {
             let begins_stamp = cell.stamp != running;
             write_varint(out, cell.id.header(begins_stamp));
@@ -127,21 +137,4 @@ fn write_canonical_row(row: &Row<'_>, replicas: &Replicas, out: &mut Vec<u8>) {
     }
     // No header is zero, so a zero ends the row and no row is another one's beginning.
     out.push(0);
-}
-
-fn write_canonical_counter(state: &[u8], replicas: &Replicas, out: &mut Vec<u8>) {
-    let mut entries = Vec::new();
-    let mut unsorted = Entries::of(state);
-    while !unsorted.is_at_end() {
-        entries.push(unsorted.entry);
-        unsorted.advance();
-    }
-    entries.sort_unstable_by_key(|entry| replicas.key(entry.replica));
-    let mut body = Vec::new();
-    for entry in entries {
-        body.extend_from_slice(&replicas.key(entry.replica).0);
-        write_varint(&mut body, entry.number);
-        write_bytes(&mut body, entry.total);
-    }
-    encode_counts(&body, out);
 }

@@ -23,7 +23,7 @@ use crate::wire::{
     MalformedFrame, Reader, is_utf8, write_bytes, write_varint, zigzag_decode, zigzag_encode,
 };
 
-const MAGIC: &[u8] = b"VF\x03";
+const MAGIC: &[u8] = b"VF\x04";
 const CHECKSUM_BYTES: usize = 8;
 
 /// Collects changes into one frame. Gens are those of the sender, so bodies go out as they are

@@ -6,28 +6,30 @@
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
-use crate::change::DocumentChange;
-use crate::counter;
-use crate::replica::Replicas;
+use crate::change::{DocumentChange, Written};
+use crate::dots;
+use crate::replica::{ReplicaIndex, Replicas};
 use crate::row::{Cell, CellId, Row, RowWriter, Stamp};
 use crate::schema::Strategy;
 
 /// Where rows are put together; kept, so that a merge allocates nothing per operation.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Joiner {
+    /// The replicas that the change at hand refers to by their places here; first its own.
+    pub(crate) references: Vec<ReplicaIndex>,
     delta: Vec<u8>,
     joined: Vec<u8>,
 }
 
 impl Joiner {
     pub(crate) const fn new() -> Joiner {
-        Joiner { delta: Vec::new(), joined: Vec::new() }
+        Joiner { references: Vec::new(), delta: Vec::new(), joined: Vec::new() }
     }
 
-    /// Begins with what a change does to a document. Gives the count of its operations.
-    pub(crate) fn begin(&mut self, document: &DocumentChange<'_>, stamp: Stamp) -> u64 {
+    /// Begins with what a change does to a document or entry.
+    pub(crate) fn begin(&mut self, document: &DocumentChange<'_>, stamp: Stamp) -> Written {
         self.delta.clear();
-        document.write_row(stamp, &mut self.delta)
+        document.write_row(stamp, &self.references, &mut self.delta)
     }
 
     /// The row that this makes of the document's row, which is empty where it has none.
@@ -77,8 +79,11 @@ fn write_join<'a>(
     replicas: &Replicas,
     writer: &mut RowWriter<'_, 'a>,
 ) {
-    if left.id.is_counter() {
-        counter::join(left.state, right.state, writer.counter(left.id));
+    if left.id.has_dots() {
+        dots::join(left.state, right.state, writer.unstamped(left.id));
+    } else if left.id.is_collection() {
+        // Both say no more than that there are entries, which are joined one by one.
+        writer.cell(left);
     } else {
         let is_left = compare_registers(left, right, replicas).is_ge();
         writer.cell(if is_left { left } else { right });

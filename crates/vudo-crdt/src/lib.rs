@@ -56,6 +56,8 @@ mod change;
 #[cfg(not(target_arch = "wasm32"))]
 mod chunk;
 mod counter;
+mod dots;
+mod entries;
 #[cfg(not(target_arch = "wasm32"))]
 mod fingerprint;
 mod frame;
@@ -81,16 +83,18 @@ pub mod value;
 pub mod wire;
 
 pub use change::{Change, GenIndex};
+pub use counter::Direction;
+pub use dots::{LiveValue, live_values};
 #[cfg(not(target_arch = "wasm32"))]
 pub use fingerprint::Fingerprint;
 pub use frame::{Frame, FrameWriter, checksum};
 pub use hlc::Hlc;
 pub use log::Log;
-pub use namespace::{Applied, ApplyError, Namespace, Observer};
-pub use read::{CounterOverflow, counter_total};
+pub use namespace::{Applied, ApplyError, Namespace, Observer, TablePart};
+pub use read::{CounterOverflow, Reading, TransactionView, counter_total};
 pub use refusal::{Refusal, WriteError};
 pub use replica::{ReplicaIndex, ReplicaKey, Replicas, VersionVector};
-pub use row::{Cell, CellId, Cells, EncodedStamp, Row, Stamp};
+pub use row::{Cell, CellId, Cells, EncodedStamp, Row, Stamp, entry_key, split_entry_key};
 pub use schema::{CounterOptions, FieldSchema, GenSchema, Overflow, Schema, Strategy};
 pub use source::{ChunkError, ChunkId, ChunkSource, InMemory};
 pub use table::Table;

@@ -9,6 +9,12 @@ pub const MAX_GEN_NAME_BYTES: usize = 255;
 pub const MAX_GENS: usize = 4096;
 /// Greatest number of a field.
 pub const MAX_FIELD_NUMBER: u32 = 65_535;
+/// Deepest that values hold others, and collections others.
+pub const MAX_VALUE_DEPTH: usize = 8;
+/// Longest element of a set and longest key of a map, encoded.
+pub const MAX_ELEMENT_BYTES: usize = 1024;
+/// Most other replicas whose writes one change refers to.
+pub const MAX_CHANGE_REPLICAS: usize = 16_384;
 /// Greatest life of a document. It is even, so that whoever claims a life at the end of all lives
 /// leaves the document deleted or deletable.
 pub const MAX_LIFE: u64 = u64::MAX - 1;

@@ -5,13 +5,16 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::change::{self, Change, DocumentChange, GenIndex};
+use crate::entries::{EntryMerge, load_entries};
 use crate::frame::Frame;
 use crate::join::Joiner;
 use crate::limits::{MAX_GENS, MAX_VECTOR_REPLICAS};
 use crate::replica::{REPLICA_KEY_BYTES, ReplicaIndex, ReplicaKey, Replicas, VersionVector};
-use crate::row::{Row, Stamp};
+use crate::row::{CellId, Row, Stamp, entries_prefix, entry_key, is_entry_key, split_entry_key};
+use crate::schema::FieldSchema;
 use crate::source::{ChunkError, ChunkSource};
 use crate::table::Table;
+use crate::value::step_over_value;
 use crate::wire::{MalformedFrame, Reader, is_utf8, write_bytes, write_varint};
 
 /// How much of the bound on memory becomes free when it is reached.
@@ -27,13 +30,38 @@ pub struct Namespace {
     pub(crate) gens: Vec<GenTable>,
     seed: u64,
     joiner: Joiner,
+    founder: Option<ReplicaIndex>,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct GenTable {
     /// UTF-8.
     pub(crate) name: Vec<u8>,
-    pub(crate) table: Table,
+    pub(crate) documents: Table,
+    /// The elements of sets and the entries of maps, of all documents.
+    pub(crate) entries: Table,
+}
+
+/// One of the two tables of a Gen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TablePart {
+    /// A row for each document.
+    Documents,
+    /// A row for each element of a set and each entry of a map.
+    Entries,
+}
+
+impl TablePart {
+    /// Both parts.
+    pub const ALL: [TablePart; 2] = [TablePart::Documents, TablePart::Entries];
+}
+
+impl GenTable {
+    /// The row of a document or entry; empty where there is none.
+    pub(crate) fn stored_row(&self, key: &[u8]) -> &[u8] {
+        let table = if is_entry_key(key) { &self.entries } else { &self.documents };
+        table.loaded_row(key).unwrap_or_default()
+    }
 }
 
 /// Is told what applying changes does, while it happens.
@@ -49,6 +77,11 @@ pub trait Observer {
     /// A document's state has changed; `before` is `None` where there was none.
     fn row(&mut self, gen_index: GenIndex, before: Option<Row<'_>>, after: Row<'_>) {
         let _ = (gen_index, before, after);
+    }
+
+    /// An element of a set or an entry of a map has changed: its row, under the key of an entry.
+    fn entry(&mut self, gen_index: GenIndex, after: Row<'_>) {
+        let _ = (gen_index, after);
     }
 }
 
@@ -140,7 +173,20 @@ impl Namespace {
             gens: Vec::new(),
             seed,
             joiner: Joiner::new(),
+            founder: None,
         }
+    }
+
+    /// The replica that founded the namespace, where it is known here. It has the rights on every
+    /// `bounded_counter` that exist from the start.
+    pub fn founder(&self) -> Option<ReplicaIndex> {
+        self.founder
+    }
+
+    /// Says who founded the namespace. Every replica has to be told the same; where nobody is, no
+    /// replica has rights from the start, and bounds hold all the more.
+    pub fn set_founder(&mut self, founder: ReplicaIndex) {
+        self.founder = Some(founder);
     }
 
     /// The interned replicas.
@@ -241,7 +287,9 @@ impl Namespace {
         if place >= MAX_GENS {
             return None;
         }
-        let mut gen_table = GenTable { name: Vec::new(), table: Table::new(self.seed) };
+        let documents = Table::new(self.seed);
+        let entries = Table::new(self.seed);
+        let mut gen_table = GenTable { name: Vec::new(), documents, entries };
         gen_table.name.extend_from_slice(name);
         self.gens.push(gen_table);
         Some(place as GenIndex)
@@ -283,7 +331,7 @@ impl Namespace {
         Ok(self.loaded_row(gen_index, key))
     }
 
-    /// Loads the chunk of a document, so that [`Namespace::loaded_row`] finds it.
+    /// Loads the chunk of a document or entry, so that [`Namespace::loaded_row`] finds it.
     ///
     /// # Errors
     /// The chunk could not be read.
@@ -293,17 +341,99 @@ impl Namespace {
         key: &[u8],
         source: &mut S,
     ) -> Result<(), ChunkError<S::Error>> {
-        self.gens[gen_index as usize].table.load(key, source)
+        let GenTable { documents, entries, .. } = &mut self.gens[gen_index as usize];
+        if entries.is_loaded() {
+            return documents.load(key, source);
+        }
+        // An entry is in effect only where what it is in is.
+        let mut rest = key;
+        while let Some((parent, _, _)) = split_entry_key(rest) {
+            entries.load(rest, source)?;
+            rest = parent;
+        }
+        documents.load(rest, source)
     }
 
-    /// The row of a document whose chunk is loaded, or that has none.
+    /// Loads the entries that end when a document or entry, which is loaded, begins this life.
+    pub(crate) fn load_ending<S: ChunkSource>(
+        &mut self,
+        gen_index: GenIndex,
+        key: &[u8],
+        life: u64,
+        source: &mut S,
+    ) -> Result<(), ChunkError<S::Error>> {
+        let gen_table = &mut self.gens[gen_index as usize];
+        let stored = gen_table.stored_row(key);
+        let ends = !stored.is_empty() && Row::parse(stored).life < life;
+        if ends && Row::parse(stored).has_entries() {
+            gen_table.entries.load_prefix(&entries_prefix(key), source)?;
+        }
+        Ok(())
+    }
+
+    /// The row of a document or entry whose chunk is loaded, or that has none.
     pub fn loaded_row(&self, gen_index: GenIndex, key: &[u8]) -> Option<Row<'_>> {
-        self.gens[gen_index as usize].table.loaded_row(key).map(Row::parse)
+        let row = self.stored_row(gen_index, key);
+        (!row.is_empty()).then(|| Row::parse(row))
     }
 
     /// The bytes of [`Namespace::loaded_row`]; empty where there is none.
     pub(crate) fn stored_row(&self, gen_index: GenIndex, key: &[u8]) -> &[u8] {
-        self.gens[gen_index as usize].table.loaded_row(key).unwrap_or_default()
+        self.gens[gen_index as usize].stored_row(key)
+    }
+
+    /// Loads the rows of a collection in a document or entry.
+    ///
+    /// # Errors
+    /// A chunk could not be read.
+    pub fn load_entries<S: ChunkSource>(
+        &mut self,
+        gen_index: GenIndex,
+        key: &[u8],
+        collection: CellId,
+        source: &mut S,
+    ) -> Result<(), ChunkError<S::Error>> {
+        self.load(gen_index, key, source)?;
+        let prefix = entry_key(key, collection, &[]);
+        self.gens[gen_index as usize].entries.load_prefix(&prefix, source)
+    }
+
+    /// Loads what reading a field of any strategy needs: see [`crate::Reading`].
+    ///
+    /// # Errors
+    /// A chunk could not be read.
+    pub fn load_field<S: ChunkSource>(
+        &mut self,
+        gen_index: GenIndex,
+        key: &[u8],
+        field: &FieldSchema,
+        source: &mut S,
+    ) -> Result<(), ChunkError<S::Error>> {
+        match field.strategy.is_collection() {
+            true => self.load_entries(gen_index, key, field.id(), source),
+            false => self.load(gen_index, key, source),
+        }
+    }
+
+    /// The rows of a collection in a document or entry, ascending by element, those that are not in
+    /// it any more included. They must be loaded: see [`Namespace::load_entries`].
+    pub fn loaded_entries(
+        &self,
+        gen_index: GenIndex,
+        key: &[u8],
+        collection: CellId,
+        mut visit: impl FnMut(&[u8], Row<'_>),
+    ) {
+        let prefix = entry_key(key, collection, &[]);
+        for row in self.gens[gen_index as usize].entries.loaded_rows_with(&prefix) {
+            let row = Row::parse(row);
+            let mut rest = Reader::new(&row.key[prefix.len()..]);
+            let element = step_over_value(&mut rest);
+            // What follows the element lies in a collection of the entry.
+            if rest.is_empty() {
+                visit(element, row);
+            }
+        }
     }
 
     /// Visits the rows of a Gen from a key on, ascending, deleted documents included, until the
@@ -319,20 +449,30 @@ impl Namespace {
         source: &mut S,
         mut visit: impl FnMut(Row<'_>) -> bool,
     ) -> Result<(), ChunkError<S::Error>> {
-        let table = &self.gens[gen_index as usize].table;
+        let table = &self.gens[gen_index as usize].documents;
         table.visit_rows(from, source, |row| visit(Row::parse(row)))
     }
 
     /// The rows of a Gen whose chunks are loaded, ascending by key, deleted documents included.
     pub fn loaded_rows(&self, gen_index: GenIndex) -> impl Iterator<Item = Row<'_>> {
-        self.gens[gen_index as usize].table.loaded_rows().map(Row::parse)
+        self.gens[gen_index as usize].documents.loaded_rows().map(Row::parse)
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn tables(&self) -> impl Iterator<Item = &Table> {
+        self.gens.iter().flat_map(|gen_table| [&gen_table.documents, &gen_table.entries])
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn tables_mut(&mut self) -> impl Iterator<Item = &mut Table> {
+        self.gens.iter_mut().flat_map(|tables| [&mut tables.documents, &mut tables.entries])
     }
 
     /// What the chunks in memory take up: all that grows with the count of documents, but for
     /// the directory of chunks and the write buffers.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn loaded_bytes(&self) -> usize {
-        self.gens.iter().map(|gen_table| gen_table.table.loaded_bytes()).sum()
+        self.tables().map(Table::loaded_bytes).sum()
     }
 
     /// Drops chunks from memory where they take up more than so many bytes, those first that have
@@ -347,12 +487,12 @@ impl Namespace {
             let aim = bytes_max - bytes_max / EVICTED_FRACTION;
             // Every table gives its share, as far as it has chunks that were not used lately.
             let (before, wanted) = (loaded_bytes as u128, (loaded_bytes - aim) as u128);
-            for GenTable { table, .. } in &mut self.gens {
+            for table in self.tables_mut() {
                 let share = (wanted * table.loaded_bytes() as u128).div_ceil(before);
                 loaded_bytes -= table.evict(share as usize);
             }
             // The first round left nothing marked, so the second one finds all that can go.
-            for GenTable { table, .. } in &mut self.gens {
+            for table in self.tables_mut() {
                 loaded_bytes -= table.evict(loaded_bytes.saturating_sub(aim));
             }
         }
@@ -426,11 +566,7 @@ impl Namespace {
         source: &mut S,
         observer: &mut O,
     ) -> Result<u64, ChunkError<S::Error>> {
-        let mut documents = change::documents(change.body);
-        while !documents.is_empty() {
-            let document = DocumentChange::read(&mut documents);
-            self.load(document.gen_index, document.key, source)?;
-        }
+        self.load_change(change, |gen_index| gen_index, source)?;
         Ok(self.join_change(change, observer))
     }
 
@@ -440,14 +576,33 @@ impl Namespace {
         gen_map: &[GenIndex],
         source: &mut S,
     ) -> Result<(), ChunkError<S::Error>> {
-        if self.gens.iter().all(|gen_table| gen_table.table.is_loaded()) {
+        let is_loaded = |gens: &GenTable| gens.documents.is_loaded() && gens.entries.is_loaded();
+        if self.gens.iter().all(is_loaded) {
             return Ok(());
         }
         for change in frame.changes() {
-            let mut documents = change::documents(change.body);
-            while !documents.is_empty() {
-                let document = DocumentChange::read(&mut documents);
-                self.load(gen_map[document.gen_index as usize], document.key, source)?;
+            self.load_change(&change, |gen_index| gen_map[gen_index as usize], source)?;
+        }
+        Ok(())
+    }
+
+    /// Loads what joining a change needs.
+    fn load_change<S: ChunkSource>(
+        &mut self,
+        change: &Change<'_>,
+        gen_of: impl Fn(GenIndex) -> GenIndex,
+        source: &mut S,
+    ) -> Result<(), ChunkError<S::Error>> {
+        let mut documents = change::documents(change.body);
+        while !documents.is_empty() {
+            let document = DocumentChange::read(&mut documents);
+            let GenTable { documents, entries, .. } =
+                &mut self.gens[gen_of(document.gen_index) as usize];
+            documents.load(document.key, source)?;
+            if !entries.is_loaded() {
+                let stored = documents.loaded_row(document.key).unwrap_or_default();
+                let mut key = Vec::from(document.key);
+                load_entries(entries, stored, &document, &mut key, source)?;
             }
         }
         Ok(())
@@ -460,20 +615,40 @@ impl Namespace {
         observer: &mut O,
     ) -> u64 {
         let stamp = Stamp { hlc: change.now, replica: change.replica, number: change.number };
+        let (replicas, mut documents) = change::split_body(change.body);
+        self.joiner.references.clear();
+        self.joiner.references.push(change.replica);
+        for key in replicas.chunks_exact(REPLICA_KEY_BYTES) {
+            let index = self.intern_replica_bytes(key);
+            self.joiner.references.push(index);
+        }
         let mut operation_count = 0;
-        let mut documents = change::documents(change.body);
         while !documents.is_empty() {
             let document = DocumentChange::read(&mut documents);
-            let table = &mut self.gens[document.gen_index as usize].table;
-            operation_count += self.joiner.begin(&document, stamp);
+            let GenTable { documents: table, entries, .. } =
+                &mut self.gens[document.gen_index as usize];
+            let (joiner, replicas) = (&mut self.joiner, &self.replicas);
+            let written = joiner.begin(&document, stamp);
+            operation_count += written.operation_count.max(1);
             let stored = table.loaded_row(document.key).unwrap_or_default();
-            let joined = self.joiner.join(stored, &self.replicas);
+            let before = if stored.is_empty() { Row::none() } else { Row::parse(stored) };
+            let loses_entries =
+                before.life < document.life && !entries.is_empty() && before.has_entries();
+            let is_in_effect = before.life <= document.life;
+            let joined = joiner.join(stored, replicas);
             if stored != joined {
                 if O::SEES_ROWS {
-                    let before = (!stored.is_empty()).then(|| Row::parse(stored));
+                    let before = (!stored.is_empty()).then_some(before);
                     observer.row(document.gen_index, before, Row::parse(joined));
                 }
                 table.put(joined);
+            }
+            if loses_entries {
+                entries.remove_loaded(&entries_prefix(document.key));
+            }
+            if written.has_entries && is_in_effect {
+                let mut merge = EntryMerge { stamp, joiner, replicas, entries, observer };
+                operation_count += merge.join(&document, &mut Vec::from(document.key));
             }
         }
         let heard = &mut self.heard[change.replica as usize];
@@ -500,15 +675,15 @@ impl Namespace {
 
     /// A namespace as it was when the directory was encoded, its chunks not loaded yet.
     ///
-    /// `tables` gives the bytes of [`Table::encode_directory`] for each Gen, in the order of their
-    /// indexes, or `None` for a Gen without documents.
+    /// `tables` gives the bytes of [`Table::encode_directory`] for both tables of each Gen, in the
+    /// order of their indexes, or `None` for one without rows.
     ///
     /// # Errors
     /// Says what is wrong with the stored bytes.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn open(
         directory: &[u8],
-        mut tables: impl FnMut(GenIndex) -> Option<Vec<u8>>,
+        mut tables: impl FnMut(GenIndex, TablePart) -> Option<Vec<u8>>,
         seed: u64,
     ) -> Result<Namespace, MalformedFrame> {
         let mut namespace = Namespace::new(seed);
@@ -522,19 +697,25 @@ impl Namespace {
             if !is_utf8(&name) {
                 return Err(MalformedFrame::StringNotUtf8);
             }
-            let table = match tables(gen_index) {
-                Some(stored) => Table::open(&stored, seed)?,
-                None => Table::new(seed),
+            let mut open = |part| match tables(gen_index, part) {
+                Some(stored) => Table::open(&stored, seed),
+                None => Ok(Table::new(seed)),
             };
-            namespace.gens.push(GenTable { name, table });
+            let documents = open(TablePart::Documents)?;
+            let entries = open(TablePart::Entries)?;
+            namespace.gens.push(GenTable { name, documents, entries });
         }
         if reader.is_empty() { Ok(namespace) } else { Err(MalformedFrame::TrailingBytes) }
     }
 
-    /// The table of a Gen, for persisting it.
+    /// A table of a Gen, for persisting it.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn table_mut(&mut self, gen_index: GenIndex) -> &mut Table {
-        &mut self.gens[gen_index as usize].table
+    pub fn table_mut(&mut self, gen_index: GenIndex, part: TablePart) -> &mut Table {
+        let gen_table = &mut self.gens[gen_index as usize];
+        match part {
+            TablePart::Documents => &mut gen_table.documents,
+            TablePart::Entries => &mut gen_table.entries,
+        }
     }
 }
 
@@ -570,8 +751,8 @@ impl Gaps {
 
 /// Appends a change's body with the namespace's gen indexes in place of the frame's.
 fn rewrite_gens(change: &Change<'_>, gen_map: &[GenIndex], out: &mut Vec<u8>) {
-    let mut reader = Reader::new(change.body);
-    write_varint(out, reader.varint_or_zero());
+    let mut reader = change::documents(change.body);
+    out.extend_from_slice(&change.body[..change.body.len() - reader.rest().len()]);
     while !reader.is_empty() {
         let document = DocumentChange::read(&mut reader);
         document.encode(gen_map[document.gen_index as usize], out);

@@ -1,8 +1,14 @@
 //! Typed reads: what a field of a row shows to an application.
 
+use alloc::vec::Vec;
+
+use crate::change::GenIndex;
 use crate::counter;
-use crate::row::{CellId, Row};
+use crate::dots::live_values;
+use crate::namespace::Namespace;
+use crate::row::{CellId, Row, entry_key};
 use crate::schema::{CounterOptions, FieldSchema, Overflow, Strategy};
+use crate::transaction::Transaction;
 use crate::value::{Value, ValueType};
 
 /// A counter whose merged total does not fit its type, with `overflow_strategy = "error"`.
@@ -40,18 +46,29 @@ impl FieldSchema {
     }
 
     /// What the field shows in a row: its value, else its default, else nothing. A counter that
-    /// nobody has added to shows zero. A stored value of another type reads as absent.
+    /// nobody has added to shows zero. A stored value of another type reads as absent. An
+    /// `mv_register` and a collection show nothing here, for they need more than the row: see
+    /// [`Reading`].
     ///
     /// # Errors
     /// The counter's total does not fit, and the field asks for an error.
     pub fn read(&self, row: &Row<'_>) -> Result<Option<Value>, CounterOverflow> {
         match self.strategy {
-            Strategy::PnCounter => {
+            Strategy::PnCounter | Strategy::GCounter => {
                 let (least, greatest) = self.type_range();
                 let total = counter_total(row.state(self.id()));
                 let fitted = fit(total, least, greatest, self.counter.overflow)?;
                 Ok(Some(Value::Int(fitted)))
             }
+            Strategy::BoundedCounter => {
+                let (least, greatest) = self.counter_bounds();
+                let moved = counter::moved(row.state(self.id()));
+                let total = counter::start_within(least, greatest).wrapping_add(moved);
+                // Only forged rights take it past its bounds.
+                let fitted = fit(total, least, greatest, self.counter.overflow)?;
+                Ok(Some(Value::Int(fitted)))
+            }
+            Strategy::MvRegister | Strategy::OrSet | Strategy::Map => Ok(None),
             Strategy::PnCounterFloat => {
                 let sum = counter::float_sum(row.state(self.id()));
                 let is_narrow = self.value_type == ValueType::F32;
@@ -63,6 +80,136 @@ impl FieldSchema {
                 Ok(fitting.or_else(|| self.default.clone()))
             }
         }
+    }
+}
+
+/// Where a field is read that may need more than its row: a namespace, or a transaction that sees
+/// what it has written.
+pub trait Reading {
+    /// The row of a document or entry whose chunk is loaded; of life zero where there is none.
+    fn view_row(&mut self, gen_index: GenIndex, key: &[u8]) -> Row<'_>;
+
+    /// The keys under which the loaded rows of a collection lie, ascending by element, with their
+    /// elements; those that are not in it any more included.
+    fn entry_keys(
+        &mut self,
+        gen_index: GenIndex,
+        key: &[u8],
+        collection: CellId,
+    ) -> Vec<(Vec<u8>, Value)>;
+
+    /// The namespace that is read.
+    fn namespace(&self) -> &Namespace;
+
+    /// What a field of any strategy shows in a document or entry whose rows are loaded: see
+    /// [`Namespace::load_field`]. An `mv_register` shows the list of its values, oldest first, a set
+    /// the list of its elements, and a map its entries.
+    ///
+    /// # Errors
+    /// A counter's total does not fit, and the field asks for an error.
+    fn read_loaded(
+        &mut self,
+        gen_index: GenIndex,
+        key: &[u8],
+        field: &FieldSchema,
+    ) -> Result<Option<Value>, CounterOverflow> {
+        match field.strategy {
+            Strategy::MvRegister => {
+                let state = Vec::from(self.view_row(gen_index, key).state(field.id()));
+                let values = live_values(&state, self.namespace().replicas());
+                let values = values.iter().filter_map(|live| Value::decode(live.value));
+                let values: Vec<Value> =
+                    values.filter(|value| field.value_type.admits(value)).collect();
+                Ok(match values.is_empty() {
+                    true => field.default.clone().map(|value| Value::List([value].into())),
+                    false => Some(Value::List(values)),
+                })
+            }
+            Strategy::OrSet => {
+                let mut elements = Vec::new();
+                for (entry, element) in self.entry_keys(gen_index, key, field.id()) {
+                    let fits = field.element_type().is_some_and(|fit| fit.admits(&element));
+                    if fits && self.view_row(gen_index, &entry).is_element() {
+                        elements.push(element);
+                    }
+                }
+                Ok(Some(Value::List(elements)))
+            }
+            Strategy::Map => {
+                let mut entries = Vec::new();
+                let Some(value_field) = field.map_value() else {
+                    return Ok(None);
+                };
+                for (entry, element) in self.entry_keys(gen_index, key, field.id()) {
+                    if self.view_row(gen_index, &entry).is_alive()
+                        && let Some(value) = self.read_loaded(gen_index, &entry, &value_field)?
+                    {
+                        entries.push((element, value));
+                    }
+                }
+                Ok(Some(Value::Map(entries)))
+            }
+            _ => field.read(&self.view_row(gen_index, key)),
+        }
+    }
+}
+
+impl Reading for &Namespace {
+    fn view_row(&mut self, gen_index: GenIndex, key: &[u8]) -> Row<'_> {
+        self.loaded_row(gen_index, key).unwrap_or(Row::none())
+    }
+
+    fn entry_keys(
+        &mut self,
+        gen_index: GenIndex,
+        key: &[u8],
+        collection: CellId,
+    ) -> Vec<(Vec<u8>, Value)> {
+        let mut entries = Vec::new();
+        self.loaded_entries(gen_index, key, collection, |element, _| {
+            if let Some(value) = Value::decode(element) {
+                entries.push((entry_key(key, collection, element), value));
+            }
+        });
+        entries
+    }
+
+    fn namespace(&self) -> &Namespace {
+        self
+    }
+}
+
+/// A transaction's view of its namespace.
+#[derive(Debug)]
+pub struct TransactionView<'t> {
+    /// The transaction.
+    pub transaction: &'t mut Transaction,
+    /// Its namespace.
+    pub namespace: &'t Namespace,
+}
+
+impl Reading for TransactionView<'_> {
+    fn view_row(&mut self, gen_index: GenIndex, key: &[u8]) -> Row<'_> {
+        self.transaction.view(self.namespace, gen_index, key)
+    }
+
+    fn entry_keys(
+        &mut self,
+        gen_index: GenIndex,
+        key: &[u8],
+        collection: CellId,
+    ) -> Vec<(Vec<u8>, Value)> {
+        let mut entries = Vec::new();
+        self.transaction.view_entries(self.namespace, gen_index, key, collection, |element, _| {
+            if let Some(value) = Value::decode(element) {
+                entries.push((entry_key(key, collection, element), value));
+            }
+        });
+        entries
+    }
+
+    fn namespace(&self) -> &Namespace {
+        self.namespace
     }
 }
 

@@ -15,11 +15,11 @@ pub enum Refusal {
     AlreadyExists = 34,
     /// There is no document under this key, or it has been deleted.
     NotFound = 35,
-    /// The key is empty or longer than [`MAX_KEY_BYTES`].
+    /// The key is empty or longer than [`MAX_KEY_BYTES`], or an element of a collection too long.
     KeyLength = 36,
     /// The value is not of the field's type.
     TypeMismatch = 37,
-    /// The field is added to, not set; or the other way round.
+    /// The field's strategy has no such operation: registers are set, counters are added to.
     NotThisOperation = 38,
     /// An immutable field that has a value already.
     Immutable = 39,
@@ -30,6 +30,8 @@ pub enum Refusal {
     /// The value overwritten carries the greatest time there is: deleting the document and creating
     /// it again starts clean. Or the document was deleted in the greatest life there is.
     ClockAtCeiling = 42,
+    /// This replica lacks the rights to move the `bounded_counter` so far in this direction.
+    NoRights = 50,
 }
 
 impl fmt::Display for Refusal {
@@ -40,7 +42,7 @@ impl fmt::Display for Refusal {
             Refusal::KeyLength => write!(formatter, "a key has 1 to {MAX_KEY_BYTES} bytes"),
             Refusal::TypeMismatch => formatter.write_str("the value is not of the field's type"),
             Refusal::NotThisOperation => {
-                formatter.write_str("registers are set and counters are added to")
+                formatter.write_str("the field's strategy does not have this operation")
             }
             Refusal::Immutable => {
                 formatter.write_str("the field is immutable and has a value already")
@@ -48,6 +50,10 @@ impl fmt::Display for Refusal {
             Refusal::OutOfBounds => {
                 formatter.write_str("the counter would leave its bounds; add a smaller amount")
             }
+            Refusal::NoRights => formatter.write_str(
+                "this replica lacks the rights to move the counter so far; \
+                 have another replica give it some",
+            ),
             Refusal::ChangeTooLarge => {
                 write!(formatter, "one change holds at most {MAX_CHANGE_BYTES} bytes")
             }

@@ -1,15 +1,25 @@
-//! A row: the state of one document as bytes.
+//! A row: the state of one document, or of one entry of a collection, as bytes.
 //!
 //! ```text
-//! row    = key (length, bytes) | life | stamp | cell*
+//! row    = key (length, bytes) | life | stamp, unless the life is zero | cell*
 //! stamp  = replica index | number | Hlc        who made the life what it is
 //! cell   = header | stamp, if the header's lowest bit is set | state
 //! header = field number << 5 | strategy tag << 1 | has a stamp
 //! ```
 //!
 //! Cells ascend by (field number, tag). A stamp holds for its own cell and those after it, so a
-//! document that one change wrote carries a single stamp. Counters keep who wrote them inside
-//! their state and take no part in the running stamp.
+//! document that one change wrote carries a single stamp. Counters and `mv_register` keep who wrote
+//! them inside their state and take no part in the running stamp. The cell of a collection says only
+//! that it was written to: its entries are rows of their own, in a table beside that of the
+//! documents.
+//!
+//! ```text
+//! key of an entry = key of the document or entry it is in | 0xff | cell (3 bytes) | element
+//! ```
+//!
+//! No document's key contains 0xff, which is no byte of UTF-8. An element of a set is a row of life
+//! zero whose one cell is an `mv_register` without a value: while any write of it is live, the
+//! element is in the set. An entry of a map has lives as documents have.
 //!
 //! Rows live in chunks and write buffers exactly as they are here, so a chunk from disk is read
 //! without being decoded. They are written by this crate alone: what comes from outside is
@@ -97,7 +107,7 @@ impl CellId {
         u64::from(self.0) << 1 | u64::from(has_stamp)
     }
 
-    /// The field's number in its Gen.
+    /// The field's number in its Gen; 1 for the cell of a map's values.
     pub fn field_number(self) -> u32 {
         self.0 >> 4
     }
@@ -107,14 +117,90 @@ impl CellId {
         (self.0 & 15) as u8
     }
 
-    /// Whether the strategy is a counter's: its state names the writers itself.
+    /// The one cell in an entry of a set.
+    pub(crate) const ELEMENT: CellId = CellId(1 << 4 | Strategy::MvRegister as u32);
+
+    /// Whether the strategy is a counter's.
     pub(crate) fn is_counter(self) -> bool {
-        self.tag() == Strategy::PnCounter.tag() || self.is_float_counter()
+        (Strategy::PnCounter.tag()..=Strategy::BoundedCounter.tag()).contains(&self.tag())
     }
 
-    pub(crate) fn is_float_counter(self) -> bool {
-        self.tag() == Strategy::PnCounterFloat.tag()
+    pub(crate) fn is_mv_register(self) -> bool {
+        self.tag() == Strategy::MvRegister.tag()
     }
+
+    /// Whether the field's elements or entries are rows of their own.
+    pub(crate) fn is_collection(self) -> bool {
+        self.tag() == Strategy::OrSet.tag() || self.is_map()
+    }
+
+    pub(crate) fn is_map(self) -> bool {
+        self.tag() == Strategy::Map.tag()
+    }
+
+    /// Whether its state is of [`crate::dots`], and so names the writers itself.
+    pub(crate) fn has_dots(self) -> bool {
+        self.is_counter() || self.is_mv_register()
+    }
+
+    /// Whether the cell takes part in the running stamp of its row.
+    fn has_stamp(self) -> bool {
+        !self.has_dots() && !self.is_collection()
+    }
+
+    /// Whether its operations take part in the running time of their change.
+    pub(crate) fn has_time(self) -> bool {
+        !self.is_counter() && !self.is_collection()
+    }
+}
+
+/// Between the key of what a collection is in and the cell of the collection.
+const ENTRY_MARK: u8 = 0xff;
+
+/// Appends to the key of a document or entry what makes it the prefix of the keys of a collection's
+/// entries.
+pub(crate) fn extend_to_entries(key: &mut Vec<u8>, collection: CellId) {
+    key.push(ENTRY_MARK);
+    key.extend_from_slice(&collection.0.to_be_bytes()[1..]);
+}
+
+/// What all keys of entries in a document or entry begin with.
+pub(crate) fn entries_prefix(key: &[u8]) -> Vec<u8> {
+    let mut prefix = Vec::from(key);
+    prefix.push(ENTRY_MARK);
+    prefix
+}
+
+/// The key of an entry of a collection, whose element is an encoded value.
+pub fn entry_key(key: &[u8], collection: CellId, element: &[u8]) -> Vec<u8> {
+    let mut entry = Vec::from(key);
+    extend_to_entries(&mut entry, collection);
+    entry.extend_from_slice(element);
+    entry
+}
+
+/// The parts of an entry's key: the key of what its collection is in, the collection, the element.
+/// `None` for the key of a document.
+pub fn split_entry_key(key: &[u8]) -> Option<(&[u8], CellId, &[u8])> {
+    let mut parent = key.iter().position(|byte| *byte == ENTRY_MARK)?;
+    loop {
+        let mut reader = Reader::new(&key[parent..]);
+        let mark = reader.array_or_zero::<4>();
+        let element = step_over_value(&mut reader);
+        if reader.has_failed() {
+            return None;
+        }
+        if reader.is_empty() {
+            let collection = CellId(u32::from_be_bytes(mark) & 0xff_ffff);
+            return Some((&key[..parent], collection, element));
+        }
+        parent = key.len() - reader.rest().len();
+    }
+}
+
+/// Whether a key is that of an entry, not of a document.
+pub(crate) fn is_entry_key(key: &[u8]) -> bool {
+    key.contains(&ENTRY_MARK)
 }
 
 /// One field's state in one life of a document.
@@ -122,9 +208,9 @@ impl CellId {
 pub struct Cell<'a> {
     /// Which field, under which strategy.
     pub id: CellId,
-    /// Who wrote it; without meaning for counters.
+    /// Who wrote it; without meaning for cells that name their writers themselves.
     pub stamp: EncodedStamp<'a>,
-    /// The value of a register, or the entries of a counter.
+    /// The value of a register, or the writers and what they wrote.
     pub state: &'a [u8],
 }
 
@@ -135,7 +221,7 @@ pub struct Row<'a> {
     pub key: &'a [u8],
     /// Odd is alive, even is deleted.
     pub life: u64,
-    /// Who created or deleted the document.
+    /// Who created or deleted the document; without meaning for the element of a set.
     pub stamp: EncodedStamp<'a>,
     cells: &'a [u8],
 }
@@ -161,7 +247,7 @@ impl<'a> Row<'a> {
     fn read(reader: &mut Reader<'a>) -> Row<'a> {
         let key = reader.bytes_or_empty();
         let life = reader.varint_or_zero();
-        let stamp = EncodedStamp::read(reader);
+        let stamp = if life == 0 { EncodedStamp(&[]) } else { EncodedStamp::read(reader) };
         Row { key, life, stamp, cells: reader.rest() }
     }
 
@@ -173,6 +259,16 @@ impl<'a> Row<'a> {
     /// Whether the document exists.
     pub fn is_alive(&self) -> bool {
         self.life & 1 == 1
+    }
+
+    /// Whether some collection of the document or entry has been written to in this life.
+    pub(crate) fn has_entries(&self) -> bool {
+        self.cells().any(|cell| cell.id.is_collection())
+    }
+
+    /// Whether the row is of a set's element and the element is in the set.
+    pub(crate) fn is_element(&self) -> bool {
+        self.life == 0 && crate::dots::has_live(self.state(CellId::ELEMENT))
     }
 
     /// The cells, ascending by [`CellId`].
@@ -298,14 +394,14 @@ impl<'o, 'a> RowWriter<'o, 'a> {
         RowWriter { out, stamp }
     }
 
-    /// Begins the cell of a counter, whose state is to be appended.
-    pub(crate) fn counter(&mut self, id: CellId) -> &mut Vec<u8> {
+    /// Begins a cell without a stamp, whose state is to be appended.
+    pub(crate) fn unstamped(&mut self, id: CellId) -> &mut Vec<u8> {
         write_varint(self.out, id.header(false));
         self.out
     }
 
     pub(crate) fn cell(&mut self, cell: &Cell<'a>) {
-        let begins_stamp = cell.stamp != self.stamp && !cell.id.is_counter();
+        let begins_stamp = cell.stamp != self.stamp && cell.id.has_stamp();
         write_varint(self.out, cell.id.header(begins_stamp));
         if begins_stamp {
             self.out.extend_from_slice(cell.stamp.0);

@@ -37,8 +37,10 @@ pub struct FieldSchema {
     pub value_type: ValueType,
     /// What a reader sees while nobody has written the field. Defaults are never stored.
     pub default: Option<Value>,
-    /// Bounds and overflow of a counter; without effect on registers.
+    /// Bounds and overflow of a counter, also of the counters in a map; without effect on others.
     pub counter: CounterOptions,
+    /// The strategy of the values of a map; without effect on others.
+    pub value_strategy: Strategy,
 }
 
 /// The merge strategy of a field. The number is the tag that operations carry.
@@ -55,16 +57,32 @@ pub enum Strategy {
     PnCounter = 4,
     /// A counter of floats. Sums depend on rounding, so it is meant for approximate quantities.
     PnCounterFloat = 5,
+    /// A counter of integers that only grows.
+    GCounter = 6,
+    /// A counter of integers whose bounds hold however replicas interleave: each replica counts
+    /// with rights that it has been given. After Balegas et al., SRDS 2015.
+    BoundedCounter = 7,
+    /// A register that keeps every value that no later write has seen.
+    MvRegister = 8,
+    /// A set in which adding wins over removing at the same time.
+    OrSet = 9,
+    /// Keys with a cell each, which come and go as documents do.
+    Map = 10,
 }
 
 impl Strategy {
     /// Every strategy, in the order of the tags.
-    pub const ALL: [Strategy; 5] = [
+    pub const ALL: [Strategy; 10] = [
         Strategy::Immutable,
         Strategy::Lww,
         Strategy::LwwContent,
         Strategy::PnCounter,
         Strategy::PnCounterFloat,
+        Strategy::GCounter,
+        Strategy::BoundedCounter,
+        Strategy::MvRegister,
+        Strategy::OrSet,
+        Strategy::Map,
     ];
 
     /// The tag that operations carry: 1 to 15.
@@ -83,12 +101,28 @@ impl Strategy {
             Strategy::Immutable => "immutable",
             Strategy::Lww | Strategy::LwwContent => "lww",
             Strategy::PnCounter | Strategy::PnCounterFloat => "pn_counter",
+            Strategy::GCounter => "g_counter",
+            Strategy::BoundedCounter => "bounded_counter",
+            Strategy::MvRegister => "mv_register",
+            Strategy::OrSet => "or_set",
+            Strategy::Map => "map",
         }
     }
 
     /// Whether the field is added to rather than set.
     pub fn is_counter(self) -> bool {
-        matches!(self, Strategy::PnCounter | Strategy::PnCounterFloat)
+        matches!(
+            self,
+            Strategy::PnCounter
+                | Strategy::PnCounterFloat
+                | Strategy::GCounter
+                | Strategy::BoundedCounter
+        )
+    }
+
+    /// Whether the field has elements or entries, each with a row of its own.
+    pub fn is_collection(self) -> bool {
+        matches!(self, Strategy::OrSet | Strategy::Map)
     }
 }
 
@@ -145,6 +179,30 @@ impl FieldSchema {
             value_type,
             default: None,
             counter: CounterOptions::default(),
+            value_strategy: Strategy::Lww,
+        }
+    }
+
+    /// The cell in each row of a collection, as a field of its own: what a map holds under a key.
+    /// `None` for a field that is no map, or of another type than a map's.
+    pub fn map_value(&self) -> Option<FieldSchema> {
+        let ValueType::Map(_, value_type) = &self.value_type else {
+            return None;
+        };
+        (self.strategy == Strategy::Map).then(|| {
+            let strategy = self.value_strategy;
+            let mut value = FieldSchema::new(&self.name, 1, strategy, (**value_type).clone());
+            value.counter = self.counter;
+            value
+        })
+    }
+
+    /// The type of a set's elements or of a map's keys; `None` for a field that is neither.
+    pub fn element_type(&self) -> Option<&ValueType> {
+        match (self.strategy, &self.value_type) {
+            (Strategy::OrSet, ValueType::Set(element) | ValueType::List(element)) => Some(element),
+            (Strategy::OrSet | Strategy::Map, ValueType::Map(key, _)) => Some(key),
+            _ => None,
         }
     }
 }

@@ -3,24 +3,29 @@
 //! ```text
 //! schema = "VS" | format version | gen count | gen*
 //! gen    = name | field count | field*                              names: length, UTF-8
-//! field  = name | number | strategy tag | type tag | flags | default, minimum, maximum as flagged
+//! field  = name | number | strategy tag | type | flags | default, minimum, maximum as flagged
+//!          | strategy tag of its values, of a map
+//! type   = tag | the parts of the type: types, a count and types, or a name
 //! ```
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::limits::{MAX_FIELD_NUMBER, MAX_GEN_NAME_BYTES, MAX_GENS};
+use crate::limits::{MAX_FIELD_NUMBER, MAX_GEN_NAME_BYTES, MAX_GENS, MAX_VALUE_DEPTH};
 use crate::schema::{CounterOptions, FieldSchema, GenSchema, Overflow, Schema, Strategy};
 use crate::value::{Value, ValueType, skip_value};
 use crate::wire::{
     MalformedFrame, Reader, write_bytes, write_varint, zigzag_decode, zigzag_encode,
 };
 
-const MAGIC: &[u8] = b"VS\x01";
+const MAGIC: &[u8] = b"VS\x02";
 const HAS_DEFAULT: u8 = 1;
 const HAS_MINIMUM: u8 = 2;
 const HAS_MAXIMUM: u8 = 4;
 const OVERFLOW_SHIFT: u8 = 4;
+/// Most parts of a tuple.
+const MAX_TUPLE_TYPES: u64 = 64;
 
 impl Schema {
     /// The schema's bytes.
@@ -62,7 +67,7 @@ fn encode_field(field: &FieldSchema, out: &mut Vec<u8>) {
     write_bytes(out, field.name.as_bytes());
     write_varint(out, field.number.into());
     out.push(field.strategy.tag());
-    out.push(field.value_type.tag());
+    encode_type(&field.value_type, out);
     let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
     let counter = &field.counter;
     out.push(
@@ -77,6 +82,54 @@ fn encode_field(field: &FieldSchema, out: &mut Vec<u8>) {
     for bound in [counter.min_value, counter.max_value].into_iter().flatten() {
         write_varint(out, zigzag_encode(bound));
     }
+    if field.strategy == Strategy::Map {
+        out.push(field.value_strategy.tag());
+    }
+}
+
+fn encode_type(value_type: &ValueType, out: &mut Vec<u8>) {
+    out.push(value_type.tag());
+    match value_type {
+        ValueType::Option(inner) | ValueType::List(inner) | ValueType::Set(inner) => {
+            encode_type(inner, out);
+        }
+        ValueType::Map(key, value) => {
+            encode_type(key, out);
+            encode_type(value, out);
+        }
+        ValueType::Tuple(types) => {
+            write_varint(out, types.len() as u64);
+            types.iter().for_each(|part| encode_type(part, out));
+        }
+        ValueType::Enum(name)
+        | ValueType::Record(name)
+        | ValueType::Ref(name)
+        | ValueType::Opaque(name) => write_bytes(out, name.as_bytes()),
+        _ => {}
+    }
+}
+
+fn decode_type(reader: &mut Reader<'_>, depth_left: usize) -> Result<ValueType, MalformedFrame> {
+    let depth_left = depth_left.checked_sub(1).ok_or(MalformedFrame::TooLarge)?;
+    let inner = |reader: &mut Reader<'_>| decode_type(reader, depth_left).map(Box::new);
+    Ok(match reader.byte()? {
+        20 => ValueType::Option(inner(reader)?),
+        21 => ValueType::List(inner(reader)?),
+        22 => ValueType::Set(inner(reader)?),
+        23 => ValueType::Map(inner(reader)?, inner(reader)?),
+        24 => {
+            let mut types = Vec::new();
+            for _ in 0..reader.varint_up_to(MAX_TUPLE_TYPES)? {
+                types.push(decode_type(reader, depth_left)?);
+            }
+            ValueType::Tuple(types)
+        }
+        25 => ValueType::Enum(read_name(reader)?.into()),
+        26 => ValueType::Record(read_name(reader)?.into()),
+        27 => ValueType::Ref(read_name(reader)?.into()),
+        28 => ValueType::Opaque(read_name(reader)?.into()),
+        tag => ValueType::scalar_of_tag(tag).ok_or(MalformedFrame::PayloadDoesNotFit)?,
+    })
 }
 
 fn decode_field(reader: &mut Reader<'_>) -> Result<FieldSchema, MalformedFrame> {
@@ -84,7 +137,7 @@ fn decode_field(reader: &mut Reader<'_>) -> Result<FieldSchema, MalformedFrame> 
     let name = read_name(reader)?;
     let number = reader.varint_up_to(MAX_FIELD_NUMBER.into())? as u32;
     let strategy = Strategy::from_tag(reader.byte()?).ok_or(unknown)?;
-    let value_type = ValueType::from_tag(reader.byte()?).ok_or(unknown)?;
+    let value_type = decode_type(reader, MAX_VALUE_DEPTH)?;
     let flags = reader.byte()?;
     let mut default = None;
     if flags & HAS_DEFAULT != 0 {
@@ -106,7 +159,11 @@ fn decode_field(reader: &mut Reader<'_>) -> Result<FieldSchema, MalformedFrame> 
         _ => return Err(unknown),
     };
     let counter = CounterOptions { min_value, max_value, overflow };
-    Ok(FieldSchema { name, number, strategy, value_type, default, counter })
+    let value_strategy = match strategy {
+        Strategy::Map => Strategy::from_tag(reader.byte()?).ok_or(unknown)?,
+        _ => Strategy::Lww,
+    };
+    Ok(FieldSchema { name, number, strategy, value_type, default, counter, value_strategy })
 }
 
 fn read_name(reader: &mut Reader<'_>) -> Result<String, MalformedFrame> {
@@ -129,7 +186,13 @@ mod tests {
             CounterOptions { min_value: Some(-3), max_value: Some(900), overflow: Overflow::Error };
         let mut title = FieldSchema::new("title", 1, Strategy::Lww, ValueType::String);
         title.default = Some(Value::from("untitled"));
-        let fields = [title, score].into();
+        let text = || Box::new(ValueType::String);
+        let pair = ValueType::Tuple([ValueType::Enum("Unit".into()), ValueType::F64].into());
+        let stock = ValueType::Map(text(), Box::new(ValueType::Option(Box::new(pair))));
+        let mut stock = FieldSchema::new("stock", 3, Strategy::Map, stock);
+        stock.value_strategy = Strategy::MvRegister;
+        let tags = FieldSchema::new("tags", 4, Strategy::OrSet, ValueType::Set(text()));
+        let fields = [title, score, stock, tags].into();
         let schema = Schema { gens: [GenSchema { name: "a.Task".into(), fields }].into() };
         let bytes = schema.encode();
         assert_eq!(Schema::decode(&bytes), Ok(schema));

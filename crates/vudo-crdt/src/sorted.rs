@@ -44,6 +44,10 @@ impl Sorted {
         self.0.iter()
     }
 
+    pub(crate) fn iter_from(&self, place: usize) -> core::slice::Iter<'_, Vec<u8>> {
+        self.0[place..].iter()
+    }
+
     #[inline]
     pub(crate) fn at(&self, place: usize) -> &[u8] {
         &self.0[place]
@@ -64,6 +68,11 @@ impl Sorted {
         }
         self.0[index].clear();
         self.0[index].extend_from_slice(bytes);
+    }
+
+    /// Takes away so many from a place on.
+    pub(crate) fn remove(&mut self, place: usize, count: usize) {
+        self.0.drain(place..place + count);
     }
 
     pub(crate) fn clear(&mut self) {

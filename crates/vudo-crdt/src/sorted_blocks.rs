@@ -36,8 +36,15 @@ impl Sorted {
         self.blocks.iter().flatten()
     }
 
+    pub(crate) fn iter_from(&self, place: usize) -> impl Iterator<Item = &Vec<u8>> {
+        let (block, index) = split(place);
+        let blocks = self.blocks.get(block..).unwrap_or_default();
+        blocks.iter().flatten().skip(index)
+    }
+
     pub(crate) fn at(&self, place: usize) -> &[u8] {
-        &self.blocks[place >> PLACE_SHIFT][place & ((1 << PLACE_SHIFT) - 1)]
+        let (block, index) = split(place);
+        &self.blocks[block][index]
     }
 
     /// The place of what `compare` finds equal, or else the place where it belongs.
@@ -55,7 +62,7 @@ impl Sorted {
     /// Puts bytes where a search for them ended.
     pub(crate) fn put(&mut self, place: Result<usize, usize>, bytes: &[u8]) {
         let (Ok(whole) | Err(whole)) = place;
-        let (block, index) = (whole >> PLACE_SHIFT, whole & ((1 << PLACE_SHIFT) - 1));
+        let (block, index) = split(whole);
         if place.is_ok() {
             let string = &mut self.blocks[block][index];
             string.clear();
@@ -77,8 +84,31 @@ impl Sorted {
         }
     }
 
+    /// Takes away so many from a place on.
+    pub(crate) fn remove(&mut self, place: usize, count: usize) {
+        let (mut block, mut index) = split(place);
+        let mut left = count;
+        while left > 0 {
+            let strings = &mut self.blocks[block];
+            let end = strings.len().min(index + left);
+            left -= end - index;
+            strings.drain(index..end);
+            match strings.is_empty() {
+                true => drop(self.blocks.remove(block)),
+                false => block += 1,
+            }
+            index = 0;
+        }
+        self.count -= count;
+    }
+
     pub(crate) fn clear(&mut self) {
         self.blocks.clear();
         self.count = 0;
     }
+}
+
+/// The block of a place, and the index in the block.
+fn split(place: usize) -> (usize, usize) {
+    (place >> PLACE_SHIFT, place & ((1 << PLACE_SHIFT) - 1))
 }

@@ -7,7 +7,9 @@
 //! ```
 //!
 //! A chunk is immutable: rewriting replaces it. The row in the buffer, where there is one, is the
-//! whole state of its document; the row in the chunk is then out of date.
+//! whole state of its document; the row in the chunk is then out of date. Documents never leave a
+//! table, but entries of collections do: a row of a key and nothing else says in the buffer that the
+//! one in the chunk is gone.
 //!
 //! Chunks load when they are touched, and leave again when their owner asks for memory: the hand of
 //! a clock goes round the chunks and drops those that nobody has used since it last came by.
@@ -104,7 +106,7 @@ impl HashSum {
     }
 }
 
-/// The documents of one Gen in one namespace.
+/// The documents of one Gen in one namespace, or the entries of all of their collections.
 #[derive(Clone, Debug)]
 pub struct Table {
     /// Ascending by first key.
@@ -132,12 +134,17 @@ impl Table {
     /// The row of a key whose chunk is loaded, or that has none.
     pub(crate) fn loaded_row(&self, key: &[u8]) -> Option<&[u8]> {
         if self.is_loaded() {
-            return self.buffer.get(key).or_else(|| self.row_in_chunk(key));
+            return match self.buffer.get(key) {
+                Some(row) => is_there(row).then_some(row),
+                None => self.row_in_chunk(key),
+            };
         }
         let hash = self.buffer.hash(key);
-        let buffered = self.buffer.get_hashed(key, hash);
-        let row = buffered.or_else(|| self.remembered_row(key, hash).map(|(_, row)| row));
-        row.or_else(|| self.row_in_chunk(key))
+        if let Some(row) = self.buffer.get_hashed(key, hash) {
+            return is_there(row).then_some(row);
+        }
+        let remembered = self.remembered_row(key, hash).map(|(_, row)| row);
+        remembered.or_else(|| self.row_in_chunk(key))
     }
 
     fn row_in_chunk(&self, key: &[u8]) -> Option<&[u8]> {
@@ -202,6 +209,53 @@ impl Table {
         if self.buffer.is_full() {
             self.flush();
         }
+    }
+
+    /// Whether there is no row, and none has been taken away that is still on its way to a chunk.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slots.is_empty() && self.buffer.is_empty()
+    }
+
+    /// Loads the chunks of the keys that begin with these bytes.
+    pub(crate) fn load_prefix<S: ChunkSource>(
+        &mut self,
+        prefix: &[u8],
+        source: &mut S,
+    ) -> Result<(), ChunkError<S::Error>> {
+        if self.is_loaded() {
+            return Ok(());
+        }
+        let mut index = self.slot_of(prefix).unwrap_or(0);
+        while index < self.slots.len() && may_have(&self.slots[index], prefix) {
+            self.load_slot(index, source)?;
+            index += 1;
+        }
+        Ok(())
+    }
+
+    /// The loaded rows whose keys begin with these bytes, ascending.
+    pub(crate) fn loaded_rows_with<'t>(
+        &'t self,
+        prefix: &'t [u8],
+    ) -> impl Iterator<Item = &'t [u8]> + use<'t> {
+        let slots = self.slots[self.slot_of(prefix).unwrap_or(0)..].iter();
+        let slots = slots.take_while(move |slot| may_have(slot, prefix));
+        let stored = slots.filter_map(|slot| slot.chunk.as_ref()).flat_map(move |chunk| {
+            let rows = chunk.rows_from(prefix);
+            rows.take_while(move |row| key_of(row).starts_with(prefix))
+        });
+        merge(stored, self.buffer.sorted_rows_with(prefix).into_iter())
+    }
+
+    /// Takes away the rows whose keys begin with these bytes, and whose chunks must be loaded.
+    pub(crate) fn remove_loaded(&mut self, prefix: &[u8]) {
+        let mut gone = Vec::new();
+        for row in self.loaded_rows_with(prefix) {
+            let mut key_alone = Vec::new();
+            write_bytes(&mut key_alone, key_of(row));
+            gone.push(key_alone);
+        }
+        gone.iter().for_each(|key_alone| self.put(key_alone));
     }
 
     /// How many rows there are, and the sum of their hashes. Only chunks that have changed since the
@@ -291,7 +345,7 @@ impl Table {
             }
         }
         // They are left where there is no chunk at all.
-        rest.iter().copied().all(visit);
+        rest.iter().copied().filter(|row| is_there(row)).all(visit);
         Ok(())
     }
 
@@ -423,7 +477,7 @@ fn merge<'r>(
     new: impl Iterator<Item = &'r [u8]>,
 ) -> impl Iterator<Item = &'r [u8]> {
     let (mut old, mut new) = (old.peekable(), new.peekable());
-    core::iter::from_fn(move || {
+    let merged = core::iter::from_fn(move || {
         let (Some(left), Some(right)) = (old.peek(), new.peek()) else {
             return old.next().or_else(|| new.next());
         };
@@ -435,7 +489,20 @@ fn merge<'r>(
                 new.next()
             }
         }
-    })
+    });
+    merged.filter(|row| is_there(row))
+}
+
+/// Whether a row of the buffer has more than a key: without, it says that the row is gone.
+fn is_there(row: &[u8]) -> bool {
+    let mut reader = Reader::new(row);
+    reader.bytes_or_empty();
+    !reader.is_empty()
+}
+
+/// Whether a chunk, or one after it, may have keys that begin with the prefix.
+fn may_have(slot: &Slot, prefix: &[u8]) -> bool {
+    *slot.first_key < *prefix || slot.first_key.starts_with(prefix)
 }
 
 /// Merges new rows over those of a chunk into chunks of about equal size.

@@ -7,7 +7,7 @@ use crate::row::key_of;
 use crate::sorted::Sorted;
 use crate::source::{ChunkError, ChunkSource};
 
-/// The documents of one Gen in one namespace.
+/// The documents of one Gen in one namespace, or the entries of all of their collections.
 #[derive(Clone, Debug)]
 pub struct Table {
     /// Ascending by key.
@@ -41,6 +41,36 @@ impl Table {
     /// Puts a row in place of the one with its key.
     pub(crate) fn put(&mut self, row: &[u8]) {
         self.rows.put(self.position(key_of(row)), row);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.len() == 0
+    }
+
+    /// There is nothing to load.
+    pub(crate) fn load_prefix<S: ChunkSource>(
+        &mut self,
+        _: &[u8],
+        _: &mut S,
+    ) -> Result<(), ChunkError<S::Error>> {
+        Ok(())
+    }
+
+    /// The rows whose keys begin with these bytes, ascending.
+    pub(crate) fn loaded_rows_with<'t>(
+        &'t self,
+        prefix: &'t [u8],
+    ) -> impl Iterator<Item = &'t [u8]> + use<'t> {
+        let (Ok(first) | Err(first)) = self.position(prefix);
+        let rows = self.rows.iter_from(first).map(|row| row.as_slice());
+        rows.take_while(move |row| key_of(row).starts_with(prefix))
+    }
+
+    /// Takes away the rows whose keys begin with these bytes.
+    pub(crate) fn remove_loaded(&mut self, prefix: &[u8]) {
+        let count = self.loaded_rows_with(prefix).count();
+        let (Ok(first) | Err(first)) = self.position(prefix);
+        self.rows.remove(first, count);
     }
 
     /// The rows, ascending by key.

@@ -13,10 +13,13 @@
 //! Invariant: equal values have equal bytes. NaN has one encoding, minus zero is stored as zero,
 //! and varints are minimal; a decoder refuses anything else.
 
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
+use crate::limits::{MAX_FIELD_NUMBER, MAX_VALUE_DEPTH};
 use crate::wire::{
     MalformedFrame, Reader, is_utf8, write_byte, write_bytes, write_varint, zigzag_decode,
     zigzag_encode,
@@ -35,6 +38,11 @@ const KIND_FLOAT: u8 = 5;
 const KIND_STRING: u8 = 6;
 const KIND_COUNTS: u8 = 7;
 const KIND_BYTES: u8 = 8;
+const KIND_NONE: u8 = 9;
+const KIND_VARIANT: u8 = 10;
+const KIND_LIST: u8 = 11;
+const KIND_RECORD: u8 = 12;
+const KIND_MAP: u8 = 13;
 
 /// A value of a field.
 #[derive(Clone, Debug)]
@@ -49,47 +57,76 @@ pub enum Value {
     String(String),
     /// Bytes of any kind: `Bytes`, and the fixed lengths of `Uuid` and `Identity`.
     Bytes(Vec<u8>),
+    /// The absence that an `Option` holds, as opposed to a field that nobody has written.
+    None,
+    /// A variant of an enum, by its number. Numbers that a schema does not know are kept.
+    Variant(u32),
+    /// The values of a list, a tuple, or a set (then ascending by their bytes, each once).
+    List(Vec<Value>),
+    /// Keys and values, ascending by the bytes of the keys, each key once.
+    Map(Vec<(Value, Value)>),
+    /// A Gen as a value: numbered fields, ascending. Those that a schema does not know are kept.
+    Record(Vec<(u32, Value)>),
+    /// The bytes of a kind that this version does not know, inside another value.
+    Opaque(Vec<u8>),
 }
 
 /// The type of a field.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)] // The names say it all.
 pub enum ValueType {
-    Bool = 1,
-    String = 2,
-    I8 = 3,
-    I16 = 4,
-    I32 = 5,
-    I64 = 6,
-    U8 = 7,
-    U16 = 8,
-    U32 = 9,
-    U64 = 10,
-    F32 = 11,
-    F64 = 12,
+    Bool,
+    String,
+    I8,
+    I16,
+    I32,
+    I64,
+    U8,
+    U16,
+    U32,
+    U64,
+    F32,
+    F64,
     /// `Int`: an `i64` that JavaScript sees as a `number` and that is refused past 2^53.
-    Int = 13,
+    Int,
     /// `UInt`: the same, not negative.
-    UInt = 14,
+    UInt,
     /// Bytes of any number.
-    Bytes = 15,
+    Bytes,
     /// 16 bytes.
-    Uuid = 16,
+    Uuid,
     /// Milliseconds since 1970, which a JavaScript `number` holds exactly.
-    Timestamp = 17,
+    Timestamp,
     /// Milliseconds, which a JavaScript `number` holds exactly.
-    Duration = 18,
+    Duration,
     /// A public key of 32 bytes.
-    Identity = 19,
+    Identity,
+    /// The type, or [`Value::None`].
+    Option(Box<ValueType>),
+    /// Values of one type, in their order.
+    List(Box<ValueType>),
+    /// Values of one type, ascending, each once. Under `or_set` the type of a whole field.
+    Set(Box<ValueType>),
+    /// Values under keys. Under `map` the type of a whole field.
+    Map(Box<ValueType>, Box<ValueType>),
+    /// One value of each of these types.
+    Tuple(Vec<ValueType>),
+    /// The enum of this qualified name.
+    Enum(Box<str>),
+    /// The Gen of this qualified name, as a value.
+    Record(Box<str>),
+    /// The key of a document of the Gen of this qualified name.
+    Ref(Box<str>),
+    /// What a schema says nothing about: any value, which is only kept.
+    Opaque(Box<str>),
 }
 
 /// The largest integer that a JavaScript `number` holds exactly, and so the bound of `Int`.
 pub const MAX_SAFE_INTEGER: i64 = (1 << 53) - 1;
 
 impl ValueType {
-    /// Every type, in the order of the tags.
-    pub const ALL: [ValueType; 19] = [
+    /// The types without parts, in the order of their tags, which begin at 1.
+    pub const SCALARS: [ValueType; 19] = [
         ValueType::Bool,
         ValueType::String,
         ValueType::I8,
@@ -112,18 +149,137 @@ impl ValueType {
     ];
 
     /// The tag of a stored schema.
-    pub fn tag(self) -> u8 {
-        self as u8
-    }
-
-    /// The type of a tag, or `None` for one that this version does not know.
-    pub fn from_tag(tag: u8) -> Option<ValueType> {
-        Self::ALL.get(usize::from(tag).wrapping_sub(1)).copied()
-    }
-
-    /// The name that a Gen uses.
-    pub fn name(self) -> &'static str {
+    pub fn tag(&self) -> u8 {
         match self {
+            ValueType::Bool => 1,
+            ValueType::String => 2,
+            ValueType::I8 => 3,
+            ValueType::I16 => 4,
+            ValueType::I32 => 5,
+            ValueType::I64 => 6,
+            ValueType::U8 => 7,
+            ValueType::U16 => 8,
+            ValueType::U32 => 9,
+            ValueType::U64 => 10,
+            ValueType::F32 => 11,
+            ValueType::F64 => 12,
+            ValueType::Int => 13,
+            ValueType::UInt => 14,
+            ValueType::Bytes => 15,
+            ValueType::Uuid => 16,
+            ValueType::Timestamp => 17,
+            ValueType::Duration => 18,
+            ValueType::Identity => 19,
+            ValueType::Option(_) => 20,
+            ValueType::List(_) => 21,
+            ValueType::Set(_) => 22,
+            ValueType::Map(..) => 23,
+            ValueType::Tuple(_) => 24,
+            ValueType::Enum(_) => 25,
+            ValueType::Record(_) => 26,
+            ValueType::Ref(_) => 27,
+            ValueType::Opaque(_) => 28,
+        }
+    }
+
+    /// The scalar of a tag, or `None` for a type with parts or one that this version does not know.
+    pub fn scalar_of_tag(tag: u8) -> Option<ValueType> {
+        Self::SCALARS.get(usize::from(tag).wrapping_sub(1)).cloned()
+    }
+
+    /// The least and the greatest value of a type that holds integers; `None` for the other types.
+    pub fn integer_range(&self) -> Option<(i128, i128)> {
+        Some(match self {
+            ValueType::I8 => (i8::MIN.into(), i8::MAX.into()),
+            ValueType::I16 => (i16::MIN.into(), i16::MAX.into()),
+            ValueType::I32 => (i32::MIN.into(), i32::MAX.into()),
+            ValueType::I64 => (i64::MIN.into(), i64::MAX.into()),
+            ValueType::U8 => (0, u8::MAX.into()),
+            ValueType::U16 => (0, u16::MAX.into()),
+            ValueType::U32 => (0, u32::MAX.into()),
+            ValueType::U64 => (0, u64::MAX.into()),
+            ValueType::Int | ValueType::Timestamp | ValueType::Duration => {
+                (-i128::from(MAX_SAFE_INTEGER), MAX_SAFE_INTEGER.into())
+            }
+            ValueType::UInt => (0, MAX_SAFE_INTEGER.into()),
+            _ => return None,
+        })
+    }
+
+    /// Whether the type is `f32` or `f64`.
+    pub fn is_float(&self) -> bool {
+        matches!(self, ValueType::F32 | ValueType::F64)
+    }
+
+    /// Whether a counter of integers can be of this type: times are not added up.
+    pub fn is_countable(&self) -> bool {
+        let is_time = matches!(self, ValueType::Timestamp | ValueType::Duration);
+        self.integer_range().is_some() && !is_time
+    }
+
+    /// How many bytes a value of a type of bytes has; `None` where they may be any number, and for
+    /// the other types.
+    pub fn byte_count(&self) -> Option<usize> {
+        match self {
+            ValueType::Uuid => Some(16),
+            ValueType::Identity => Some(32),
+            _ => None,
+        }
+    }
+
+    /// Whether the type holds bytes.
+    pub fn is_bytes(&self) -> bool {
+        matches!(self, ValueType::Bytes | ValueType::Uuid | ValueType::Identity)
+    }
+
+    /// Whether a field of this type can hold the value. Of enums and Gens, which other parts of a
+    /// schema declare, only the kind is looked at.
+    pub fn admits(&self, value: &Value) -> bool {
+        match (self, value) {
+            (ValueType::Bool, Value::Bool(_)) => true,
+            (ValueType::String | ValueType::Ref(_), Value::String(_)) => true,
+            (ValueType::F64, Value::Float(_)) => true,
+            (ValueType::F32, Value::Float(number)) => {
+                number.is_nan() || f64::from(*number as f32) == *number
+            }
+            (ValueType::Enum(_), Value::Variant(_)) => true,
+            (ValueType::Opaque(_), _) => true,
+            (ValueType::Option(_), Value::None) => true,
+            (ValueType::Option(inner), value) => inner.admits(value),
+            (ValueType::List(inner), Value::List(values)) => {
+                values.iter().all(|value| inner.admits(value))
+            }
+            (ValueType::Set(inner), Value::List(values)) => {
+                values.iter().all(|value| inner.admits(value)) && is_ascending(values.iter())
+            }
+            (ValueType::Map(key_type, value_type), Value::Map(entries)) => {
+                let fits = |(key, value): &(Value, Value)| {
+                    key_type.admits(key) && value_type.admits(value)
+                };
+                entries.iter().all(fits) && is_ascending(entries.iter().map(|(key, _)| key))
+            }
+            (ValueType::Tuple(types), Value::List(values)) => {
+                let mut pairs = types.iter().zip(values);
+                types.len() == values.len() && pairs.all(|(part, value)| part.admits(value))
+            }
+            (ValueType::Record(_), Value::Record(fields)) => {
+                fields.windows(2).all(|pair| pair[0].0 < pair[1].0)
+            }
+            (_, Value::Bytes(bytes)) => {
+                self.is_bytes() && self.byte_count().is_none_or(|count| count == bytes.len())
+            }
+            (_, Value::Int(number)) => self
+                .integer_range()
+                .is_some_and(|(least, greatest)| (least..=greatest).contains(number)),
+            _ => false,
+        }
+    }
+}
+
+impl core::fmt::Display for ValueType {
+    /// As a Gen writes it: `i64`, `Map<String, Option<Bool>>`.
+    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let name = match self {
             ValueType::Bool => "Bool",
             ValueType::String => "String",
             ValueType::I8 => "i8",
@@ -143,71 +299,36 @@ impl ValueType {
             ValueType::Timestamp => "Timestamp",
             ValueType::Duration => "Duration",
             ValueType::Identity => "Identity",
-        }
-    }
-
-    /// The least and the greatest value of a type that holds integers; `None` for the other types.
-    pub fn integer_range(self) -> Option<(i128, i128)> {
-        Some(match self {
-            ValueType::I8 => (i8::MIN.into(), i8::MAX.into()),
-            ValueType::I16 => (i16::MIN.into(), i16::MAX.into()),
-            ValueType::I32 => (i32::MIN.into(), i32::MAX.into()),
-            ValueType::I64 => (i64::MIN.into(), i64::MAX.into()),
-            ValueType::U8 => (0, u8::MAX.into()),
-            ValueType::U16 => (0, u16::MAX.into()),
-            ValueType::U32 => (0, u32::MAX.into()),
-            ValueType::U64 => (0, u64::MAX.into()),
-            ValueType::Int | ValueType::Timestamp | ValueType::Duration => {
-                (-i128::from(MAX_SAFE_INTEGER), MAX_SAFE_INTEGER.into())
+            ValueType::Enum(name) | ValueType::Record(name) | ValueType::Opaque(name) => name,
+            ValueType::Option(inner) => return write!(formatter, "Option<{inner}>"),
+            ValueType::List(inner) => return write!(formatter, "List<{inner}>"),
+            ValueType::Set(inner) => return write!(formatter, "Set<{inner}>"),
+            ValueType::Map(key, value) => return write!(formatter, "Map<{key}, {value}>"),
+            ValueType::Ref(name) => return write!(formatter, "Ref<{name}>"),
+            ValueType::Tuple(types) => {
+                formatter.write_str("(")?;
+                for (index, part) in types.iter().enumerate() {
+                    let comma = if index == 0 { "" } else { ", " };
+                    write!(formatter, "{comma}{part}")?;
+                }
+                ")"
             }
-            ValueType::UInt => (0, MAX_SAFE_INTEGER.into()),
-            _ => return None,
-        })
+        };
+        formatter.write_str(name)
     }
+}
 
-    /// Whether the type is `f32` or `f64`.
-    pub fn is_float(self) -> bool {
-        matches!(self, ValueType::F32 | ValueType::F64)
-    }
-
-    /// Whether a counter of integers can be of this type: times are not added up.
-    pub fn is_countable(self) -> bool {
-        let is_time = matches!(self, ValueType::Timestamp | ValueType::Duration);
-        self.integer_range().is_some() && !is_time
-    }
-
-    /// How many bytes a value of a type of bytes has; `None` where they may be any number, and for
-    /// the other types.
-    pub fn byte_count(self) -> Option<usize> {
-        match self {
-            ValueType::Uuid => Some(16),
-            ValueType::Identity => Some(32),
-            _ => None,
+/// Whether values ascend by their bytes, each once.
+fn is_ascending<'a>(values: impl Iterator<Item = &'a Value>) -> bool {
+    let mut last = Vec::new();
+    for value in values {
+        let bytes = value.to_bytes();
+        if bytes <= last {
+            return false;
         }
+        last = bytes;
     }
-
-    /// Whether the type holds bytes.
-    pub fn is_bytes(self) -> bool {
-        matches!(self, ValueType::Bytes | ValueType::Uuid | ValueType::Identity)
-    }
-
-    /// Whether a field of this type can hold the value.
-    pub fn admits(self, value: &Value) -> bool {
-        match (self, value) {
-            (ValueType::Bool, Value::Bool(_)) | (ValueType::String, Value::String(_)) => true,
-            (ValueType::F64, Value::Float(_)) => true,
-            (ValueType::F32, Value::Float(number)) => {
-                number.is_nan() || f64::from(*number as f32) == *number
-            }
-            (_, Value::Bytes(bytes)) => {
-                self.is_bytes() && self.byte_count().is_none_or(|count| count == bytes.len())
-            }
-            (_, Value::Int(number)) => self
-                .integer_range()
-                .is_some_and(|(least, greatest)| (least..=greatest).contains(number)),
-            _ => false,
-        }
-    }
+    true
 }
 
 impl Value {
@@ -228,7 +349,42 @@ impl Value {
                 write_bytes(out, text.as_bytes());
             }
             Value::Bytes(bytes) => encode_bytes(bytes, out),
+            Value::None => write_byte(out, KIND_NONE << 2 | WIRE_NOTHING),
+            Value::Variant(number) => {
+                write_byte(out, KIND_VARIANT << 2 | WIRE_VARINT);
+                write_varint(out, (*number).into());
+            }
+            Value::List(values) => encode_parts(KIND_LIST, out, |inside| {
+                values.iter().for_each(|value| value.encode(inside));
+            }),
+            Value::Map(entries) => encode_parts(KIND_MAP, out, |inside| {
+                for (key, value) in entries {
+                    key.encode(inside);
+                    value.encode(inside);
+                }
+            }),
+            Value::Record(fields) => encode_parts(KIND_RECORD, out, |inside| {
+                for (number, value) in fields {
+                    write_varint(inside, (*number).into());
+                    value.encode(inside);
+                }
+            }),
+            Value::Opaque(bytes) => out.extend_from_slice(bytes),
         }
+    }
+
+    /// The list of a set's values: ascending by their bytes, each once.
+    pub fn set_of(values: impl IntoIterator<Item = Value>) -> Value {
+        let sorted: BTreeMap<Vec<u8>, Value> =
+            values.into_iter().map(|value| (value.to_bytes(), value)).collect();
+        Value::List(sorted.into_values().collect())
+    }
+
+    /// A map of these entries; of several under one key the last one counts.
+    pub fn map_of(entries: impl IntoIterator<Item = (Value, Value)>) -> Value {
+        let sorted: BTreeMap<Vec<u8>, (Value, Value)> =
+            entries.into_iter().map(|entry| (entry.0.to_bytes(), entry)).collect();
+        Value::Map(sorted.into_values().collect())
     }
 
     /// Reads a value of a kind that this version knows; `None` for any other. The bytes must have
@@ -247,8 +403,21 @@ impl Value {
                 Value::String(String::from(text))
             }
             (KIND_BYTES, WIRE_LENGTH) => Value::Bytes(Vec::from(reader.bytes().ok()?)),
+            (KIND_NONE, WIRE_NOTHING) => Value::None,
+            (KIND_VARIANT, WIRE_VARINT) => {
+                Value::Variant(reader.varint_up_to(u32::MAX.into()).ok()? as u32)
+            }
+            (KIND_LIST | KIND_MAP | KIND_RECORD, WIRE_LENGTH) => {
+                decode_parts(tag >> 2, reader.bytes().ok()?)?
+            }
             _ => return None,
         })
+    }
+
+    /// Reads a value at the front of others, keeping what this version does not know.
+    fn decode_part(reader: &mut Reader<'_>) -> Value {
+        let bytes = step_over_value(reader);
+        Value::decode(bytes).unwrap_or_else(|| Value::Opaque(Vec::from(bytes)))
     }
 
     /// The value's bytes.
@@ -257,6 +426,39 @@ impl Value {
         self.encode(&mut out);
         out
     }
+}
+
+/// Appends a value of several parts.
+fn encode_parts(kind: u8, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let mut inside = Vec::new();
+    write(&mut inside);
+    write_byte(out, kind << 2 | WIRE_LENGTH);
+    write_bytes(out, &inside);
+}
+
+/// Reads the parts of a value.
+fn decode_parts(kind: u8, inside: &[u8]) -> Option<Value> {
+    let mut reader = Reader::new(inside);
+    let (mut values, mut entries, mut fields) = (Vec::new(), Vec::new(), Vec::new());
+    while !reader.is_empty() {
+        match kind {
+            KIND_LIST => values.push(Value::decode_part(&mut reader)),
+            KIND_MAP => {
+                let key = Value::decode_part(&mut reader);
+                entries.push((key, Value::decode_part(&mut reader)));
+            }
+            _ => {
+                let number = reader.varint_up_to_or_zero(MAX_FIELD_NUMBER.into()) as u32;
+                fields.push((number, Value::decode_part(&mut reader)));
+            }
+        }
+    }
+    reader.checked(()).ok()?;
+    Some(match kind {
+        KIND_LIST => Value::List(values),
+        KIND_MAP => Value::Map(entries),
+        _ => Value::Record(fields),
+    })
 }
 
 /// Appends an integer. Numbers of `i64` are zigzag varints; larger ones up to `u64::MAX` have a
@@ -366,6 +568,11 @@ pub(crate) fn step_over_value<'a>(reader: &mut Reader<'a>) -> &'a [u8] {
 
 /// Checks that a value, which has been stepped over, is canonical; a fault goes to `reader`.
 pub(crate) fn check_value(value: &[u8], reader: &mut Reader<'_>) {
+    check_nested_value(value, MAX_VALUE_DEPTH, reader);
+}
+
+/// [`check_value`] of a value that may hold others so many levels deep.
+fn check_nested_value(value: &[u8], depth_left: usize, reader: &mut Reader<'_>) {
     let mut inside = Reader::new(value);
     let tag = inside.byte_or_zero();
     let (kind, wire) = (tag >> 2, tag & 3);
@@ -377,12 +584,44 @@ pub(crate) fn check_value(value: &[u8], reader: &mut Reader<'_>) {
             let bits = u64::from_le_bytes(inside.array_or_zero());
             wire == WIRE_EIGHT && bits == canonical_float_bits(f64::from_bits(bits))
         }
-        KIND_STRING | KIND_COUNTS | KIND_BYTES => wire == WIRE_LENGTH,
+        KIND_NONE => wire == WIRE_NOTHING,
+        KIND_VARIANT => wire == WIRE_VARINT && inside.varint_or_zero() <= u32::MAX.into(),
+        KIND_STRING | KIND_COUNTS | KIND_BYTES | KIND_LIST | KIND_RECORD | KIND_MAP => {
+            wire == WIRE_LENGTH
+        }
         _ => true,
     };
     reader.check(is_canonical, MalformedFrame::ValueNotCanonical);
+    if matches!(kind, KIND_LIST | KIND_RECORD | KIND_MAP) {
+        return check_parts(kind, inside.bytes_or_empty(), depth_left, reader);
+    }
     let is_text = kind != KIND_STRING || is_utf8(inside.bytes_or_empty());
     reader.check(is_text, MalformedFrame::StringNotUtf8);
+}
+
+/// Checks the parts of a value: each on its own, and keys and numbers for their order.
+fn check_parts(kind: u8, parts: &[u8], depth_left: usize, reader: &mut Reader<'_>) {
+    reader.check(depth_left > 0, MalformedFrame::TooLarge);
+    let mut inside = Reader::new(parts);
+    let (mut last_number, mut last_key): (u64, &[u8]) = (0, &[]);
+    while !inside.is_empty() && depth_left > 0 {
+        if kind == KIND_RECORD {
+            let number = inside.varint_up_to_or_zero(MAX_FIELD_NUMBER.into());
+            inside.check(last_number < number, MalformedFrame::NotSorted);
+            last_number = number;
+        }
+        if kind == KIND_MAP {
+            let key = step_over_value(&mut inside);
+            inside.check(last_key < key, MalformedFrame::NotSorted);
+            check_nested_value(key, depth_left - 1, &mut inside);
+            last_key = key;
+        }
+        let value = step_over_value(&mut inside);
+        check_nested_value(value, depth_left - 1, &mut inside);
+    }
+    if let Err(what) = inside.checked(()) {
+        reader.fail(what);
+    }
 }
 
 /// One NaN, and minus zero as zero: equal numbers have equal bytes.
@@ -408,6 +647,12 @@ impl PartialEq for Value {
             }
             (Value::String(left), Value::String(right)) => left == right,
             (Value::Bytes(left), Value::Bytes(right)) => left == right,
+            (Value::None, Value::None) => true,
+            (Value::Variant(left), Value::Variant(right)) => left == right,
+            (Value::List(left), Value::List(right)) => left == right,
+            (Value::Map(left), Value::Map(right)) => left == right,
+            (Value::Record(left), Value::Record(right)) => left == right,
+            (Value::Opaque(left), Value::Opaque(right)) => left == right,
             _ => false,
         }
     }
@@ -423,6 +668,8 @@ impl PartialOrd for Value {
             (Value::Float(left), Value::Float(right)) => left.partial_cmp(right),
             (Value::String(left), Value::String(right)) => Some(left.cmp(right)),
             (Value::Bytes(left), Value::Bytes(right)) => Some(left.cmp(right)),
+            (Value::Variant(left), Value::Variant(right)) => Some(left.cmp(right)),
+            (Value::List(left), Value::List(right)) => left.partial_cmp(right),
             _ => None,
         }
     }
@@ -488,16 +735,39 @@ macro_rules! value_from_integer {
 value_from_integer!(i8, i16, i32, i64, u8, u16, u32, u64);
 
 impl core::fmt::Display for Value {
-    /// As a person would write it: text without quotes, bytes in hexadecimal.
+    /// As a person would write it: text without quotes, bytes in hexadecimal, fields and variants
+    /// by their numbers.
     fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Value::Bool(truth) => truth.fmt(formatter),
             Value::Int(number) => number.fmt(formatter),
             Value::Float(number) => number.fmt(formatter),
             Value::String(text) => text.fmt(formatter),
-            Value::Bytes(bytes) => {
+            Value::Bytes(bytes) | Value::Opaque(bytes) => {
                 bytes.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
             }
+            Value::None => formatter.write_str("none"),
+            Value::Variant(number) => write!(formatter, "#{number}"),
+            Value::List(values) => {
+                formatter.debug_list().entries(values.iter().map(Shown)).finish()
+            }
+            Value::Map(entries) => {
+                let shown = entries.iter().map(|(key, value)| (Shown(key), Shown(value)));
+                formatter.debug_map().entries(shown).finish()
+            }
+            Value::Record(fields) => {
+                let shown = fields.iter().map(|(number, value)| (number, Shown(value)));
+                formatter.debug_map().entries(shown).finish()
+            }
         }
+    }
+}
+
+/// A part of a value, shown as the value itself would be.
+struct Shown<'a>(&'a Value);
+
+impl core::fmt::Debug for Shown<'_> {
+    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        core::fmt::Display::fmt(self.0, formatter)
     }
 }

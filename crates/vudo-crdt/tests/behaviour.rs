@@ -256,11 +256,11 @@ fn hlc_at_the_ceiling() {
 
 /// A frame of one change of replica 9 that creates the document and does one operation.
 fn frame_with_operation(life: u64, operation: &[u8]) -> Vec<u8> {
-    let mut frame = b"VF\x03\x01\x04Task".to_vec();
+    let mut frame = b"VF\x04\x01\x04Task".to_vec();
     // At time zero, by a new replica, its change number 1, of one document of Gen 0.
     frame.extend_from_slice(b"\x01\x00");
     frame.extend_from_slice(&[9; 32]);
-    frame.extend_from_slice(b"\x01\x01\x00\x04milk");
+    frame.extend_from_slice(b"\x01\x02\x00\x04milk");
     vudo_crdt::wire::write_varint(&mut frame, life);
     vudo_crdt::wire::write_bytes(&mut frame, operation);
     let sum = checksum(&frame);

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use vudo_crdt::{
-    ChunkId, ChunkSource, FieldSchema, InMemory, Namespace, ReplicaKey, Strategy, Transaction,
-    ValueType,
+    ChunkId, ChunkSource, FieldSchema, InMemory, Namespace, ReplicaKey, Strategy, TablePart,
+    Transaction, ValueType,
 };
 
 const TASK: u32 = 0;
@@ -51,7 +51,7 @@ fn a_fingerprint_loads_and_hashes_only_what_has_changed() {
     namespace.intern_gen("Task").unwrap();
     set(&mut namespace, &mut chunks, 0..DOCUMENT_COUNT);
     let fingerprint = namespace.fingerprint(&mut InMemory).unwrap();
-    let table = namespace.table_mut(TASK);
+    let table = namespace.table_mut(TASK, TablePart::Documents);
     table.persist(&mut 0, |id, bytes| {
         chunks.stored.insert(id, bytes);
     });
@@ -59,7 +59,8 @@ fn a_fingerprint_loads_and_hashes_only_what_has_changed() {
     assert!(chunks.stored.len() > 10);
 
     let directory = namespace.encode_directory();
-    let mut reopened = Namespace::open(&directory, |_| Some(table.clone()), 2).unwrap();
+    let stored = |_, part| (part == TablePart::Documents).then(|| table.clone());
+    let mut reopened = Namespace::open(&directory, stored, 2).unwrap();
     assert_eq!(reopened.fingerprint(&mut chunks).unwrap(), fingerprint);
     assert_eq!(chunks.load_count, 0, "the sums are in the directory");
 
@@ -83,7 +84,7 @@ fn persisted() -> (Namespace, Chunks) {
 }
 
 fn persist(namespace: &mut Namespace, chunks: &mut Chunks, next_id: &mut ChunkId) -> Vec<ChunkId> {
-    namespace.table_mut(TASK).persist(next_id, |id, bytes| {
+    namespace.table_mut(TASK, TablePart::Documents).persist(next_id, |id, bytes| {
         chunks.stored.insert(id, bytes);
     })
 }

@@ -5,7 +5,8 @@
 use std::path::Path;
 
 use vudo_crdt::{
-    FieldSchema, InMemory, Log, Namespace, ReplicaKey, Strategy, Transaction, Value, ValueType,
+    FieldSchema, InMemory, Log, Namespace, ReplicaKey, Strategy, TablePart, Transaction, Value,
+    ValueType,
 };
 
 const BYTES_PER_LINE: usize = 32;
@@ -84,10 +85,10 @@ fn frames_and_states_have_the_bytes_they_always_had() {
     check("fingerprint.hex", &namespace.fingerprint(&mut InMemory).unwrap().0);
     check("directory.hex", &namespace.encode_directory());
     let mut chunks = Vec::new();
-    namespace.table_mut(0).persist(&mut 1, |_, bytes| chunks.push(bytes));
+    namespace.table_mut(0, TablePart::Documents).persist(&mut 1, |_, bytes| chunks.push(bytes));
     assert_eq!(chunks.len(), 1);
     check("chunk.hex", &chunks[0]);
-    check("table_directory.hex", &namespace.table_mut(0).encode_directory());
+    check("table_directory.hex", &namespace.table_mut(0, TablePart::Documents).encode_directory());
 
     let mut peer = Namespace::new(1);
     peer.apply_frame(&frame, &mut InMemory, &mut ()).unwrap();

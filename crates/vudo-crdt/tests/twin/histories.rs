@@ -41,7 +41,10 @@ impl World {
             fields: fields(),
         };
         let store_count = 2 + random.below(4);
-        let stores = (0..store_count).map(|number| Store::new(number, &mut random)).collect();
+        let mut stores: Vec<Store> =
+            (0..store_count).map(|number| Store::new(number, &mut random)).collect();
+        let founder = stores[0].key;
+        stores.iter_mut().for_each(|store| store.set_founder(founder));
         World {
             random,
             shape,

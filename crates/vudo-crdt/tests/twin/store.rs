@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use vudo_crdt::{
-    Applied, ApplyError, Change as LoggedChange, ChunkId, ChunkSource, CounterOptions, FieldSchema,
-    FrameWriter, GenIndex, Log, Namespace, Observer, Overflow, Refusal, ReplicaIndex, ReplicaKey,
-    Row, Strategy, Transaction, Value, ValueType, VersionVector, WriteError,
+    Applied, ApplyError, Change as LoggedChange, ChunkId, ChunkSource, CounterOptions, Direction,
+    FieldSchema, FrameWriter, GenIndex, Log, Namespace, Observer, Overflow, Reading, Refusal,
+    ReplicaIndex, ReplicaKey, Row, Strategy, TablePart, Transaction, TransactionView, Value,
+    ValueType, VersionVector, WriteError, split_entry_key,
 };
 
-use crate::model::{Cell, Change, DocumentId, Stamp, Time, Twin, TwinTransaction};
+use crate::model::{Cell, Change, DocumentId, Place, Stamp, Time, Twin, TwinTransaction};
 use crate::random::Random;
 
 pub(crate) const GEN_NAMES: [&str; 3] = ["Task", "Note", "a.Person"];
@@ -41,6 +42,14 @@ pub(crate) fn fields() -> Vec<FieldSchema> {
     };
     let mut title = field("title", 2, Strategy::Lww, ValueType::String);
     title.default = Some(Value::from("untitled"));
+    let map = |name, number, strategy, value_type| {
+        let value_type = ValueType::Map(text(), Box::new(value_type));
+        let mut map = FieldSchema::new(name, number, Strategy::Map, value_type);
+        map.value_strategy = strategy;
+        map
+    };
+    let mut seats = field("seats", 13, Strategy::BoundedCounter, ValueType::I64);
+    seats.counter = CounterOptions { min_value: Some(-5), max_value: Some(90), ..seats.counter };
     let mut stock = counter("stock", 7, ValueType::U8, Overflow::Error);
     stock.counter = CounterOptions { min_value: Some(3), max_value: Some(200), ..stock.counter };
     vec![
@@ -55,7 +64,20 @@ pub(crate) fn fields() -> Vec<FieldSchema> {
         field("ratio", 900, Strategy::Lww, ValueType::F64),
         field("photo", 901, Strategy::Lww, ValueType::Bytes),
         field("done", 65_535, Strategy::LwwContent, ValueType::Bool),
+        field("likes", 10, Strategy::GCounter, ValueType::I8),
+        field("owners", 11, Strategy::MvRegister, ValueType::I64),
+        field("tags", 12, Strategy::OrSet, ValueType::Set(text())),
+        seats,
+        map("shelf", 14, Strategy::Lww, ValueType::String),
+        map("tally", 15, Strategy::PnCounter, ValueType::I64),
+        map("labels", 16, Strategy::OrSet, ValueType::Set(text())),
+        map("opinions", 17, Strategy::MvRegister, ValueType::I64),
+        map("origin", 18, Strategy::Immutable, ValueType::Bool),
     ]
+}
+
+fn text() -> Box<ValueType> {
+    Box::new(ValueType::String)
 }
 
 /// What a history is made of.
@@ -89,6 +111,10 @@ impl Observer for Counting {
         self.log.change(change);
     }
 
+    fn entry(&mut self, _: GenIndex, after: Row<'_>) {
+        assert!(split_entry_key(after.key).is_some());
+    }
+
     fn row(&mut self, gen_index: GenIndex, before: Option<Row<'_>>, after: Row<'_>) {
         self.row_count += 1;
         assert!(before.is_none_or(|row| row.key == after.key && row.life <= after.life));
@@ -103,6 +129,7 @@ pub(crate) struct Store {
     pub(crate) log: Log,
     pub(crate) twin: Twin,
     replica: ReplicaIndex,
+    founder: ReplicaKey,
     next_chunk_id: ChunkId,
     /// What the replica's clock shows, before the jitter of each transaction.
     clock_milliseconds: u64,
@@ -126,16 +153,26 @@ impl Store {
             1 => HONEST_MILLISECONDS + YEAR_MILLISECONDS,
             _ => HONEST_MILLISECONDS,
         };
-        Store {
+        let mut store = Store {
             key,
             namespace,
             chunks: Chunks::default(),
             log: Log::default(),
             twin: Twin::default(),
             replica,
+            founder: key,
             next_chunk_id: 1,
             clock_milliseconds,
-        }
+        };
+        store.set_founder(key);
+        store
+    }
+
+    /// Tells the store who founded the namespace.
+    pub(crate) fn set_founder(&mut self, founder: ReplicaKey) {
+        self.founder = founder;
+        let founder = self.namespace.intern_replica(founder);
+        self.namespace.set_founder(founder);
     }
 
     fn now_milliseconds(&mut self, random: &mut Random) -> u64 {
@@ -167,6 +204,7 @@ impl Store {
                 namespace: &mut self.namespace,
                 chunks: &mut self.chunks,
                 gen_index,
+                founder: self.founder,
             };
             let (did, expected) = writer.write(random, shape, &id, &mut twin);
             assert_eq!(did, expected.map_err(WriteError::Refused), "an operation on {id:?}");
@@ -263,11 +301,13 @@ impl Store {
     }
 
     fn persist_table(&mut self, gen_index: GenIndex) {
-        let stored = &mut self.chunks.stored;
-        let store = |id, bytes| assert!(stored.insert(id, bytes).is_none());
-        let table = self.namespace.table_mut(gen_index);
-        let freed = table.persist(&mut self.next_chunk_id, store);
-        freed.iter().for_each(|id| assert!(self.chunks.stored.remove(id).is_some()));
+        for part in TablePart::ALL {
+            let stored = &mut self.chunks.stored;
+            let store = |id, bytes| assert!(stored.insert(id, bytes).is_none());
+            let table = self.namespace.table_mut(gen_index, part);
+            let freed = table.persist(&mut self.next_chunk_id, store);
+            freed.iter().for_each(|id| assert!(self.chunks.stored.remove(id).is_some()));
+        }
     }
 
     /// Drops from memory what may be dropped, down to some bound.
@@ -285,8 +325,10 @@ impl Store {
     pub(crate) fn reopen(&mut self, random: &mut Random) {
         (0..GEN_NAMES.len() as GenIndex).for_each(|gen_index| self.persist_table(gen_index));
         let directory = self.namespace.encode_directory();
-        let table = |gen_index| Some(self.namespace.table_mut(gen_index).encode_directory());
+        let table =
+            |gen_index, part| Some(self.namespace.table_mut(gen_index, part).encode_directory());
         self.namespace = Namespace::open(&directory, table, random.next()).unwrap();
+        self.set_founder(self.founder);
     }
 
     pub(crate) fn canonical_bytes(&mut self) -> Vec<u8> {
@@ -310,6 +352,15 @@ impl Store {
     pub(crate) fn check(&mut self, fields: &[FieldSchema]) {
         let replicas = self.namespace.replicas().keys().to_vec();
         let mut document_count = 0;
+        for (id, expected) in &self.twin.documents {
+            let gen_index = self.namespace.find_gen(&id.0).unwrap();
+            for field in fields {
+                let (key, chunks) = (id.1.as_slice(), &mut self.chunks);
+                self.namespace.load_field(gen_index, key, field, chunks).unwrap();
+                let shown = (&self.namespace).read_loaded(gen_index, key, field);
+                assert_eq!(shown, expected.read(field), "field {} of {id:?}", field.name);
+            }
+        }
         for gen_name in GEN_NAMES {
             let gen_index = self.namespace.find_gen(gen_name).unwrap();
             let mut last_key = Vec::new();
@@ -318,7 +369,7 @@ impl Store {
                 last_key = row.key.to_vec();
                 let id = (gen_name.to_owned(), row.key.to_vec());
                 let expected = self.twin.documents.get(&id);
-                check_row(&row, expected, fields, &replicas);
+                check_row(&row, expected, &replicas);
                 document_count += 1;
                 true
             };
@@ -328,12 +379,7 @@ impl Store {
     }
 }
 
-fn check_row(
-    row: &Row<'_>,
-    expected: Option<&crate::model::Document>,
-    fields: &[FieldSchema],
-    replicas: &[ReplicaKey],
-) {
+fn check_row(row: &Row<'_>, expected: Option<&crate::model::Document>, replicas: &[ReplicaKey]) {
     let expected = expected.expect("a row that nobody wrote");
     let stamp = |stamp: &vudo_crdt::Stamp| Stamp {
         time: Time { milliseconds: stamp.hlc.milliseconds(), counter: stamp.hlc.counter().into() },
@@ -350,9 +396,6 @@ fn check_row(
             );
         }
     }
-    for field in fields {
-        assert_eq!(field.read(row), expected.read(field), "field {}", field.name);
-    }
 }
 
 /// Does one operation to a real transaction and to its twin.
@@ -361,6 +404,7 @@ struct Writer<'w> {
     namespace: &'w mut Namespace,
     chunks: &'w mut Chunks,
     gen_index: GenIndex,
+    founder: ReplicaKey,
 }
 
 impl Writer<'_> {
@@ -375,42 +419,128 @@ impl Writer<'_> {
         let gen_index = self.gen_index;
         let key = id.1.as_slice();
         match random.below(10) {
-            0..3 => (real.create(namespace, chunks, gen_index, key), twin.create(id)),
-            3 => (real.delete(namespace, chunks, gen_index, key), twin.delete(id)),
+            0..2 => (real.create(namespace, chunks, gen_index, key), twin.create(id)),
+            2 if random.one_in(2) => {
+                (real.delete(namespace, chunks, gen_index, key), twin.delete(id))
+            }
             _ => {
                 let field = random.pick(&shape.fields);
-                if field.strategy == Strategy::PnCounter {
-                    let amount = random.below(81) as i64 - 30;
-                    let did = real.add(namespace, chunks, gen_index, key, field, amount);
-                    (did, twin.add(id, field, amount.into()))
-                } else if field.strategy == Strategy::PnCounterFloat {
-                    let amount = random.below(81) as i64 - 40;
-                    let did =
-                        real.add_float(namespace, chunks, gen_index, key, field, amount as f64);
-                    (did, twin.add(id, field, amount.into()))
+                namespace.load_field(gen_index, key, field, chunks).unwrap();
+                let place = Place { document: id, entry: None };
+                if field.strategy == Strategy::Map {
+                    self.write_entry(random, shape, field, id, twin)
                 } else {
-                    let value = random_value(random, field.value_type, shape.text_bytes_max);
-                    let did = real.set(namespace, chunks, gen_index, key, field, &value);
-                    (did, twin.set(id, field, value))
+                    self.write_field(random, shape, field, key, &place, twin)
                 }
+            }
+        }
+    }
+
+    /// Writes to an entry of a map, or takes it away.
+    fn write_entry(
+        &mut self,
+        random: &mut Random,
+        shape: &Shape,
+        map: &FieldSchema,
+        id: &DocumentId,
+        twin: &mut TwinTransaction<'_>,
+    ) -> (Written, Result<(), Refusal>) {
+        let element = Value::from(*random.pick(&["", "a", "b", "milk"])).to_bytes();
+        let place = Place { document: id, entry: Some((map.id(), element.clone())) };
+        let (space, gen_index) = (&*self.namespace, self.gen_index);
+        if random.one_in(4) {
+            let did = self.real.remove_entry_loaded(space, gen_index, &id.1, map.id(), &element);
+            return (did.map_err(WriteError::Refused), twin.remove_entry(&place));
+        }
+        let entry = self.real.entry_loaded(space, gen_index, &id.1, map.id(), &element);
+        let expected = twin.entry(&place);
+        assert_eq!(entry.as_ref().err(), expected.as_ref().err());
+        match entry {
+            Ok(entry) => {
+                let field = map.map_value().unwrap();
+                self.namespace.load_field(gen_index, &entry, &field, self.chunks).unwrap();
+                self.write_field(random, shape, &field, &entry, &place, twin)
+            }
+            Err(refusal) => (Err(WriteError::Refused(refusal)), expected),
+        }
+    }
+
+    /// Writes to a field of a document or of an entry, which is not a map.
+    fn write_field(
+        &mut self,
+        random: &mut Random,
+        shape: &Shape,
+        field: &FieldSchema,
+        key: &[u8],
+        place: &Place<'_>,
+        twin: &mut TwinTransaction<'_>,
+    ) -> (Written, Result<(), Refusal>) {
+        let (real, space, chunks) = (&mut *self.real, &mut *self.namespace, &mut *self.chunks);
+        let gen_index = self.gen_index;
+        match field.strategy {
+            Strategy::PnCounter | Strategy::GCounter => {
+                let amount = random.below(81) as i64 - 30;
+                let did = real.add(space, chunks, gen_index, key, field, amount);
+                (did, twin.add(place, field, amount.into()))
+            }
+            Strategy::PnCounterFloat => {
+                let amount = random.below(81) as i64 - 40;
+                let did = real.add_float(space, chunks, gen_index, key, field, amount as f64);
+                (did, twin.add(place, field, amount.into()))
+            }
+            Strategy::BoundedCounter => {
+                let amount = random.below(21) as i64 - 10;
+                let keys = space.replicas().keys();
+                let receiver = random.one_in(2).then(|| *random.pick(keys));
+                let did = match receiver {
+                    None => real.add(space, chunks, gen_index, key, field, amount),
+                    Some(to) => {
+                        let way = if amount < 0 { Direction::Down } else { Direction::Up };
+                        let amount = amount.abs();
+                        real.give_rights(space, chunks, gen_index, key, field, &to, way, amount)
+                    }
+                };
+                (did, twin.move_bounded(place, field, self.founder, receiver, amount.into()))
+            }
+            Strategy::OrSet => {
+                let element = Value::from(*random.pick(&["", "red", "blue"]));
+                let (id, bytes) = (field.id(), element.to_bytes());
+                let (did, expected) = if random.one_in(2) {
+                    let did = real.add_element_loaded(space, gen_index, key, id, &bytes);
+                    (did, twin.add_element(place, field, &element))
+                } else {
+                    let did = real.remove_element_loaded(space, gen_index, key, id, &bytes);
+                    (did, twin.remove_element(place, field, &element))
+                };
+                (did.map_err(WriteError::Refused), expected)
+            }
+            _ => {
+                let value = random_value(random, &field.value_type, shape.text_bytes_max);
+                let did = real.set(space, chunks, gen_index, key, field, &value);
+                (did, twin.set(place, field, value))
             }
         }
     }
 
     /// A transaction reads what it wrote.
     fn check_view(&mut self, id: &DocumentId, twin: &TwinTransaction<'_>, shape: &Shape) {
-        let row = self.real.read(self.namespace, self.chunks, self.gen_index, &id.1).unwrap();
+        let key = id.1.as_slice();
+        let row = self.real.read(self.namespace, self.chunks, self.gen_index, key).unwrap();
         let expected = twin.view(id);
         assert_eq!(row.map(|row| row.life), expected.as_ref().map(|document| document.life));
-        if let (Some(row), Some(expected)) = (row, expected) {
-            for field in &shape.fields {
-                assert_eq!(field.read(&row), expected.read(field));
-            }
+        let Some(expected) = expected else {
+            return;
+        };
+        for field in &shape.fields {
+            self.namespace.load_field(self.gen_index, key, field, self.chunks).unwrap();
+            let mut view = TransactionView { transaction: self.real, namespace: self.namespace };
+            let shown = view.read_loaded(self.gen_index, key, field);
+            assert_eq!(shown, expected.read(field), "field {} of {id:?}", field.name);
         }
     }
 }
 
-fn random_value(random: &mut Random, value_type: ValueType, text_bytes_max: usize) -> Value {
+fn random_value(random: &mut Random, value_type: &ValueType, text_bytes_max: usize) -> Value {
     match value_type {
         ValueType::Bool => Value::Bool(random.one_in(2)),
         ValueType::Bytes => Value::from(vec![random.below(2) as u8 * 255; random.below(3)]),

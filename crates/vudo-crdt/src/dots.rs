@@ -1,0 +1,372 @@
+//! The state of cells that keep something for each replica: counters, `mv_register`, and with it
+//! the elements of sets.
+//!
+//! ```text
+//! state   = length | entry*                              ascending by replica index
+//! entry   = replica index | covered | ahead | payload (length, bytes), if ahead is not zero
+//! ```
+//!
+//! For each replica an entry says up to which number its writes have been covered by later ones of
+//! anybody (`covered`), and, where its last write is newer than that (`covered + ahead`), what it
+//! wrote. The join takes the greater of both numbers, replica by replica. A counter is the case in
+//! which nothing is ever covered: the payload is the replica's total.
+//!
+//! ```text
+//! operation of a counter      = length | payload
+//! operation of an mv_register = length | covered count << 1 | writes | (reference, number)* | value
+//! ```
+//!
+//! An operation on an `mv_register` covers what its writer saw. References are indexes into the
+//! replicas that the change names; number and replica of the write are its change's. What it writes
+//! is a value, or nothing for the element of a set, which is there or is not.
+
+use alloc::vec::Vec;
+use core::cmp::Ordering;
+
+use crate::hlc::Hlc;
+use crate::replica::{ReplicaIndex, Replicas};
+use crate::value::{check_value, decode_counts, encode_counts, step_over_value};
+use crate::wire::{MalformedFrame, Reader, write_bytes, write_varint};
+
+/// One replica's entry in a state.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry<'a> {
+    pub(crate) replica: ReplicaIndex,
+    /// Up to which number the replica's writes are covered.
+    pub(crate) covered: u64,
+    /// The number of its last write; no greater than `covered` where that is covered.
+    pub(crate) written: u64,
+    /// What it wrote last; nothing where that is covered.
+    pub(crate) payload: &'a [u8],
+}
+
+impl Entry<'_> {
+    /// Comes after every entry: there are never so many replicas.
+    const END: Entry<'static> =
+        Entry { replica: ReplicaIndex::MAX, covered: 0, written: 0, payload: &[] };
+
+    /// Whether the replica's last write has not been covered.
+    pub(crate) fn is_live(&self) -> bool {
+        self.written > self.covered
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        write_varint(out, self.replica.into());
+        self.encode_state(out);
+    }
+
+    fn encode_state(&self, out: &mut Vec<u8>) {
+        write_varint(out, self.covered);
+        write_varint(out, self.written.saturating_sub(self.covered));
+        if self.is_live() {
+            write_bytes(out, self.payload);
+        }
+    }
+}
+
+/// The entries of a state, one after the other, ascending by replica index.
+pub(crate) struct Entries<'a> {
+    reader: Reader<'a>,
+    /// The entry that was read last; behind the last one [`Entry::END`].
+    pub(crate) entry: Entry<'a>,
+}
+
+impl<'a> Entries<'a> {
+    /// At the first entry. Bytes that are no such state have none.
+    pub(crate) fn of(state: &'a [u8]) -> Entries<'a> {
+        let reader = Reader::new(decode_counts(state).unwrap_or_default());
+        let mut entries = Entries { reader, entry: Entry::END };
+        entries.advance();
+        entries
+    }
+
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.entry.replica == Entry::END.replica
+    }
+
+    #[inline(never)]
+    pub(crate) fn advance(&mut self) {
+        self.entry = Entry::END;
+        if !self.reader.is_empty() {
+            self.entry.replica = self.reader.varint_or_zero() as ReplicaIndex;
+            self.entry.covered = self.reader.varint_or_zero();
+            let ahead = self.reader.varint_or_zero();
+            self.entry.written = self.entry.covered.saturating_add(ahead);
+            if ahead > 0 {
+                self.entry.payload = self.reader.bytes_or_empty();
+            }
+        }
+    }
+
+    /// Goes on to the entry of a replica, or to the end.
+    pub(crate) fn find(mut self, replica: ReplicaIndex) -> Entry<'a> {
+        while !self.is_at_end() && self.entry.replica != replica {
+            self.advance();
+        }
+        self.entry
+    }
+}
+
+/// Appends the state that a counter's operation amounts to: its writer's entry and nothing else.
+pub(crate) fn lift_total(replica: ReplicaIndex, number: u64, operation: &[u8], out: &mut Vec<u8>) {
+    let payload = decode_counts(operation).unwrap_or_default();
+    let mut body = Vec::new();
+    Entry { replica, covered: 0, written: number, payload }.encode(&mut body);
+    encode_counts(&body, out);
+}
+
+/// Appends the join of two states.
+pub(crate) fn join(left: &[u8], right: &[u8], out: &mut Vec<u8>) {
+    let mut body = Vec::new();
+    let (mut left, mut right) = (Entries::of(left), Entries::of(right));
+    while !left.is_at_end() || !right.is_at_end() {
+        let order = left.entry.replica.cmp(&right.entry.replica);
+        // Equal numbers with other payloads come from a fork; the greater bytes win everywhere.
+        let by_number = || left.entry.written.cmp(&right.entry.written);
+        let by_payload = || left.entry.payload.cmp(right.entry.payload);
+        let left_wins = match order {
+            Ordering::Equal => by_number().then_with(by_payload).is_gt(),
+            order => order.is_lt(),
+        };
+        let mut joined = if left_wins { left.entry } else { right.entry };
+        if order.is_eq() {
+            joined.covered = left.entry.covered.max(right.entry.covered);
+        }
+        joined.encode(&mut body);
+        if order.is_le() {
+            left.advance();
+        }
+        if order.is_ge() {
+            right.advance();
+        }
+    }
+    encode_counts(&body, out);
+}
+
+/// Appends a state with every replica named by its key, ascending by key.
+pub(crate) fn write_canonical(state: &[u8], replicas: &Replicas, out: &mut Vec<u8>) {
+    let mut entries = Vec::new();
+    let mut unsorted = Entries::of(state);
+    while !unsorted.is_at_end() {
+        entries.push(unsorted.entry);
+        unsorted.advance();
+    }
+    entries.sort_unstable_by_key(|entry| replicas.key(entry.replica));
+    let mut body = Vec::new();
+    for entry in entries {
+        body.extend_from_slice(&replicas.key(entry.replica).0);
+        entry.encode_state(&mut body);
+    }
+    encode_counts(&body, out);
+}
+
+/// An operation on an `mv_register`, read where it lies.
+#[derive(Clone, Copy)]
+pub(crate) struct RegisterOperation<'a> {
+    /// References and numbers, in their bytes.
+    covers: &'a [u8],
+    cover_count: u64,
+    writes: bool,
+    /// The value, or nothing.
+    value: &'a [u8],
+}
+
+impl<'a> RegisterOperation<'a> {
+    fn read(operation: &'a [u8]) -> (RegisterOperation<'a>, Reader<'a>) {
+        let mut reader = Reader::new(decode_counts(operation).unwrap_or_default());
+        let head = reader.varint_or_zero();
+        let start = reader.rest();
+        let mut left = head >> 1;
+        while left > 0 && !reader.has_failed() {
+            left -= 1;
+            reader.varint_or_zero();
+            reader.varint_or_zero();
+        }
+        let covers = reader.since(start);
+        let (cover_count, writes) = (head >> 1, head & 1 == 1);
+        (RegisterOperation { covers, cover_count, writes, value: reader.rest() }, reader)
+    }
+
+    /// The covered writes: reference and number of each, ascending by reference.
+    fn covers(&self) -> impl Iterator<Item = (u64, u64)> + use<'a> {
+        let mut reader = Reader::new(self.covers);
+        (0..self.cover_count).map(move |_| (reader.varint_or_zero(), reader.varint_or_zero()))
+    }
+
+    /// Checks an operation of a change that refers to so many replicas, itself included. A fault
+    /// goes to `reader`.
+    pub(crate) fn check(operation: &[u8], reference_count: u64, reader: &mut Reader<'_>) {
+        let (read, mut inside) = RegisterOperation::read(operation);
+        let mut least = 0;
+        if !inside.has_failed() {
+            for (reference, number) in read.covers() {
+                let is_known = reference < reference_count;
+                inside.check(is_known, MalformedFrame::IndexOutOfRange);
+                inside.check(reference >= least && number != 0, MalformedFrame::NotSorted);
+                least = reference + 1;
+            }
+        }
+        if !read.value.is_empty() {
+            let value = step_over_value(&mut inside);
+            check_value(value, &mut inside);
+        }
+        inside.check(inside.rest().is_empty(), MalformedFrame::TrailingBytes);
+        // Something is written, or something is covered; and a value is written, not covered.
+        let does_something = read.writes || (read.cover_count > 0 && read.value.is_empty());
+        inside.check(does_something, MalformedFrame::PayloadDoesNotFit);
+        if let Err(what) = inside.checked(()) {
+            reader.fail(what);
+        }
+    }
+
+    /// Whether an operation, which has been checked, is one on the element of a set.
+    pub(crate) fn is_of_element(operation: &[u8]) -> bool {
+        RegisterOperation::read(operation).0.value.is_empty()
+    }
+}
+
+/// Appends the state that an operation on an `mv_register` amounts to.
+pub(crate) fn lift_register(
+    references: &[ReplicaIndex],
+    number: u64,
+    hlc: Hlc,
+    operation: &[u8],
+    out: &mut Vec<u8>,
+) {
+    let (operation, _) = RegisterOperation::read(operation);
+    let mut payload = Vec::new();
+    if !operation.value.is_empty() {
+        hlc.encode(&mut payload);
+        payload.extend_from_slice(operation.value);
+    }
+    let own = references[0];
+    let mut own_covered = 0;
+    let mut entries = Vec::new();
+    for (reference, covered) in operation.covers() {
+        let replica = references[reference as usize];
+        if replica == own {
+            own_covered = covered.max(own_covered);
+        } else {
+            entries.push(Entry { replica, covered, written: 0, payload: &[] });
+        }
+    }
+    let written = if operation.writes { number } else { 0 };
+    if operation.writes || own_covered > 0 {
+        let payload = if written > own_covered { payload.as_slice() } else { &[] };
+        entries.push(Entry { replica: own, covered: own_covered, written, payload });
+    }
+    entries.sort_unstable_by_key(|entry| (entry.replica, core::cmp::Reverse(entry.covered)));
+    // A change may name a replica twice; the greater number covers the lesser one.
+    entries.dedup_by_key(|entry| entry.replica);
+    let mut body = Vec::new();
+    entries.iter().for_each(|entry| entry.encode(&mut body));
+    encode_counts(&body, out);
+}
+
+/// What a transaction puts into an operation on an `mv_register`.
+#[derive(Default)]
+pub(crate) struct RegisterWrite {
+    /// Replica and number of what is covered.
+    covers: Vec<(ReplicaIndex, u64)>,
+}
+
+impl RegisterWrite {
+    /// Covers what an earlier operation of the same transaction covered.
+    pub(crate) fn cover_as(&mut self, operation: &[u8], references: &[ReplicaIndex]) {
+        for (reference, number) in RegisterOperation::read(operation).0.covers() {
+            self.cover(references[reference as usize], number);
+        }
+    }
+
+    /// Covers every live write of a state.
+    pub(crate) fn cover_live(&mut self, state: &[u8]) {
+        let mut entries = Entries::of(state);
+        while !entries.is_at_end() {
+            let Entry { replica, written, .. } = entries.entry;
+            if entries.entry.is_live() {
+                self.cover(replica, written);
+            }
+            entries.advance();
+        }
+    }
+
+    fn cover(&mut self, replica: ReplicaIndex, number: u64) {
+        match self.covers.iter_mut().find(|(known, _)| *known == replica) {
+            Some((_, covered)) => *covered = number.max(*covered),
+            None => self.covers.push((replica, number)),
+        }
+    }
+
+    pub(crate) fn covers_nothing(&self) -> bool {
+        self.covers.is_empty()
+    }
+
+    /// Leaves out what the writer's own write makes superfluous: its earlier ones.
+    pub(crate) fn leave_out(&mut self, own: ReplicaIndex) {
+        self.covers.retain(|(replica, _)| *replica != own);
+    }
+
+    /// The operation's payload. `reference` gives the index of a replica among those that the
+    /// change names; `value` is what is written, encoded, if anything is.
+    pub(crate) fn encode(
+        &self,
+        value: Option<&[u8]>,
+        mut reference: impl FnMut(ReplicaIndex) -> u64,
+    ) -> Vec<u8> {
+        let mut covers: Vec<(u64, u64)> =
+            self.covers.iter().map(|(replica, number)| (reference(*replica), *number)).collect();
+        covers.sort_unstable();
+        let mut body = Vec::new();
+        write_varint(&mut body, (covers.len() as u64) << 1 | u64::from(value.is_some()));
+        for (reference, number) in covers {
+            write_varint(&mut body, reference);
+            write_varint(&mut body, number);
+        }
+        body.extend_from_slice(value.unwrap_or_default());
+        let mut out = Vec::new();
+        encode_counts(&body, &mut out);
+        out
+    }
+}
+
+/// One of the values that an `mv_register` holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LiveValue<'a> {
+    /// When it was written.
+    pub hlc: Hlc,
+    /// Who wrote it.
+    pub replica: ReplicaIndex,
+    /// The number of the writer's change.
+    pub number: u64,
+    /// The value in its bytes.
+    pub value: &'a [u8],
+}
+
+/// The values that the state of an `mv_register` holds, oldest first.
+pub fn live_values<'a>(state: &'a [u8], replicas: &Replicas) -> Vec<LiveValue<'a>> {
+    let mut values = Vec::new();
+    let mut entries = Entries::of(state);
+    while !entries.is_at_end() {
+        let Entry { replica, written: number, payload, .. } = entries.entry;
+        if entries.entry.is_live() && !payload.is_empty() {
+            let mut reader = Reader::new(payload);
+            let hlc = Hlc::read(&mut reader);
+            values.push(LiveValue { hlc, replica, number, value: reader.rest() });
+        }
+        entries.advance();
+    }
+    values.sort_by(|left, right| {
+        let by_replica = || replicas.key(left.replica).cmp(replicas.key(right.replica));
+        left.hlc.cmp(&right.hlc).then_with(by_replica)
+    });
+    values
+}
+
+/// Whether a state has a write that nothing has covered: whether an element is in its set.
+pub(crate) fn has_live(state: &[u8]) -> bool {
+    let mut entries = Entries::of(state);
+    while !entries.is_at_end() && !entries.entry.is_live() {
+        entries.advance();
+    }
+    entries.entry.is_live()
+}

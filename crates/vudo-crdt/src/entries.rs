@@ -1,0 +1,114 @@
+//! Joining the elements of sets and the entries of maps, which are rows of a table of their own.
+//!
+//! A document or entry that begins a greater life loses all of its entries; one that a change writes
+//! to in an earlier life is left as it is. So a row of an entry is there only while what it is in
+//! has the life in which it was written, and nothing about that has to be kept with it.
+
+use alloc::vec::Vec;
+
+use crate::change::{DocumentChange, Entries, GenIndex};
+use crate::hlc::Hlc;
+use crate::join::Joiner;
+use crate::namespace::Observer;
+use crate::replica::Replicas;
+use crate::row::{Row, Stamp, entries_prefix, extend_to_entries};
+use crate::source::{ChunkError, ChunkSource};
+use crate::table::Table;
+
+/// Loads the chunks of the entries that a change touches in a document or entry whose stored row is
+/// given: those it writes to, or all of them where they end with their life. `key` is restored.
+pub(crate) fn load_entries<S: ChunkSource>(
+    entries: &mut Table,
+    stored: &[u8],
+    document: &DocumentChange<'_>,
+    key: &mut Vec<u8>,
+    source: &mut S,
+) -> Result<(), ChunkError<S::Error>> {
+    let key_length = key.len();
+    let before = if stored.is_empty() { Row::none() } else { Row::parse(stored) };
+    if before.life < document.life && before.has_entries() {
+        entries.load_prefix(&entries_prefix(key), source)?;
+    }
+    for operation in document.operations(Hlc::ZERO) {
+        if !operation.id.is_collection() {
+            continue;
+        }
+        extend_to_entries(key, operation.id);
+        let prefix_length = key.len();
+        let mut changes = Entries::of(operation.value);
+        while changes.advance() {
+            key.extend_from_slice(changes.entry.key);
+            entries.load(key, source)?;
+            let stored = Vec::from(entries.loaded_row(key).unwrap_or_default());
+            load_entries(entries, &stored, &changes.entry, key, source)?;
+            key.truncate(prefix_length);
+        }
+        key.truncate(key_length);
+    }
+    Ok(())
+}
+
+/// Joins the entries of collections that a change writes to.
+pub(crate) struct EntryMerge<'m, O> {
+    pub(crate) stamp: Stamp,
+    pub(crate) joiner: &'m mut Joiner,
+    pub(crate) replicas: &'m Replicas,
+    pub(crate) entries: &'m mut Table,
+    pub(crate) observer: &'m mut O,
+}
+
+impl<O: Observer> EntryMerge<'_, O> {
+    /// Joins the entries of a document or entry, which is in the life that the change writes to.
+    /// `key` is its own, and is restored. Gives the count of operations.
+    #[inline(never)]
+    pub(crate) fn join(&mut self, document: &DocumentChange<'_>, key: &mut Vec<u8>) -> u64 {
+        let key_length = key.len();
+        let mut operation_count = 0;
+        for operation in document.operations(self.stamp.hlc) {
+            if !operation.id.is_collection() {
+                continue;
+            }
+            extend_to_entries(key, operation.id);
+            let prefix_length = key.len();
+            let mut changes = Entries::of(operation.value);
+            while changes.advance() {
+                key.extend_from_slice(changes.entry.key);
+                operation_count += self.join_entry(document.gen_index, &changes.entry, key);
+                key.truncate(prefix_length);
+            }
+            key.truncate(key_length);
+        }
+        operation_count
+    }
+
+    fn join_entry(
+        &mut self,
+        gen_index: GenIndex,
+        change: &DocumentChange<'_>,
+        key: &mut Vec<u8>,
+    ) -> u64 {
+        let DocumentChange { life, operations, .. } = *change;
+        let entry = DocumentChange { gen_index, key, life, operations };
+        let written = self.joiner.begin(&entry, self.stamp);
+        let stored = self.entries.loaded_row(key).unwrap_or_default();
+        let before = if stored.is_empty() { Row::none() } else { Row::parse(stored) };
+        let loses_entries = before.life < life && before.has_entries();
+        let is_in_effect = before.life <= life;
+        let joined = self.joiner.join(stored, self.replicas);
+        if stored != joined {
+            if O::SEES_ROWS {
+                self.observer.entry(gen_index, Row::parse(joined));
+            }
+            self.entries.put(joined);
+        }
+        if loses_entries {
+            self.entries.remove_loaded(&entries_prefix(key));
+        }
+        let mut operation_count = written.operation_count.max(1);
+        if written.has_entries && is_in_effect {
+            let nested = DocumentChange { gen_index, key: &[], life, operations };
+            operation_count += self.join(&nested, key);
+        }
+        operation_count
+    }
+}
