@@ -9,16 +9,16 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use ed25519_dalek::SigningKey;
-use vudo_crdt::{GenSchema, ReplicaKey, Schema, Value};
+use vudo_crdt::{GenIndex, GenSchema, Reading, ReplicaKey, Schema, Value};
 
 use crate::environment::{Environment, SystemEnvironment};
 use crate::error::{Error, Result};
 use crate::identity::{self, SecretKeyBytes};
 use crate::layout;
 use crate::limits::{EVENTUAL_DELAY, MEMORY_BYTES_MAX};
-use crate::record::{Record, field_of};
+use crate::record::{Record, field_of, is_in_rows, load_fields};
 use crate::replication::Replication;
-use crate::shard::Shard;
+use crate::shard::{Shard, State};
 use crate::storage::{MemoryStorage, Storage, StorageError, WriteBatch};
 use crate::subscription::{Interest, Subscription};
 use crate::transaction::Transaction;
@@ -353,7 +353,7 @@ impl Database {
         self.transaction_in(id.namespace(), |transaction| {
             transaction.create(gen_schema, key)?;
             fields.iter().try_for_each(|(name, value)| {
-                transaction.write(gen_schema, key, name, value.clone())
+                transaction.write(gen_schema, key, *name, value.clone())
             })
         })
     }
@@ -370,7 +370,7 @@ impl Database {
     ) -> Result<()> {
         self.transaction_in(id.namespace(), |transaction| {
             fields.iter().try_for_each(|(name, value)| {
-                transaction.write(gen_schema, id.key(), name, value.clone())
+                transaction.write(gen_schema, id.key(), *name, value.clone())
             })
         })
     }
@@ -393,8 +393,17 @@ impl Database {
         let Some(gen_index) = state.namespace.find_gen(&gen_schema.name) else {
             return Ok(None);
         };
-        let row = state.namespace.row(gen_index, id.key().as_bytes(), &mut shard.chunks())?;
-        row.filter(|row| row.is_alive()).map(|row| Record::read(gen_schema, &row)).transpose()
+        let namespace = &mut state.namespace;
+        let mut chunks = shard.chunks();
+        let row = namespace.row(gen_index, id.key().as_bytes(), &mut chunks)?;
+        let Some(row) = row.filter(|row| row.is_alive()) else {
+            return Ok(None);
+        };
+        if is_in_rows(gen_schema) {
+            return Record::read_row(gen_schema, &row).map(Some);
+        }
+        load_fields(namespace, &mut chunks, gen_schema, gen_index, id.key())?;
+        Record::read(&mut &*namespace, gen_schema, gen_index, id.key()).map(Some)
     }
 
     /// One field of a document: `None` where there is no document, or nothing in the field.
@@ -413,9 +422,10 @@ impl Database {
         let Some(gen_index) = state.namespace.find_gen(&gen_schema.name) else {
             return Ok(None);
         };
-        let row = state.namespace.row(gen_index, id.key().as_bytes(), &mut shard.chunks())?;
-        match row.filter(|row| row.is_alive()) {
-            Some(row) => Ok(field.read(&row)?),
+        let (namespace, key) = (&mut state.namespace, id.key().as_bytes());
+        namespace.load_field(gen_index, key, field, &mut shard.chunks())?;
+        match namespace.loaded_row(gen_index, key).filter(|row| row.is_alive()) {
+            Some(_) => Ok((&*namespace).read_loaded(gen_index, key, field)?),
             None => Ok(None),
         }
     }
@@ -431,16 +441,19 @@ impl Database {
         mut visit: impl FnMut(Record) -> bool,
     ) -> Result<()> {
         let shard = self.engine.shard(&self.namespace)?;
-        let state = shard.lock();
+        let mut state = shard.lock();
         let Some(gen_index) = state.namespace.find_gen(&gen_schema.name) else {
             return Ok(());
         };
+        if !is_in_rows(gen_schema) {
+            return for_each_with_entries(&shard, &mut state, gen_schema, gen_index, visit);
+        }
         let mut failure = None;
         state.namespace.visit_rows(gen_index, &[], &mut shard.chunks(), |row| {
             if !row.is_alive() {
                 return true;
             }
-            match Record::read(gen_schema, &row) {
+            match Record::read_row(gen_schema, &row) {
                 Ok(record) => visit(record),
                 Err(error) => {
                     failure = Some(error);
@@ -634,6 +647,31 @@ fn check_format(storage: &dyn Storage, path: &Path) -> Result<()> {
             Err(Error::FormatVersion { path: path.to_owned(), found, supported })
         }
     }
+}
+
+/// [`Database::for_each`] of a Gen whose fields do not all lie in the rows of its documents.
+fn for_each_with_entries(
+    shard: &Shard,
+    state: &mut State,
+    gen_schema: &GenSchema,
+    gen_index: GenIndex,
+    mut visit: impl FnMut(Record) -> bool,
+) -> Result<()> {
+    let mut keys = Vec::new();
+    let mut chunks = shard.chunks();
+    state.namespace.visit_rows(gen_index, &[], &mut chunks, |row| {
+        if row.is_alive() {
+            keys.push(String::from_utf8_lossy(row.key).into_owned());
+        }
+        true
+    })?;
+    for key in keys {
+        load_fields(&mut state.namespace, &mut chunks, gen_schema, gen_index, &key)?;
+        if !visit(Record::read(&mut &state.namespace, gen_schema, gen_index, &key)?) {
+            return Ok(());
+        }
+    }
+    Ok(())
 }
 
 /// The store holds a secret key, so nobody else may read its folder.

@@ -5,7 +5,8 @@
 //! n name                          a namespace's number
 //! d namespace                     directory: replicas, numbers heard, names of Gens
 //! k namespace                     checkpoint: up to where tables hold the log, next chunk id
-//! t namespace gen                 a table's directory of chunks
+//! t namespace gen                 directory of the chunks with a Gen's documents
+//! e namespace gen                 the same of the entries of their collections
 //! c namespace chunk               a chunk
 //! l namespace position            log record: changes, in the order in which they were applied
 //! r namespace replica number      the position of the log record that ends with this number
@@ -14,10 +15,10 @@
 //! Numbers in keys are big endian, so that they sort.
 
 use vudo_crdt::wire::{MalformedFrame, Reader, write_varint};
-use vudo_crdt::{ChunkId, GenIndex, ReplicaIndex};
+use vudo_crdt::{ChunkId, GenIndex, ReplicaIndex, TablePart};
 
 /// The format of a store. A store of another version is refused, never guessed at.
-pub(crate) const FORMAT_VERSION: u32 = 4;
+pub(crate) const FORMAT_VERSION: u32 = 5;
 
 pub(crate) type NamespaceId = u32;
 
@@ -37,8 +38,12 @@ pub(crate) fn checkpoint(id: NamespaceId) -> Vec<u8> {
     [b"k", &id.to_be_bytes()[..]].concat()
 }
 
-pub(crate) fn table(id: NamespaceId, gen_index: GenIndex) -> Vec<u8> {
-    [b"t", &id.to_be_bytes()[..], &gen_index.to_be_bytes()[..]].concat()
+pub(crate) fn table(id: NamespaceId, gen_index: GenIndex, part: TablePart) -> Vec<u8> {
+    let kind = match part {
+        TablePart::Documents => b"t",
+        TablePart::Entries => b"e",
+    };
+    [kind, &id.to_be_bytes()[..], &gen_index.to_be_bytes()[..]].concat()
 }
 
 pub(crate) fn chunk(id: NamespaceId, chunk: ChunkId) -> Vec<u8> {

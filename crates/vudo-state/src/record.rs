@@ -1,8 +1,9 @@
 //! A document as it was when it was read.
 
-use vudo_crdt::{FieldSchema, GenSchema, Row, Value};
+use vudo_crdt::{FieldSchema, GenIndex, GenSchema, Namespace, Reading, Row, Strategy, Value};
 
 use crate::error::{Error, Result};
+use crate::shard::StoredChunks;
 
 /// A document's key and the values of its fields. It does not change when the document does.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,7 +15,24 @@ pub struct Record {
 }
 
 impl Record {
-    pub(crate) fn read(gen_schema: &GenSchema, row: &Row<'_>) -> Result<Record> {
+    /// Reads a document whose rows are loaded.
+    pub(crate) fn read(
+        reading: &mut impl Reading,
+        gen_schema: &GenSchema,
+        gen_index: GenIndex,
+        key: &str,
+    ) -> Result<Record> {
+        let mut fields = Vec::with_capacity(gen_schema.fields.len());
+        for field in &gen_schema.fields {
+            if let Some(value) = reading.read_loaded(gen_index, key.as_bytes(), field)? {
+                fields.push((field.name.clone(), value));
+            }
+        }
+        Ok(Record { key: key.to_owned(), fields })
+    }
+
+    /// Reads a document of a Gen for which [`is_in_rows`] from its row.
+    pub(crate) fn read_row(gen_schema: &GenSchema, row: &Row<'_>) -> Result<Record> {
         let mut fields = Vec::with_capacity(gen_schema.fields.len());
         for field in &gen_schema.fields {
             if let Some(value) = field.read(row)? {
@@ -28,6 +46,28 @@ impl Record {
     pub fn get(&self, field: &str) -> Option<&Value> {
         self.fields.iter().find(|(name, _)| name == field).map(|(_, value)| value)
     }
+}
+
+/// Whether all fields of a Gen lie in its documents' rows.
+pub(crate) fn is_in_rows(gen_schema: &GenSchema) -> bool {
+    let needs_more = |field: &FieldSchema| {
+        field.strategy.is_collection() || field.strategy == Strategy::MvRegister
+    };
+    !gen_schema.fields.iter().any(needs_more)
+}
+
+/// Loads what reading a document needs.
+pub(crate) fn load_fields(
+    namespace: &mut Namespace,
+    chunks: &mut StoredChunks<'_>,
+    gen_schema: &GenSchema,
+    gen_index: GenIndex,
+    key: &str,
+) -> Result<()> {
+    for field in gen_schema.fields.iter().filter(|field| field.strategy.is_collection()) {
+        namespace.load_field(gen_index, key.as_bytes(), field, chunks)?;
+    }
+    Ok(namespace.load(gen_index, key.as_bytes(), chunks)?)
 }
 
 /// The field of this name, or an error that names the fields there are.

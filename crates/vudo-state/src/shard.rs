@@ -18,7 +18,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use vudo_crdt::wire::Reader;
 use vudo_crdt::{
     Applied, Change, ChunkId, ChunkSource, Fingerprint, GenIndex, Namespace, Observer,
-    ReplicaIndex, ReplicaKey, Row, Transaction, VersionVector,
+    ReplicaIndex, ReplicaKey, Row, TablePart, Transaction, VersionVector, split_entry_key,
 };
 
 use crate::database::OpenOptions;
@@ -145,6 +145,16 @@ impl Observer for Recorder<'_> {
             events.push(DocumentEvent::new(gen_index, after.key, kind));
         }
     }
+
+    fn entry(&mut self, gen_index: GenIndex, after: Row<'_>) {
+        if let Some(events) = &mut self.events {
+            let mut key = after.key;
+            while let Some((owner, _, _)) = split_entry_key(key) {
+                key = owner;
+            }
+            events.push(DocumentEvent::new(gen_index, key, ChangeKind::Updated));
+        }
+    }
 }
 
 impl Pending {
@@ -168,11 +178,13 @@ impl Shard {
         let mut namespace = match storage.get(&layout::directory(id))? {
             None => Namespace::new(seed),
             Some(directory) => {
-                let read_table = |gen_index| match storage.get(&layout::table(id, gen_index)) {
-                    Ok(stored) => stored,
-                    Err(error) => {
-                        read_error = Some(error);
-                        None
+                let read_table = |gen_index, part| {
+                    match storage.get(&layout::table(id, gen_index, part)) {
+                        Ok(stored) => stored,
+                        Err(error) => {
+                            read_error = Some(error);
+                            None
+                        }
                     }
                 };
                 Namespace::open(&directory, read_table, seed).map_err(|what| {
@@ -517,11 +529,13 @@ impl State {
 
     fn write_tables(&mut self, id: NamespaceId, batch: &mut WriteBatch) {
         let gen_count = self.namespace.gen_names().len() as GenIndex;
-        for gen_index in 0..gen_count {
-            let table = self.namespace.table_mut(gen_index);
+        let parts = TablePart::ALL;
+        let tables = (0..gen_count).flat_map(|gen_index| parts.map(|part| (gen_index, part)));
+        for (gen_index, part) in tables {
+            let table = self.namespace.table_mut(gen_index, part);
             let mut store = |chunk, bytes| batch.put(layout::chunk(id, chunk), bytes);
             let replaced = table.persist(&mut self.checkpoint.next_chunk, &mut store);
-            batch.put(layout::table(id, gen_index), table.encode_directory());
+            batch.put(layout::table(id, gen_index, part), table.encode_directory());
             for chunk in replaced {
                 batch.remove(layout::chunk(id, chunk));
             }

@@ -1,9 +1,15 @@
 //! A transaction: reads and writes over many documents that become one change.
 
-use vudo_crdt::{GenIndex, GenSchema, Strategy, Value, WriteError, limits};
+use std::borrow::Cow;
+
+use vudo_crdt::{
+    Direction, FieldSchema, GenIndex, GenSchema, Reading, ReplicaKey, Strategy, TransactionView,
+    Value, WriteError, entry_key, limits,
+};
 
 use crate::error::{Error, Refusal, Result};
-use crate::record::{Record, field_of};
+use crate::path::FieldPath;
+use crate::record::{Record, field_of, load_fields};
 use crate::shard::{Shard, State};
 use crate::storage::StorageError;
 
@@ -53,42 +59,45 @@ impl<'a> Transaction<'a> {
             .map_err(|reason| Error::refused(&gen_schema.name, key, reason))
     }
 
-    /// Sets a field, or adds to it where it is a counter.
+    /// Sets a field, or adds to it where it is a counter. A set is given as the list of all of its
+    /// elements, and a map with all of its entries: what is not among them is taken out.
     ///
     /// # Errors
     /// The document or the field does not exist, or the field refuses the value.
-    pub fn write(
+    pub fn write<'p>(
         &mut self,
         gen_schema: &GenSchema,
         key: &str,
-        field: &str,
+        path: impl Into<FieldPath<'p>>,
         value: impl Into<Value>,
     ) -> Result<()> {
-        match field_of(gen_schema, field)?.strategy.is_counter() {
-            true => self.add(gen_schema, key, field, value),
-            false => self.set(gen_schema, key, field, value),
-        }
+        let (path, value) = (path.into(), value.into());
+        let at = self.place(gen_schema, key, &path)?;
+        let written = match at.field.strategy {
+            Strategy::OrSet => self.replace_elements(&at, &value),
+            Strategy::Map => self.replace_entries(gen_schema, key, &path, &at, value)?,
+            strategy if strategy.is_counter() => self.add_at(&at, &value),
+            _ => self.set_at(&at, &value),
+        };
+        written.map_err(|reason| refused(gen_schema, key, &path, reason))
     }
 
-    /// Sets a field.
+    /// Sets a field. What an `mv_register` holds is replaced.
     ///
     /// # Errors
-    /// The document or the field does not exist, the field is a counter or immutable and set, or
+    /// The document or the field does not exist, the field is no register or immutable and set, or
     /// the value is not of its type.
-    pub fn set(
+    pub fn set<'p>(
         &mut self,
         gen_schema: &GenSchema,
         key: &str,
-        field: &str,
+        path: impl Into<FieldPath<'p>>,
         value: impl Into<Value>,
     ) -> Result<()> {
-        let gen_index = self.gen_index(gen_schema)?;
-        let field = field_of(gen_schema, field)?;
-        let namespace = &mut self.state.namespace;
-        let mut chunks = self.shard.chunks();
-        self.writes
-            .set(namespace, &mut chunks, gen_index, key.as_bytes(), field, &value.into())
-            .map_err(|reason| refused(gen_schema, key, &field.name, reason))
+        let path = path.into();
+        let at = self.place(gen_schema, key, &path)?;
+        let written = self.set_at(&at, &value.into());
+        written.map_err(|reason| refused(gen_schema, key, &path, reason))
     }
 
     /// Adds to a counter; a negative amount takes away.
@@ -96,33 +105,99 @@ impl<'a> Transaction<'a> {
     /// # Errors
     /// The document or the field does not exist, the field is no counter, or it would leave its
     /// bounds.
-    pub fn add(
+    pub fn add<'p>(
+        &mut self,
+        gen_schema: &GenSchema,
+        key: &str,
+        path: impl Into<FieldPath<'p>>,
+        amount: impl Into<Value>,
+    ) -> Result<()> {
+        let path = path.into();
+        let at = self.place(gen_schema, key, &path)?;
+        let written = self.add_at(&at, &amount.into());
+        written.map_err(|reason| refused(gen_schema, key, &path, reason))
+    }
+
+    /// Adds an element to a set.
+    ///
+    /// # Errors
+    /// The document or the field does not exist, the field is no set, or the element is not of its
+    /// type or too long.
+    pub fn add_element<'p>(
+        &mut self,
+        gen_schema: &GenSchema,
+        key: &str,
+        path: impl Into<FieldPath<'p>>,
+        element: impl Into<Value>,
+    ) -> Result<()> {
+        let path = path.into();
+        let at = self.place(gen_schema, key, &path)?;
+        let written = self.write_element(&at, &element.into(), true);
+        written.map_err(|reason| refused(gen_schema, key, &path, reason))
+    }
+
+    /// Takes an element out of a set; nothing happens where it is not in there.
+    ///
+    /// # Errors
+    /// As for [`Transaction::add_element`].
+    pub fn remove_element<'p>(
+        &mut self,
+        gen_schema: &GenSchema,
+        key: &str,
+        path: impl Into<FieldPath<'p>>,
+        element: impl Into<Value>,
+    ) -> Result<()> {
+        let path = path.into();
+        let at = self.place(gen_schema, key, &path)?;
+        let written = self.write_element(&at, &element.into(), false);
+        written.map_err(|reason| refused(gen_schema, key, &path, reason))
+    }
+
+    /// Takes what lies under the last key of a path out of its map; nothing happens where nothing
+    /// does.
+    ///
+    /// # Errors
+    /// The document or the field does not exist, or the field is no map of such keys.
+    pub fn remove_entry<'p>(
+        &mut self,
+        gen_schema: &GenSchema,
+        key: &str,
+        path: impl Into<FieldPath<'p>>,
+    ) -> Result<()> {
+        let mut path = path.into();
+        let Some(last) = path.keys.pop() else {
+            let reason = WriteError::Refused(Refusal::NotThisOperation);
+            return Err(refused(gen_schema, key, &path, reason));
+        };
+        let at = self.place(gen_schema, key, &path)?;
+        let removed = self.remove_entry_at(&at, &last);
+        removed.map_err(|reason| refused(gen_schema, key, &path, reason))
+    }
+
+    /// Gives this replica's rights on a `bounded_counter` to another one, which then may move the
+    /// counter in that direction by as much.
+    ///
+    /// # Errors
+    /// The document or the field does not exist, the field is no `bounded_counter`, or this replica
+    /// has fewer rights.
+    pub fn give_rights(
         &mut self,
         gen_schema: &GenSchema,
         key: &str,
         field: &str,
-        amount: impl Into<Value>,
+        receiver: &ReplicaKey,
+        direction: Direction,
+        amount: i64,
     ) -> Result<()> {
-        let gen_index = self.gen_index(gen_schema)?;
-        let field = field_of(gen_schema, field)?;
-        let namespace = &mut self.state.namespace;
-        let mut chunks = self.shard.chunks();
-        let key_bytes = key.as_bytes();
-        let amount = amount.into();
-        let added = match (field.strategy, &amount) {
-            (Strategy::PnCounterFloat, Value::Float(amount)) => {
-                self.writes.add_float(namespace, &mut chunks, gen_index, key_bytes, field, *amount)
-            }
-            (Strategy::PnCounter, Value::Int(amount)) => match i64::try_from(*amount) {
-                Ok(amount) => {
-                    self.writes.add(namespace, &mut chunks, gen_index, key_bytes, field, amount)
-                }
-                Err(_) => Err(Refusal::TypeMismatch.into()),
-            },
-            (strategy, _) if strategy.is_counter() => Err(Refusal::TypeMismatch.into()),
-            _ => Err(Refusal::NotThisOperation.into()),
-        };
-        added.map_err(|reason| refused(gen_schema, key, &field.name, reason))
+        let path = FieldPath::from(field);
+        let at = self.place(gen_schema, key, &path)?;
+        let (space, mut chunks) = (&mut self.state.namespace, self.shard.chunks());
+        let Place { gen_index, row_key, field } = &at;
+        self.writes
+            .give_rights(
+                space, &mut chunks, *gen_index, row_key, field, receiver, direction, amount,
+            )
+            .map_err(|reason| refused(gen_schema, key, &path, reason))
     }
 
     /// Reads a document as this transaction sees it; `None` where there is none.
@@ -134,7 +209,163 @@ impl<'a> Transaction<'a> {
         let namespace = &mut self.state.namespace;
         let mut chunks = self.shard.chunks();
         let row = self.writes.read(namespace, &mut chunks, gen_index, key.as_bytes())?;
-        row.filter(|row| row.is_alive()).map(|row| Record::read(gen_schema, &row)).transpose()
+        if !row.is_some_and(|row| row.is_alive()) {
+            return Ok(None);
+        }
+        load_fields(namespace, &mut chunks, gen_schema, gen_index, key)?;
+        let mut view = TransactionView { transaction: &mut self.writes, namespace };
+        Record::read(&mut view, gen_schema, gen_index, key).map(Some)
+    }
+
+    /// Finds where a path leads, creating the entries of maps on its way.
+    fn place<'p>(
+        &mut self,
+        gen_schema: &'p GenSchema,
+        key: &'p str,
+        path: &FieldPath<'_>,
+    ) -> Result<Place<'p>> {
+        let gen_index = self.gen_index(gen_schema)?;
+        let field = Cow::Borrowed(field_of(gen_schema, path.field)?);
+        let mut place = Place { gen_index, row_key: Cow::Borrowed(key.as_bytes()), field };
+        for map_key in &path.keys {
+            place = self
+                .enter(place, map_key)
+                .map_err(|reason| refused(gen_schema, key, path, reason))?;
+        }
+        Ok(place)
+    }
+
+    fn enter<'p>(&mut self, place: Place<'p>, map_key: &Value) -> Written<Place<'p>> {
+        let (Some(value_field), true) = (place.field.map_value(), place.admits(map_key)) else {
+            return Err(Refusal::TypeMismatch.into());
+        };
+        let element = map_key.to_bytes();
+        self.load_entry(&place, &element)?;
+        let Place { gen_index, row_key, field } = place;
+        let namespace = &self.state.namespace;
+        let row_key =
+            self.writes.entry_loaded(namespace, gen_index, &row_key, field.id(), &element)?;
+        let (row_key, field) = (Cow::Owned(row_key), Cow::Owned(value_field));
+        Ok(Place { gen_index, row_key, field })
+    }
+
+    fn load_entry(&mut self, at: &Place<'_>, element: &[u8]) -> Written<()> {
+        let entry = entry_key(&at.row_key, at.field.id(), element);
+        Ok(self.state.namespace.load(at.gen_index, &entry, &mut self.shard.chunks())?)
+    }
+
+    fn set_at(&mut self, at: &Place<'_>, value: &Value) -> Written<()> {
+        let (namespace, mut chunks) = (&mut self.state.namespace, self.shard.chunks());
+        self.writes.set(namespace, &mut chunks, at.gen_index, &at.row_key, &at.field, value)
+    }
+
+    fn add_at(&mut self, at: &Place<'_>, amount: &Value) -> Written<()> {
+        let (space, mut chunks) = (&mut self.state.namespace, self.shard.chunks());
+        let Place { gen_index, row_key, field } = at;
+        match (field.strategy, amount) {
+            (Strategy::PnCounterFloat, Value::Float(amount)) => {
+                self.writes.add_float(space, &mut chunks, *gen_index, row_key, field, *amount)
+            }
+            (strategy, Value::Int(amount)) if strategy.is_counter() => {
+                let amount = i64::try_from(*amount).map_err(|_| Refusal::TypeMismatch)?;
+                self.writes.add(space, &mut chunks, *gen_index, row_key, field, amount)
+            }
+            (strategy, _) if strategy.is_counter() => Err(Refusal::TypeMismatch.into()),
+            _ => Err(Refusal::NotThisOperation.into()),
+        }
+    }
+
+    fn write_element(&mut self, at: &Place<'_>, element: &Value, adds: bool) -> Written<()> {
+        if at.field.strategy != Strategy::OrSet {
+            return Err(Refusal::NotThisOperation.into());
+        }
+        if !at.admits(element) {
+            return Err(Refusal::TypeMismatch.into());
+        }
+        let element = element.to_bytes();
+        self.load_entry(at, &element)?;
+        let (namespace, set) = (&self.state.namespace, at.field.id());
+        let (gen_index, row_key) = (at.gen_index, &at.row_key);
+        Ok(match adds {
+            true => self.writes.add_element_loaded(namespace, gen_index, row_key, set, &element),
+            false => {
+                self.writes.remove_element_loaded(namespace, gen_index, row_key, set, &element)
+            }
+        }?)
+    }
+
+    fn remove_entry_at(&mut self, at: &Place<'_>, map_key: &Value) -> Written<()> {
+        if at.field.strategy != Strategy::Map {
+            return Err(Refusal::NotThisOperation.into());
+        }
+        if !at.admits(map_key) {
+            return Err(Refusal::TypeMismatch.into());
+        }
+        let element = map_key.to_bytes();
+        self.load_entry(at, &element)?;
+        let (namespace, map) = (&self.state.namespace, at.field.id());
+        Ok(self.writes.remove_entry_loaded(
+            namespace,
+            at.gen_index,
+            &at.row_key,
+            map,
+            &element,
+        )?)
+    }
+
+    /// What a collection holds as this transaction sees it.
+    fn collection(&mut self, at: &Place<'_>) -> Written<Option<Value>> {
+        let (namespace, mut chunks) = (&mut self.state.namespace, self.shard.chunks());
+        namespace.load_field(at.gen_index, &at.row_key, &at.field, &mut chunks)?;
+        let mut view = TransactionView { transaction: &mut self.writes, namespace };
+        // A total that does not fit its type cannot be read, but what is there can be replaced.
+        Ok(view.read_loaded(at.gen_index, &at.row_key, &at.field).unwrap_or_default())
+    }
+
+    fn replace_elements(&mut self, at: &Place<'_>, value: &Value) -> Written<()> {
+        let Value::List(wanted) = value else {
+            return Err(Refusal::TypeMismatch.into());
+        };
+        if let Some(Value::List(held)) = self.collection(at)? {
+            for element in held.iter().filter(|element| !wanted.contains(element)) {
+                self.write_element(at, element, false)?;
+            }
+            let missing = wanted.iter().filter(|element| !held.contains(element));
+            return missing
+                .into_iter()
+                .try_for_each(|element| self.write_element(at, element, true));
+        }
+        wanted.iter().try_for_each(|element| self.write_element(at, element, true))
+    }
+
+    fn replace_entries(
+        &mut self,
+        gen_schema: &GenSchema,
+        key: &str,
+        path: &FieldPath<'_>,
+        at: &Place<'_>,
+        value: Value,
+    ) -> Result<Written<()>> {
+        let Value::Map(wanted) = value else {
+            return Ok(Err(Refusal::TypeMismatch.into()));
+        };
+        let is_wanted = |held: &Value| wanted.iter().any(|(wanted, _)| wanted == held);
+        let held = match self.collection(at) {
+            Ok(Some(Value::Map(held))) => held,
+            Ok(_) => Vec::new(),
+            Err(error) => return Ok(Err(error)),
+        };
+        for (map_key, _) in held.iter().filter(|(held, _)| !is_wanted(held)) {
+            if let Err(error) = self.remove_entry_at(at, map_key) {
+                return Ok(Err(error));
+            }
+        }
+        for (map_key, value) in wanted {
+            let mut inner = path.clone();
+            inner.keys.push(map_key);
+            self.write(gen_schema, key, inner, value)?;
+        }
+        Ok(Ok(()))
     }
 
     fn gen_index(&mut self, gen_schema: &GenSchema) -> Result<GenIndex> {
@@ -146,14 +377,33 @@ impl<'a> Transaction<'a> {
     }
 }
 
+/// The outcome of a write to the tables.
+type Written<T> = std::result::Result<T, WriteError<StorageError>>;
+
+/// Where a path leads.
+struct Place<'p> {
+    gen_index: GenIndex,
+    /// The key of the document, or of an entry in one of its maps.
+    row_key: Cow<'p, [u8]>,
+    /// What lies there.
+    field: Cow<'p, FieldSchema>,
+}
+
+impl Place<'_> {
+    /// Whether the field is a collection that can have this element or key.
+    fn admits(&self, element: &Value) -> bool {
+        self.field.element_type().is_some_and(|element_type| element_type.admits(element))
+    }
+}
+
 fn refused(
     gen_schema: &GenSchema,
     key: &str,
-    field: &str,
+    path: &FieldPath<'_>,
     error: WriteError<StorageError>,
 ) -> Error {
     match error {
         WriteError::Refused(Refusal::NotFound) => Error::refused(&gen_schema.name, key, error),
-        error => Error::refused(&gen_schema.name, &format!("{key}.{field}"), error),
+        error => Error::refused(&gen_schema.name, &format!("{key}.{path}"), error),
     }
 }
