@@ -25,6 +25,7 @@ use crate::database::OpenOptions;
 use crate::error::{Error, Result};
 use crate::layout::{self, Checkpoint, NamespaceId};
 use crate::notices::{Notices, Recorder};
+use crate::outbox::Acknowledgements;
 use crate::storage::{Storage, StorageError, WriteBatch};
 use crate::subscription::{Origin, Subscribers};
 
@@ -45,6 +46,7 @@ pub(crate) struct Shard {
     travelling: Mutex<Option<Arc<WriteBatch>>>,
     pub(crate) subscribers: Arc<Subscribers>,
     pub(crate) durable_listeners: Listeners,
+    pub(crate) acknowledgements: Acknowledgements,
 }
 
 pub(crate) struct State {
@@ -164,6 +166,7 @@ impl Shard {
                 Error::damaged(format!("the checkpoint of namespace '{name}': {what}"))
             })?,
         };
+        let acknowledgements = Acknowledgements::open(&*storage, id, own_key)?;
         let replayed = replay(&mut namespace, id, &*storage, checkpoint.position)?;
         namespace.evict(options.memory_bytes_max);
         let directory_counts = (namespace.replicas().keys().len(), namespace.gen_names().len());
@@ -195,6 +198,7 @@ impl Shard {
             travelling: Mutex::default(),
             subscribers: Arc::default(),
             durable_listeners: Listeners::default(),
+            acknowledgements,
         })
     }
 
@@ -244,6 +248,7 @@ impl Shard {
         };
         let mut batch = WriteBatch::default();
         let flushed = state.write_pending(self.id, &mut batch);
+        self.acknowledgements.write_changed(self.id, &mut batch);
         drop(state);
         let written = self.storage.commit(&batch);
         let mut state = self.lock();
@@ -297,6 +302,11 @@ impl Shard {
         drop(state);
         if is_checkpoint_due {
             self.checkpoint()?;
+        }
+        let mut batch = WriteBatch::default();
+        self.acknowledgements.write_changed(self.id, &mut batch);
+        if !batch.writes.is_empty() {
+            self.storage.commit(&batch)?;
         }
         Ok(())
     }
@@ -629,7 +639,7 @@ impl Listeners {
         ListenerGuard { entries: self.entries.clone(), id }
     }
 
-    fn notify(&self) {
+    pub(crate) fn notify(&self) {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let callbacks: Vec<Callback> =
             entries.callbacks.iter().map(|(_, callback)| callback.clone()).collect();

@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -180,6 +180,9 @@ impl Drop for Subscription {
 pub struct CallbackGuard {
     queue: Arc<EventQueue>,
     subscribers: Arc<Subscribers>,
+    /// The only one that owns it: a callback may own a handle to the store, which would otherwise
+    /// own it in turn and never close.
+    _callback: Arc<dyn Fn(&Event) + Send + Sync>,
 }
 
 impl Drop for CallbackGuard {
@@ -188,7 +191,7 @@ impl Drop for CallbackGuard {
     }
 }
 
-type Callback = Arc<dyn Fn(&Event) + Send + Sync>;
+type Callback = Weak<dyn Fn(&Event) + Send + Sync>;
 
 /// Somebody who is told.
 #[derive(Clone)]
@@ -229,8 +232,9 @@ impl Subscribers {
         interest: Interest,
         callback: impl Fn(&Event) + Send + Sync + 'static,
     ) -> CallbackGuard {
-        let queue = self.enter(interest, Some(Arc::new(callback)));
-        CallbackGuard { queue, subscribers: self.clone() }
+        let callback: Arc<dyn Fn(&Event) + Send + Sync> = Arc::new(callback);
+        let queue = self.enter(interest, Some(Arc::downgrade(&callback)));
+        CallbackGuard { queue, subscribers: self.clone(), _callback: callback }
     }
 
     fn enter(&self, interest: Interest, callback: Option<Callback>) -> Arc<EventQueue> {
@@ -314,7 +318,8 @@ impl Subscribers {
             };
             let due = std::mem::take(&mut *self.lock_due());
             for subscriber in due {
-                let Some(callback) = &subscriber.callback else { continue };
+                let callback = subscriber.callback.as_ref().and_then(Weak::upgrade);
+                let Some(callback) = callback else { continue };
                 while let Some(found) = subscriber.queue.next_within(Duration::ZERO, weight_of) {
                     callback(&event_of(found));
                 }
