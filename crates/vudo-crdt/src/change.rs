@@ -66,6 +66,15 @@ impl<'a> Change<'a> {
         reader.checked(change)
     }
 
+    /// Visits the documents that the change touches, of a body that has been checked.
+    pub fn for_each_document(&self, mut visit: impl FnMut(GenIndex, &'a [u8])) {
+        let mut documents = documents(self.body);
+        while !documents.is_empty() {
+            let DocumentChange { gen_index, key, .. } = DocumentChange::read(&mut documents);
+            visit(gen_index, key);
+        }
+    }
+
     /// Reads a record, leaving a fault in the reader.
     pub(crate) fn read(reader: &mut Reader<'a>) -> Change<'a> {
         let replica = reader.varint_up_to_or_zero(u32::MAX.into()) as ReplicaIndex;

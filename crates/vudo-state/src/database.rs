@@ -20,7 +20,6 @@ use crate::record::{Record, field_of, is_in_rows, load_fields};
 use crate::replication::Replication;
 use crate::shard::{Shard, State};
 use crate::storage::{MemoryStorage, Storage, StorageError, WriteBatch};
-use crate::subscription::{Interest, Subscription};
 use crate::transaction::Transaction;
 
 /// The namespace of a handle that names no other.
@@ -332,6 +331,7 @@ impl Database {
         // What has been written leaves memory by way of the disk.
         let is_over_memory = state.is_over_memory();
         drop(state);
+        shard.subscribers.run_callbacks();
         match self.durability {
             Durability::Eventual if !is_over_memory => self.wake_flusher(),
             _ => shard.flush(applied_count)?,
@@ -477,12 +477,8 @@ impl Database {
         Ok(records)
     }
 
-    /// Subscribes to a document or to the handle's namespace.
-    ///
-    /// # Errors
-    /// The namespace cannot be opened.
-    pub fn subscribe(&self, interest: Interest) -> Result<Subscription> {
-        Ok(self.engine.shard(&self.namespace)?.subscribers.subscribe(interest))
+    pub(crate) fn shard(&self) -> Result<Arc<Shard>> {
+        self.engine.shard(&self.namespace)
     }
 
     /// The namespaces that the store holds, ascending.

@@ -35,7 +35,13 @@ mod error;
 mod identity;
 mod layout;
 mod limits;
+mod live;
+mod notices;
+mod observe;
+mod outbox;
 mod path;
+mod query;
+mod queue;
 mod record;
 mod replication;
 mod shard;
@@ -50,12 +56,15 @@ pub use document::{Document, FromValue};
 pub use environment::{Environment, SystemEnvironment};
 pub use error::{Error, Refusal, Result};
 pub use identity::SecretKeyBytes;
-pub use limits::MEMORY_BYTES_MAX;
+pub use limits::{MEMORY_BYTES_MAX, QUEUE_DOCUMENTS_MAX, QUEUE_STEPS_MAX};
+pub use live::{LiveQuery, ResultChange, Step};
+pub use outbox::{Outbox, PendingChange};
 pub use path::FieldPath;
+pub use query::{Condition, Direction, Place, Query};
 pub use record::Record;
 pub use replication::{OutgoingFrame, Replication};
 pub use shard::ListenerGuard;
 pub use subscription::{
-    ChangeKind, DocumentEvent, Event, Interest, Origin, QUEUE_EVENTS_MAX, Subscription,
+    CallbackGuard, ChangeKind, DocumentEvent, Event, Interest, Origin, Subscription, Transition,
 };
 pub use transaction::Transaction;

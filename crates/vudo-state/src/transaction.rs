@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use vudo_crdt::{
     Direction, FieldSchema, GenIndex, GenSchema, Reading, ReplicaKey, Strategy, TransactionView,
-    Value, WriteError, entry_key, limits,
+    Value, WriteError, entry_key,
 };
 
 use crate::error::{Error, Refusal, Result};
@@ -195,7 +195,14 @@ impl<'a> Transaction<'a> {
         let Place { gen_index, row_key, field } = &at;
         self.writes
             .give_rights(
-                space, &mut chunks, *gen_index, row_key, field, receiver, direction, amount,
+                space,
+                &mut chunks,
+                *gen_index,
+                row_key,
+                field,
+                receiver,
+                direction,
+                amount,
             )
             .map_err(|reason| refused(gen_schema, key, &path, reason))
     }
@@ -304,13 +311,7 @@ impl<'a> Transaction<'a> {
         let element = map_key.to_bytes();
         self.load_entry(at, &element)?;
         let (namespace, map) = (&self.state.namespace, at.field.id());
-        Ok(self.writes.remove_entry_loaded(
-            namespace,
-            at.gen_index,
-            &at.row_key,
-            map,
-            &element,
-        )?)
+        Ok(self.writes.remove_entry_loaded(namespace, at.gen_index, &at.row_key, map, &element)?)
     }
 
     /// What a collection holds as this transaction sees it.
@@ -369,11 +370,7 @@ impl<'a> Transaction<'a> {
     }
 
     fn gen_index(&mut self, gen_schema: &GenSchema) -> Result<GenIndex> {
-        let found = self.state.namespace.intern_gen(&gen_schema.name);
-        found.ok_or_else(|| {
-            let what = format!("a namespace holds at most {} Gens", limits::MAX_GENS);
-            Error::Frame(what)
-        })
+        self.state.intern_gen(gen_schema)
     }
 }
 
