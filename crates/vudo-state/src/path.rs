@@ -26,6 +26,12 @@ impl<'p> From<&'p str> for FieldPath<'p> {
     }
 }
 
+impl<'p> From<&&'p str> for FieldPath<'p> {
+    fn from(field: &&'p str) -> FieldPath<'p> {
+        FieldPath::from(*field)
+    }
+}
+
 impl<'p> From<&'p String> for FieldPath<'p> {
     fn from(field: &'p String) -> FieldPath<'p> {
         FieldPath::from(field.as_str())
