@@ -9,6 +9,8 @@ pub const MAX_GEN_NAME_BYTES: usize = 255;
 pub const MAX_GENS: usize = 4096;
 /// Greatest number of a field.
 pub const MAX_FIELD_NUMBER: u32 = 65_535;
+/// Most parts of the condition of a rule.
+pub const MAX_RULE_PARTS: usize = 256;
 /// Greatest life of a document. It is even, so that whoever claims a life at the end of all lives
 /// leaves the document deleted or deletable.
 pub const MAX_LIFE: u64 = u64::MAX - 1;
