@@ -11,6 +11,9 @@ use crate::runtime;
 /// How often random suites run here; they read `VUDO_HISTORIES`.
 const HISTORY_COUNT: &str = "1000000";
 
+/// How many seeds of the network simulation run here.
+const SIMULATION_COUNT: &str = "20000";
+
 /// Crates with unsafe code, or with code that unsafe code relies on.
 const MIRI_PACKAGES: [&str; 1] = ["vudo-gen-runtime"];
 
@@ -20,11 +23,16 @@ struct Job {
     run: fn(&Path, u32) -> Result<()>,
 }
 
-const JOBS: [Job; 6] = [
+const JOBS: [Job; 7] = [
     Job {
         name: "histories",
         about: "a million random histories of the merge core",
         run: |root, _| histories(root),
+    },
+    Job {
+        name: "simulation",
+        about: "replicas on a simulated network, with crashes, under 20,000 seeds",
+        run: |root, _| simulation(root),
     },
     Job {
         name: "miri",
@@ -74,6 +82,21 @@ pub(crate) fn run(root: &Path, only: Option<&str>, fuzz_minutes: u32) -> Result<
 fn histories(root: &Path) -> Result<()> {
     let arguments = ["test", "--release", "-p", "vudo-crdt", "--", "--nocapture"];
     succeed(cargo(root, &arguments).env("VUDO_HISTORIES", HISTORY_COUNT))
+}
+
+fn simulation(root: &Path) -> Result<()> {
+    let arguments = [
+        "test",
+        "--release",
+        "-p",
+        "vudo-p2p",
+        "--test",
+        "simulation",
+        "every_seed",
+        "--",
+        "--nocapture",
+    ];
+    succeed(cargo(root, &arguments).env("VUDO_HISTORIES", SIMULATION_COUNT))
 }
 
 fn miri(root: &Path) -> Result<()> {

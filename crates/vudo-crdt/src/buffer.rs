@@ -43,7 +43,15 @@ impl WriteBuffer {
         if self.row_count == 0 {
             return None;
         }
-        let slot = self.find(key, self.hash(key));
+        self.get_hashed(key, self.hash(key))
+    }
+
+    /// The row of a key whose hash is known.
+    pub(crate) fn get_hashed(&self, key: &[u8], hash: u32) -> Option<&[u8]> {
+        if self.row_count == 0 {
+            return None;
+        }
+        let slot = self.find(key, hash);
         (self.slots[slot] != 0).then(|| self.row_at(self.slots[slot]))
     }
 
@@ -70,12 +78,14 @@ impl WriteBuffer {
 
     /// The rows, ascending by key.
     pub(crate) fn sorted_rows(&self) -> Vec<&[u8]> {
-        let mut rows = Vec::with_capacity(self.row_count);
-        for slot in &self.slots {
-            if *slot != 0 {
-                rows.push(self.row_at(*slot));
-            }
-        }
+        self.sorted_rows_from(&[])
+    }
+
+    /// The rows from a key on, ascending.
+    pub(crate) fn sorted_rows_from(&self, key: &[u8]) -> Vec<&[u8]> {
+        let taken = self.slots.iter().filter(|slot| **slot != 0);
+        let rows = taken.map(|slot| self.row_at(*slot));
+        let mut rows: Vec<&[u8]> = rows.filter(|row| key_of(row) >= key).collect();
         rows.sort_unstable_by(|left, right| key_of(left).cmp(key_of(right)));
         rows
     }
@@ -119,7 +129,7 @@ impl WriteBuffer {
     }
 
     /// Folds the key in words of eight bytes, then what is left.
-    fn hash(&self, key: &[u8]) -> u32 {
+    pub(crate) fn hash(&self, key: &[u8]) -> u32 {
         let (words, rest) = key.as_chunks();
         let mut hash = self.seed;
         for word in words {

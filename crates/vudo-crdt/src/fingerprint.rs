@@ -13,7 +13,8 @@ use crate::counter::Entries;
 use crate::namespace::{GenTable, Namespace};
 use crate::replica::Replicas;
 use crate::row::{EncodedStamp, Row};
-use crate::table::{ChunkError, ChunkSource, HashSum};
+use crate::source::{ChunkError, ChunkSource};
+use crate::table::HashSum;
 use crate::value::encode_counts;
 use crate::wire::{write_bytes, write_varint};
 
@@ -73,20 +74,20 @@ impl Namespace {
     /// # Errors
     /// A chunk could not be read.
     pub fn canonical_bytes<S: ChunkSource>(
-        &mut self,
+        &self,
         source: &mut S,
     ) -> Result<Vec<u8>, ChunkError<S::Error>> {
         let mut out = Vec::new();
         for gen_index in self.gens_by_name() {
-            self.gens[gen_index].table.load_all(source)?;
-            let gen_table = &self.gens[gen_index];
-            let mut rows = gen_table.table.loaded_rows_from(&[]).peekable();
-            if rows.peek().is_some() {
-                write_bytes(&mut out, &gen_table.name);
-                rows.for_each(|row| {
-                    write_canonical_row(&Row::parse(row), &self.replicas, &mut out);
-                });
-            }
+            let GenTable { name, table } = &self.gens[gen_index];
+            let mut is_first = true;
+            table.visit_rows(&[], source, |row| {
+                if core::mem::take(&mut is_first) {
+                    write_bytes(&mut out, name);
+                }
+                write_canonical_row(&Row::parse(row), &self.replicas, &mut out);
+                true
+            })?;
         }
         Ok(out)
     }

@@ -43,13 +43,20 @@
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+// What only stores with chunks use is dead in a WASM module; native builds look for dead code.
+#![cfg_attr(target_arch = "wasm32", allow(dead_code, unused_imports))]
 
 extern crate alloc;
 
-#[cfg_attr(target_arch = "wasm32", path = "sorted_rows.rs")]
+#[cfg(not(target_arch = "wasm32"))]
 mod buffer;
+#[cfg(not(target_arch = "wasm32"))]
+mod cache;
 mod change;
+#[cfg(not(target_arch = "wasm32"))]
+mod chunk;
 mod counter;
+#[cfg(not(target_arch = "wasm32"))]
 mod fingerprint;
 mod frame;
 mod hlc;
@@ -65,12 +72,17 @@ pub mod rule;
 pub mod schema;
 mod schema_bytes;
 mod sorted;
+#[cfg(not(target_arch = "wasm32"))]
+mod sorted_blocks;
+mod source;
+#[cfg_attr(target_arch = "wasm32", path = "table_in_memory.rs")]
 mod table;
 mod transaction;
 pub mod value;
 pub mod wire;
 
 pub use change::{Change, GenIndex};
+#[cfg(not(target_arch = "wasm32"))]
 pub use fingerprint::Fingerprint;
 pub use frame::{Frame, FrameWriter, checksum};
 pub use hlc::Hlc;
@@ -82,7 +94,8 @@ pub use replica::{ReplicaIndex, ReplicaKey, Replicas, VersionVector};
 pub use row::{Cell, CellId, Cells, EncodedStamp, Row, Stamp};
 pub use rule::{Expression, Rule};
 pub use schema::{CounterOptions, EnumSchema, FieldSchema, GenSchema, Overflow, Schema, Strategy};
-pub use table::{ChunkError, ChunkId, ChunkSource, InMemory, Table};
+pub use source::{ChunkError, ChunkId, ChunkSource, InMemory};
+pub use table::Table;
 pub use transaction::Transaction;
 pub use value::{Value, ValueType};
 pub use wire::MalformedFrame;

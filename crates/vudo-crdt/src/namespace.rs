@@ -10,8 +10,13 @@ use crate::join::Joiner;
 use crate::limits::{MAX_GENS, MAX_VECTOR_REPLICAS};
 use crate::replica::{REPLICA_KEY_BYTES, ReplicaIndex, ReplicaKey, Replicas, VersionVector};
 use crate::row::{Row, Stamp};
-use crate::table::{ChunkError, ChunkSource, Table};
+use crate::source::{ChunkError, ChunkSource};
+use crate::table::Table;
 use crate::wire::{MalformedFrame, Reader, is_utf8, write_bytes, write_varint};
+
+/// How much of the bound on memory becomes free when it is reached.
+#[cfg(not(target_arch = "wasm32"))]
+const EVICTED_FRACTION: usize = 16;
 
 /// The state of one namespace in one store.
 #[derive(Clone, Debug)]
@@ -301,24 +306,57 @@ impl Namespace {
         self.gens[gen_index as usize].table.loaded_row(key).unwrap_or_default()
     }
 
-    /// The rows of a Gen from a key on, ascending, deleted documents included.
+    /// Visits the rows of a Gen from a key on, ascending, deleted documents included, until the
+    /// visitor says `false`. Chunks that are not in memory are read one by one and do not stay.
     ///
     /// # Errors
     /// A chunk could not be read.
-    pub fn rows_from<'n, S: ChunkSource>(
-        &'n mut self,
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn visit_rows<S: ChunkSource>(
+        &self,
         gen_index: GenIndex,
         from: &[u8],
         source: &mut S,
-    ) -> Result<impl Iterator<Item = Row<'n>> + use<'n, S>, ChunkError<S::Error>> {
-        let table = &mut self.gens[gen_index as usize].table;
-        table.load_all(source)?;
-        Ok(table.loaded_rows_from(from).map(Row::parse))
+        mut visit: impl FnMut(Row<'_>) -> bool,
+    ) -> Result<(), ChunkError<S::Error>> {
+        let table = &self.gens[gen_index as usize].table;
+        table.visit_rows(from, source, |row| visit(Row::parse(row)))
     }
 
     /// The rows of a Gen whose chunks are loaded, ascending by key, deleted documents included.
     pub fn loaded_rows(&self, gen_index: GenIndex) -> impl Iterator<Item = Row<'_>> {
-        self.gens[gen_index as usize].table.loaded_rows_from(&[]).map(Row::parse)
+        self.gens[gen_index as usize].table.loaded_rows().map(Row::parse)
+    }
+
+    /// What the chunks in memory take up: all that grows with the count of documents, but for
+    /// the directory of chunks and the write buffers.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn loaded_bytes(&self) -> usize {
+        self.gens.iter().map(|gen_table| gen_table.table.loaded_bytes()).sum()
+    }
+
+    /// Drops chunks from memory where they take up more than so many bytes, those first that have
+    /// not been used for long. Gives what they take up afterwards: more than the bound where too
+    /// much has been written since the tables were last persisted. Nothing that was loaded may be
+    /// taken to be loaded afterwards.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn evict(&mut self, bytes_max: usize) -> usize {
+        let mut loaded_bytes = self.loaded_bytes();
+        if loaded_bytes > bytes_max {
+            // Some more, for a round of the clock costs more than a chunk.
+            let aim = bytes_max - bytes_max / EVICTED_FRACTION;
+            // Every table gives its share, as far as it has chunks that were not used lately.
+            let (before, wanted) = (loaded_bytes as u128, (loaded_bytes - aim) as u128);
+            for GenTable { table, .. } in &mut self.gens {
+                let share = (wanted * table.loaded_bytes() as u128).div_ceil(before);
+                loaded_bytes -= table.evict(share as usize);
+            }
+            // The first round left nothing marked, so the second one finds all that can go.
+            for GenTable { table, .. } in &mut self.gens {
+                loaded_bytes -= table.evict(loaded_bytes.saturating_sub(aim));
+            }
+        }
+        loaded_bytes
     }
 
     /// Applies a frame: validates all of it, then joins every change that is new.
@@ -445,6 +483,7 @@ impl Namespace {
     }
 
     /// The directory's bytes: replicas, numbers and Gens; tables are stored one by one.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn encode_directory(&self) -> Vec<u8> {
         let mut out = Vec::new();
         write_varint(&mut out, self.heard.len() as u64);
@@ -466,6 +505,7 @@ impl Namespace {
     ///
     /// # Errors
     /// Says what is wrong with the stored bytes.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn open(
         directory: &[u8],
         mut tables: impl FnMut(GenIndex) -> Option<Vec<u8>>,
@@ -492,6 +532,7 @@ impl Namespace {
     }
 
     /// The table of a Gen, for persisting it.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn table_mut(&mut self, gen_index: GenIndex) -> &mut Table {
         &mut self.gens[gen_index as usize].table
     }

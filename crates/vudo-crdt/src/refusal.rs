@@ -3,7 +3,7 @@
 use core::fmt;
 
 use crate::limits::{MAX_CHANGE_BYTES, MAX_KEY_BYTES};
-use crate::table::ChunkError;
+use crate::source::ChunkError;
 
 /// Why a local write was refused. The transaction goes on without it.
 ///

@@ -1,7 +1,11 @@
 //! Byte strings in some order of their own, found by binary search.
 
+#[cfg(target_arch = "wasm32")]
 use alloc::vec::Vec;
 use core::cmp::Ordering;
+
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use crate::sorted_blocks::Sorted;
 
 /// The place of what `compare` finds equal, or else the place where it belongs.
 #[inline]
@@ -18,17 +22,31 @@ pub(crate) fn search(count: usize, compare: impl Fn(usize) -> Ordering) -> Resul
     Err(low)
 }
 
-/// Byte strings, ascending by what their owner compares.
+/// Byte strings, ascending by what their owner compares. Where there may be very many, the one in
+/// `sorted_blocks.rs` takes its place.
+#[cfg(target_arch = "wasm32")]
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sorted(Vec<Vec<u8>>);
 
+#[cfg(target_arch = "wasm32")]
 impl Sorted {
     pub(crate) const fn new() -> Sorted {
         Sorted(Vec::new())
     }
 
-    pub(crate) fn as_slice(&self) -> &[Vec<u8>] {
-        &self.0
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    #[inline]
+    pub(crate) fn iter(&self) -> core::slice::Iter<'_, Vec<u8>> {
+        self.0.iter()
+    }
+
+    #[inline]
+    pub(crate) fn at(&self, place: usize) -> &[u8] {
+        &self.0[place]
     }
 
     /// The place of what `compare` finds equal, or else the place where it belongs.

@@ -8,140 +8,75 @@
 //!
 //! A chunk is immutable: rewriting replaces it. The row in the buffer, where there is one, is the
 //! whole state of its document; the row in the chunk is then out of date.
+//!
+//! Chunks load when they are touched, and leave again when their owner asks for memory: the hand of
+//! a clock goes round the chunks and drops those that nobody has used since it last came by.
+//!
+//! A module in a browser has the table in `table_in_memory.rs` in its place.
+//!
+//! Invariant: a chunk that is not stored, or that covers a row in the buffer, is in memory.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 
 use crate::buffer::WriteBuffer;
-use crate::row::{Row, key_of};
-use crate::sorted::search;
+use crate::cache::Cache;
+use crate::chunk::Chunk;
+use crate::row::key_of;
+use crate::source::{ChunkError, ChunkId, ChunkSource};
 use crate::wire::{MalformedFrame, Reader, write_bytes, write_varint};
 
-/// A module in a browser keeps its tables in memory. They then are their write buffers alone, and
-/// nothing of chunks is compiled into the module.
-const HAS_CHUNKS: bool = cfg!(not(target_arch = "wasm32"));
-
-/// Rewriting aims at chunks of this size: some hundreds of rows of a few small fields.
-const CHUNK_BYTES: usize = 8 << 10;
-
-/// The name of a chunk on disk, unique within a namespace and never reused.
-pub type ChunkId = u64;
-
-/// Where chunks are loaded from: the core does no I/O itself.
-pub trait ChunkSource {
-    /// Why a chunk could not be loaded.
-    type Error;
-
-    /// The bytes that were stored under this id.
-    ///
-    /// # Errors
-    /// Whatever kept the bytes from being read. The operation that needed them has no effect.
-    fn load(&mut self, id: ChunkId) -> Result<Vec<u8>, Self::Error>;
-}
-
-/// The source of a table that is wholly in memory.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct InMemory;
-
-impl ChunkSource for InMemory {
-    type Error = core::convert::Infallible;
-
-    fn load(&mut self, _: ChunkId) -> Result<Vec<u8>, Self::Error> {
-        // Chunks get an id only when they are persisted, which a table in memory never is.
-        unreachable!("a table in memory has no chunk elsewhere")
-    }
-}
-
-/// Why a table could not give a row.
-#[derive(Debug, PartialEq, Eq)]
-pub enum ChunkError<E> {
-    /// The source failed.
-    Source(E),
-    /// The bytes of this chunk are not what was stored.
-    Damaged {
-        /// The chunk.
-        id: ChunkId,
-        /// What is wrong with it.
-        what: MalformedFrame,
-    },
-}
-
-/// Rows in key order, one after the other.
-#[derive(Clone, Debug)]
-struct Chunk {
-    bytes: Vec<u8>,
-    /// Where each row begins.
-    starts: Vec<u32>,
-}
-
-impl Chunk {
-    fn row(&self, index: usize) -> &[u8] {
-        let start = self.starts[index] as usize;
-        let end = self.starts.get(index + 1).map_or(self.bytes.len(), |next| *next as usize);
-        &self.bytes[start..end]
-    }
-
-    fn rows(&self) -> impl Iterator<Item = &[u8]> {
-        (0..self.starts.len()).map(|index| self.row(index))
-    }
-
-    fn get(&self, key: &[u8]) -> Option<&[u8]> {
-        let place = search(self.starts.len(), |index| key_of(self.row(index)).cmp(key)).ok()?;
-        Some(self.row(place))
-    }
-
-    /// The stored form: row count, the length of each row, then the rows.
-    fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.bytes.len() + self.starts.len() * 2 + 4);
-        write_varint(&mut out, self.starts.len() as u64);
-        for row in self.rows() {
-            write_varint(&mut out, row.len() as u64);
-        }
-        out.extend_from_slice(&self.bytes);
-        out
-    }
-
-    /// Reads the stored form, checking every row: afterwards rows are read without checks.
-    fn decode(stored: &[u8]) -> Result<Chunk, MalformedFrame> {
-        let mut reader = Reader::new(stored);
-        let row_count = reader.varint_up_to(stored.len() as u64)? as usize;
-        let mut starts = Vec::with_capacity(row_count);
-        let mut end = 0u64;
-        for _ in 0..row_count {
-            starts.push(u32::try_from(end).map_err(|_| MalformedFrame::TooLarge)?);
-            end += reader.varint_up_to(stored.len() as u64)?;
-        }
-        let bytes = Vec::from(reader.rest());
-        if bytes.len() as u64 != end {
-            return Err(MalformedFrame::TrailingBytes);
-        }
-        let chunk = Chunk { bytes, starts };
-        let mut last_key = None;
-        for row in chunk.rows() {
-            let row = Row::try_parse(row)?;
-            let mut cells = row.cells();
-            while cells.try_next()?.is_some() {}
-            if last_key.is_some_and(|last| last >= row.key) {
-                return Err(MalformedFrame::NotSorted);
-            }
-            last_key = Some(row.key);
-        }
-        Ok(chunk)
-    }
-}
+/// Rewriting aims at chunks of this size: some dozens of rows of a few small fields. Smaller ones
+/// cost more memory for the directory, larger ones more time and room for each document that is
+/// needed alone.
+const CHUNK_BYTES: usize = 4 << 10;
 
 /// A chunk's entry in the directory of a table.
 #[derive(Clone, Debug)]
 struct Slot {
     /// The key of the first row; a chunk covers everything up to the next chunk's first key.
     first_key: Box<[u8]>,
-    row_count: usize,
+    row_count: u32,
+    /// Whether it has been used since the hand of the clock last passed.
+    is_recent: bool,
     /// Where it is stored. `None` until it has been persisted.
     id: Option<ChunkId>,
-    /// `None` until it is touched. Never `None` where `id` is.
+    /// `None` while it is not in memory. Never `None` where `id` is.
     chunk: Option<Chunk>,
     /// The sum of its rows' hashes. `None` until it is asked for.
     sum: Option<HashSum>,
+}
+
+impl Slot {
+    fn of_rows(rows: &[&[u8]]) -> Slot {
+        Slot {
+            first_key: Box::from(key_of(rows[0])),
+            row_count: rows.len() as u32,
+            is_recent: true,
+            id: None,
+            chunk: Some(Chunk::of_rows(rows)),
+            sum: None,
+        }
+    }
+
+    fn byte_count(&self) -> usize {
+        self.chunk.as_ref().map_or(0, Chunk::byte_count)
+    }
+
+    /// Reads the chunk from where it is stored.
+    fn read<S: ChunkSource>(&self, source: &mut S) -> Result<Chunk, ChunkError<S::Error>> {
+        // A slot that is not stored keeps its chunk.
+        let id = self.id.unwrap_or_default();
+        let stored = source.load(id).map_err(ChunkError::Source)?;
+        let damaged = |what| ChunkError::Damaged { id, what };
+        let chunk = Chunk::decode(&stored).map_err(damaged)?;
+        let first_key = chunk.rows().next().map(key_of);
+        if first_key != Some(&self.first_key) || chunk.row_count() != self.row_count as usize {
+            return Err(damaged(MalformedFrame::PayloadDoesNotFit));
+        }
+        Ok(chunk)
+    }
 }
 
 /// A sum of 256-bit hashes, which does not depend on their order.
@@ -177,8 +112,9 @@ pub struct Table {
     buffer: WriteBuffer,
     /// Chunks on disk that rewriting has replaced since they were last taken.
     replaced: Vec<ChunkId>,
-    /// Whether some slot is not loaded.
+    /// Whether some slot may not be loaded.
     has_absent: bool,
+    cache: Cache,
 }
 
 impl Table {
@@ -189,19 +125,30 @@ impl Table {
             buffer: WriteBuffer::new(seed),
             replaced: Vec::new(),
             has_absent: false,
+            cache: Cache::default(),
         }
     }
 
     /// The row of a key whose chunk is loaded, or that has none.
     pub(crate) fn loaded_row(&self, key: &[u8]) -> Option<&[u8]> {
-        if let Some(row) = self.buffer.get(key) {
-            return Some(row);
+        if self.is_loaded() {
+            return self.buffer.get(key).or_else(|| self.row_in_chunk(key));
         }
-        if !HAS_CHUNKS {
-            return None;
-        }
-        let slot = self.slot_of(key)?;
-        self.slots[slot].chunk.as_ref()?.get(key)
+        let hash = self.buffer.hash(key);
+        let buffered = self.buffer.get_hashed(key, hash);
+        let row = buffered.or_else(|| self.remembered_row(key, hash).map(|(_, row)| row));
+        row.or_else(|| self.row_in_chunk(key))
+    }
+
+    fn row_in_chunk(&self, key: &[u8]) -> Option<&[u8]> {
+        self.slots[self.slot_of(key)?].chunk.as_ref()?.get(key)
+    }
+
+    /// The row that the cache remembers the place of, and its slot.
+    fn remembered_row(&self, key: &[u8], hash: u32) -> Option<(usize, &[u8])> {
+        let (slot, place) = self.cache.place(hash)?;
+        let row = self.slots.get(slot as usize)?.chunk.as_ref()?.get_at(place as usize, key)?;
+        Some((slot as usize, row))
     }
 
     /// Loads the chunk that covers a key, so that [`Table::loaded_row`] finds what there is.
@@ -213,48 +160,40 @@ impl Table {
         if self.is_loaded() {
             return Ok(());
         }
-        match self.slot_of(key) {
-            Some(slot) => self.load_slot(slot, source),
-            None => Ok(()),
+        let hash = self.buffer.hash(key);
+        // The chunk under a row of the buffer is in memory.
+        if self.buffer.get_hashed(key, hash).is_some() {
+            return Ok(());
         }
-    }
-
-    /// Whether every chunk is known to be in memory.
-    pub(crate) fn is_loaded(&self) -> bool {
-        !HAS_CHUNKS || !self.has_absent
-    }
-
-    /// Loads every chunk.
-    pub(crate) fn load_all<S: ChunkSource>(
-        &mut self,
-        source: &mut S,
-    ) -> Result<(), ChunkError<S::Error>> {
-        if !self.is_loaded() {
-            for slot in 0..self.slots.len() {
-                self.load_slot(slot, source)?;
+        if let Some((slot, _)) = self.remembered_row(key, hash) {
+            self.slots[slot].is_recent = true;
+        } else if let Some(index) = self.slot_of(key) {
+            self.load_slot(index, source)?;
+            let chunk = self.slots[index].chunk.as_ref();
+            if let Some(Ok(place)) = chunk.map(|chunk| chunk.place(key)) {
+                self.cache.note_place(hash, (index as u32, place as u32), self.slots.len());
             }
-            self.has_absent = false;
         }
         Ok(())
     }
 
     fn load_slot<S: ChunkSource>(
         &mut self,
-        slot: usize,
+        index: usize,
         source: &mut S,
     ) -> Result<(), ChunkError<S::Error>> {
-        let slot = &mut self.slots[slot];
-        if let (None, Some(id)) = (&slot.chunk, slot.id) {
-            let stored = source.load(id).map_err(ChunkError::Source)?;
-            let damaged = |what| ChunkError::Damaged { id, what };
-            let chunk = Chunk::decode(&stored).map_err(damaged)?;
-            let first_key = chunk.rows().next().map(key_of);
-            if first_key != Some(&slot.first_key) || chunk.starts.len() != slot.row_count {
-                return Err(damaged(MalformedFrame::PayloadDoesNotFit));
-            }
-            slot.chunk = Some(chunk);
+        let slot = &mut self.slots[index];
+        if slot.chunk.is_none() {
+            slot.chunk = Some(slot.read(source)?);
+            self.cache.note_loaded(index, slot.byte_count());
         }
+        slot.is_recent = true;
         Ok(())
+    }
+
+    /// Whether every chunk is known to be in memory.
+    pub(crate) fn is_loaded(&self) -> bool {
+        !self.has_absent
     }
 
     /// Puts a row in place of the one with its key, whose chunk must be loaded.
@@ -266,7 +205,7 @@ impl Table {
     }
 
     /// How many rows there are, and the sum of their hashes. Only chunks that have changed since the
-    /// last time are hashed, and only those whose sum was never stored are loaded.
+    /// last time are hashed, and only those whose sum was never stored are read.
     pub(crate) fn sum_hashes<S: ChunkSource>(
         &mut self,
         source: &mut S,
@@ -274,17 +213,20 @@ impl Table {
     ) -> Result<(u64, HashSum), ChunkError<S::Error>> {
         self.flush();
         let (mut row_count, mut total) = (0, HashSum::default());
-        for index in 0..self.slots.len() {
-            if self.slots[index].sum.is_none() {
-                self.load_slot(index, source)?;
-                let mut sum = HashSum::default();
-                let rows = self.slots[index].chunk.iter().flat_map(Chunk::rows);
-                rows.for_each(|row| sum.add(hash(row)));
-                self.slots[index].sum = Some(sum);
-            }
-            let slot = &self.slots[index];
-            row_count += slot.row_count as u64;
-            total.add(slot.sum.unwrap_or_default());
+        for slot in &mut self.slots {
+            let sum = match slot.sum {
+                Some(sum) => sum,
+                None => {
+                    let mut sum = HashSum::default();
+                    let absent = if slot.chunk.is_none() { Some(slot.read(source)?) } else { None };
+                    let rows = slot.chunk.iter().chain(&absent).flat_map(Chunk::rows);
+                    rows.for_each(|row| sum.add(hash(row)));
+                    sum
+                }
+            };
+            slot.sum = Some(sum);
+            row_count += u64::from(slot.row_count);
+            total.add(sum);
         }
         Ok((row_count, total))
     }
@@ -302,20 +244,18 @@ impl Table {
         }
         let mut old = old.into_iter().peekable();
         while let Some(slot) = old.next() {
-            let covered = match old.peek() {
-                Some(next) => rest.partition_point(|row| key_of(row) < &*next.first_key),
-                None => rest.len(),
-            };
-            let (new_rows, later) = rest.split_at(covered);
-            rest = later;
+            let new_rows = take_covered(&mut rest, old.peek());
             if new_rows.is_empty() {
                 self.slots.push(slot);
             } else {
+                debug_assert!(slot.chunk.is_some(), "a chunk under a buffered row has left memory");
                 self.replaced.extend(slot.id);
                 rewrite(slot.chunk.as_ref(), new_rows, &mut self.slots);
             }
         }
         self.buffer.clear();
+        let loaded = self.slots.iter().enumerate().filter(|(_, slot)| slot.chunk.is_some());
+        self.cache.reset(loaded.map(|(index, slot)| (index, slot.byte_count())));
     }
 
     fn slot_of(&self, key: &[u8]) -> Option<usize> {
@@ -324,46 +264,89 @@ impl Table {
         (!self.slots.is_empty()).then(|| after.saturating_sub(1))
     }
 
-    /// The loaded rows, ascending by key, from a key on.
-    #[cfg(target_arch = "wasm32")]
-    pub(crate) fn loaded_rows_from<'t>(
-        &'t self,
+    /// Visits the rows from a key on, ascending, until the visitor says `false`. Chunks that are
+    /// not in memory are read one by one and do not stay, so a scan displaces nothing.
+    pub(crate) fn visit_rows<S: ChunkSource>(
+        &self,
         from: &[u8],
-    ) -> impl Iterator<Item = &'t [u8]> + use<'t> {
-        self.buffer.rows_from(from)
+        source: &mut S,
+        mut visit: impl FnMut(&[u8]) -> bool,
+    ) -> Result<(), ChunkError<S::Error>> {
+        let buffered = self.buffer.sorted_rows_from(from);
+        let mut rest = buffered.as_slice();
+        let first = self.slot_of(from).unwrap_or(0);
+        for index in first..self.slots.len() {
+            let slot = &self.slots[index];
+            let new_rows = take_covered(&mut rest, self.slots.get(index + 1));
+            let absent;
+            let chunk = match &slot.chunk {
+                Some(chunk) => chunk,
+                None => {
+                    absent = slot.read(source)?;
+                    &absent
+                }
+            };
+            if !merge(chunk.rows_from(from), new_rows.iter().copied()).all(&mut visit) {
+                return Ok(());
+            }
+        }
+        // They are left where there is no chunk at all.
+        rest.iter().copied().all(visit);
+        Ok(())
     }
 
-    /// The loaded rows, ascending by key, from a key on.
-    #[cfg(not(target_arch = "wasm32"))]
-    pub(crate) fn loaded_rows_from<'t>(
-        &'t self,
-        from: &[u8],
-    ) -> impl Iterator<Item = &'t [u8]> + use<'t> {
-        let mut buffered = self.buffer.sorted_rows();
-        buffered.drain(..buffered.partition_point(|row| key_of(row) < from));
-        let mut buffered = buffered.into_iter().peekable();
-        let first_slot = self.slot_of(from).unwrap_or(0);
-        let chunks = self.slots[first_slot..].iter().filter_map(|slot| slot.chunk.as_ref());
-        let from = Vec::from(from);
-        let in_range = move |row: &&[u8]| key_of(row) >= from.as_slice();
-        let mut stored = chunks.flat_map(Chunk::rows).filter(in_range).peekable();
-        core::iter::from_fn(move || {
-            let (Some(left), Some(right)) = (buffered.peek(), stored.peek()) else {
-                return buffered.next().or_else(|| stored.next());
-            };
-            match key_of(left).cmp(key_of(right)) {
-                core::cmp::Ordering::Greater => stored.next(),
-                core::cmp::Ordering::Less => buffered.next(),
-                core::cmp::Ordering::Equal => {
-                    stored.next();
-                    buffered.next()
-                }
+    /// The loaded rows, ascending by key.
+    pub(crate) fn loaded_rows(&self) -> impl Iterator<Item = &[u8]> {
+        let chunks = self.slots.iter().filter_map(|slot| slot.chunk.as_ref());
+        merge(chunks.flat_map(Chunk::rows), self.buffer.sorted_rows().into_iter())
+    }
+
+    /// What the chunks in memory take up.
+    pub(crate) fn loaded_bytes(&self) -> usize {
+        self.cache.loaded_bytes
+    }
+
+    /// Drops stored chunks from memory, in one round of the clock's hand at most, until so many
+    /// bytes have become free. Chunks that were used since the hand last passed stay, and so do
+    /// those under rows of the buffer. Gives how many bytes have become free.
+    pub(crate) fn evict(&mut self, wanted_bytes: usize) -> usize {
+        let mut freed_bytes = 0;
+        if wanted_bytes == 0 {
+            return freed_bytes;
+        }
+        let buffered = self.buffer.sorted_rows();
+        let is_below = |row: &&[u8], key: &[u8]| key_of(row) < key;
+        for _ in 0..self.cache.resident_count() {
+            if freed_bytes >= wanted_bytes {
+                break;
             }
-        })
+            let Some(index) = self.cache.take_next() else { break };
+            // The first chunk covers what comes before it too.
+            let begin = match index {
+                0 => 0,
+                _ => buffered.partition_point(|row| is_below(row, &self.slots[index].first_key)),
+            };
+            let is_covering = match (buffered.get(begin), self.slots.get(index + 1)) {
+                (Some(row), Some(next)) => is_below(row, &next.first_key),
+                (row, _) => row.is_some(),
+            };
+            let slot = &mut self.slots[index];
+            let is_used = core::mem::take(&mut slot.is_recent);
+            if is_used || slot.id.is_none() || is_covering {
+                self.cache.keep(index);
+            } else {
+                freed_bytes += slot.byte_count();
+                slot.chunk = None;
+            }
+        }
+        self.has_absent |= freed_bytes > 0;
+        self.cache.loaded_bytes -= freed_bytes;
+        freed_bytes
     }
 
     /// Writes every chunk that is not stored yet: `store` is called with its new id and its bytes.
-    /// Gives the ids that are not needed any more once the new directory is stored.
+    /// Gives the ids that are not needed any more once the new directory is stored. From now on the
+    /// source must have the bytes, whether they have reached the disk or not.
     pub fn persist(
         &mut self,
         next_id: &mut ChunkId,
@@ -386,7 +369,7 @@ impl Table {
         write_varint(&mut out, self.slots.len() as u64);
         for slot in &self.slots {
             write_bytes(&mut out, &slot.first_key);
-            write_varint(&mut out, slot.row_count as u64);
+            write_varint(&mut out, slot.row_count.into());
             write_varint(&mut out, slot.id.unwrap_or_default());
             out.push(slot.sum.is_some().into());
             if let Some(HashSum(words)) = slot.sum {
@@ -406,7 +389,7 @@ impl Table {
         let mut table = Table::new(seed);
         for _ in 0..slot_count {
             let first_key = Box::from(reader.bytes()?);
-            let row_count = reader.varint_up_to(u32::MAX.into())? as usize;
+            let row_count = reader.varint_up_to(u32::MAX.into())? as u32;
             let id = Some(reader.varint()?);
             let sum = match reader.byte()? {
                 0 => None,
@@ -415,24 +398,50 @@ impl Table {
             if table.slots.last().is_some_and(|last| last.first_key >= first_key) {
                 return Err(MalformedFrame::NotSorted);
             }
-            table.slots.push(Slot { first_key, row_count, id, chunk: None, sum });
+            let slot = Slot { first_key, row_count, is_recent: false, id, chunk: None, sum };
+            table.slots.push(slot);
         }
         table.has_absent = slot_count > 0;
         if reader.is_empty() { Ok(table) } else { Err(MalformedFrame::TrailingBytes) }
     }
 }
 
+/// Takes the rows that belong to a chunk, by the chunk behind it, from the front of the others.
+fn take_covered<'r, 's>(rest: &mut &'s [&'r [u8]], next: Option<&Slot>) -> &'s [&'r [u8]] {
+    let count = match next {
+        Some(next) => rest.partition_point(|row| key_of(row) < &*next.first_key),
+        None => rest.len(),
+    };
+    let (covered, later) = rest.split_at(count);
+    *rest = later;
+    covered
+}
+
+/// Merges rows in the order of their keys. A new row takes the place of the old one of its key.
+fn merge<'r>(
+    old: impl Iterator<Item = &'r [u8]>,
+    new: impl Iterator<Item = &'r [u8]>,
+) -> impl Iterator<Item = &'r [u8]> {
+    let (mut old, mut new) = (old.peekable(), new.peekable());
+    core::iter::from_fn(move || {
+        let (Some(left), Some(right)) = (old.peek(), new.peek()) else {
+            return old.next().or_else(|| new.next());
+        };
+        match key_of(left).cmp(key_of(right)) {
+            Ordering::Less => old.next(),
+            Ordering::Greater => new.next(),
+            Ordering::Equal => {
+                old.next();
+                new.next()
+            }
+        }
+    })
+}
+
 /// Merges new rows over those of a chunk into chunks of about equal size.
 fn rewrite(old: Option<&Chunk>, new_rows: &[&[u8]], slots: &mut Vec<Slot>) {
-    let mut merged: Vec<&[u8]> = Vec::new();
-    let mut new_rows = new_rows.iter().copied().peekable();
-    for row in old.into_iter().flat_map(Chunk::rows) {
-        while let Some(new) = new_rows.next_if(|new| key_of(new) < key_of(row)) {
-            merged.push(new);
-        }
-        merged.push(new_rows.next_if(|new| key_of(new) == key_of(row)).unwrap_or(row));
-    }
-    merged.extend(new_rows);
+    let old_rows = old.into_iter().flat_map(Chunk::rows);
+    let merged: Vec<&[u8]> = merge(old_rows, new_rows.iter().copied()).collect();
     let byte_count: usize = merged.iter().map(|row| row.len()).sum();
     let chunk_count = byte_count.div_ceil(CHUNK_BYTES * 3 / 2).max(1);
     let aim = byte_count.div_ceil(chunk_count);
@@ -446,22 +455,6 @@ fn rewrite(old: Option<&Chunk>, new_rows: &[&[u8]], slots: &mut Vec<Slot>) {
         });
         let (rows, later) = rest.split_at(taken.count());
         rest = later;
-        slots.push(slot_of_rows(rows));
-    }
-}
-
-fn slot_of_rows(rows: &[&[u8]]) -> Slot {
-    let mut starts = Vec::with_capacity(rows.len());
-    let mut bytes = Vec::with_capacity(rows.iter().map(|row| row.len()).sum());
-    for row in rows {
-        starts.push(bytes.len() as u32);
-        bytes.extend_from_slice(row);
-    }
-    Slot {
-        first_key: Box::from(key_of(rows[0])),
-        row_count: rows.len(),
-        id: None,
-        chunk: Some(Chunk { bytes, starts }),
-        sum: None,
+        slots.push(Slot::of_rows(rows));
     }
 }

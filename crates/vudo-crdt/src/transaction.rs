@@ -18,7 +18,7 @@ use crate::replica::ReplicaIndex;
 use crate::row::{CellId, Row, Stamp};
 use crate::schema::{FieldSchema, Strategy};
 use crate::sorted::Sorted;
-use crate::table::{ChunkError, ChunkSource};
+use crate::source::{ChunkError, ChunkSource};
 use crate::value::Value;
 use crate::wire::write_varint;
 
@@ -70,7 +70,7 @@ impl Transaction {
 
     /// How many documents have been written to.
     pub fn document_count(&self) -> usize {
-        self.documents.as_slice().len()
+        self.documents.len()
     }
 
     /// Creates a document.
@@ -333,7 +333,7 @@ impl Transaction {
     ) -> Row<'t> {
         let mut row = namespace.stored_row(gen_index, key);
         if let Ok(place) = self.position(gen_index, key) {
-            let pending = DocumentChange::of(&self.documents.as_slice()[place]);
+            let pending = DocumentChange::of(self.documents.at(place));
             self.joiner.begin(&pending, self.stamp);
             row = self.joiner.join(row, &namespace.replicas);
         }
@@ -351,7 +351,7 @@ impl Transaction {
         source: &mut S,
         observer: &mut O,
     ) -> Result<Option<u64>, ChunkError<S::Error>> {
-        for document in self.documents.as_slice() {
+        for document in self.documents.iter() {
             let DocumentChange { gen_index, key, .. } = DocumentChange::of(document);
             namespace.load(gen_index, key, source)?;
         }
@@ -367,7 +367,7 @@ impl Transaction {
         }
         let mut body = Vec::new();
         write_varint(&mut body, self.document_count() as u64);
-        for document in self.documents.as_slice() {
+        for document in self.documents.iter() {
             body.extend_from_slice(document);
         }
         let Stamp { hlc: now, replica, number } = self.stamp;
@@ -396,7 +396,7 @@ impl Transaction {
         let mut operations = Vec::new();
         let mut document = DocumentChange { gen_index, key, life, operations: &[] };
         if let Ok(place) = self.position(gen_index, key) {
-            document = DocumentChange::of(&self.documents.as_slice()[place]);
+            document = DocumentChange::of(self.documents.at(place));
         }
         document.write_operations_with(operation, self.stamp.hlc, &mut operations);
         let value_bytes = operation.value.len();

@@ -70,3 +70,92 @@ fn a_fingerprint_loads_and_hashes_only_what_has_changed() {
     assert_ne!(changed, fingerprint);
     assert_eq!(changed, namespace.fingerprint(&mut InMemory).unwrap());
 }
+
+/// A namespace of many documents with everything persisted.
+fn persisted() -> (Namespace, Chunks) {
+    let mut namespace = Namespace::new(1);
+    let mut chunks = Chunks::default();
+    namespace.intern_replica(ReplicaKey([1; 32]));
+    namespace.intern_gen("Task").unwrap();
+    set(&mut namespace, &mut chunks, 0..DOCUMENT_COUNT);
+    persist(&mut namespace, &mut chunks, &mut 1);
+    (namespace, chunks)
+}
+
+fn persist(namespace: &mut Namespace, chunks: &mut Chunks, next_id: &mut ChunkId) -> Vec<ChunkId> {
+    namespace.table_mut(TASK).persist(next_id, |id, bytes| {
+        chunks.stored.insert(id, bytes);
+    })
+}
+
+#[test]
+fn memory_stays_within_its_bound_and_what_is_used_stays_in_it() {
+    let (mut namespace, mut chunks) = persisted();
+    let all_bytes = namespace.loaded_bytes();
+    let bytes_max = all_bytes / 4;
+    assert!(namespace.evict(all_bytes) == all_bytes, "what fits stays");
+    assert!(namespace.evict(bytes_max) <= bytes_max);
+    let is_hot = |number: usize| number < DOCUMENT_COUNT / 10;
+    let mut random = 1usize;
+    for _ in 0..20_000 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let choice = random >> 33;
+        // Nine of ten reads go to a tenth of the documents.
+        let hot_count = DOCUMENT_COUNT / 10;
+        let number =
+            if choice.is_multiple_of(10) { choice % DOCUMENT_COUNT } else { choice % hot_count };
+        assert!(namespace.row(TASK, key(number).as_bytes(), &mut chunks).unwrap().is_some());
+        assert!(namespace.evict(bytes_max) <= bytes_max);
+    }
+    chunks.load_count = 0;
+    for number in (0..DOCUMENT_COUNT).filter(|number| is_hot(*number)) {
+        namespace.row(TASK, key(number).as_bytes(), &mut chunks).unwrap();
+    }
+    assert!(chunks.load_count <= 1, "{} chunks of the hot ones had left", chunks.load_count);
+}
+
+#[test]
+fn a_scan_displaces_nothing_and_sees_everything() {
+    let (mut namespace, mut chunks) = persisted();
+    assert_eq!(namespace.evict(0), 0);
+    set(&mut namespace, &mut chunks, [10, 4_000].into_iter());
+    let before = namespace.loaded_bytes();
+    let mut seen = Vec::new();
+    let visit = |row: vudo_crdt::Row<'_>| {
+        seen.push(row.key.to_vec());
+        seen.len() < 4_500
+    };
+    namespace.visit_rows(TASK, key(7).as_bytes(), &mut chunks, visit).unwrap();
+    let expected: Vec<_> = (7..4_507).map(|number| key(number).into_bytes()).collect();
+    assert!(seen == expected);
+    assert_eq!(namespace.loaded_bytes(), before);
+}
+
+#[test]
+fn a_large_change_in_any_order_is_the_same_change() {
+    let title = FieldSchema::new("title", 1, Strategy::Lww, ValueType::String);
+    let mut states = Vec::new();
+    // Ascending, descending, and back and forth.
+    let orders: [fn(usize) -> usize; 3] =
+        [|step| step, |step| 59_999 - step, |step| step * 7_919 % 60_000];
+    for order in orders {
+        let mut namespace = Namespace::new(1);
+        namespace.intern_replica(ReplicaKey([1; 32]));
+        namespace.intern_gen("Task").unwrap();
+        let mut transaction = Transaction::begin(&namespace, 0, 1_700_000_000_000);
+        for number in (0..60_000).map(order) {
+            let key = key(number);
+            let value = key.as_str().into();
+            transaction.create(&mut namespace, &mut InMemory, TASK, key.as_bytes()).unwrap();
+            transaction
+                .set(&mut namespace, &mut InMemory, TASK, key.as_bytes(), &title, &value)
+                .unwrap();
+        }
+        assert_eq!(transaction.document_count(), 60_000);
+        let mut log = vudo_crdt::Log::default();
+        transaction.commit(&mut namespace, &mut InMemory, &mut log).unwrap();
+        let frame = log.frame_since(&namespace, &Default::default());
+        states.push((frame, namespace.canonical_bytes(&mut InMemory).unwrap()));
+    }
+    assert!(states[0] == states[1] && states[1] == states[2]);
+}

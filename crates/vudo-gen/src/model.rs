@@ -55,6 +55,29 @@ pub(crate) struct FieldModel {
     pub(crate) merge: Merge,
     pub(crate) counter: CounterOptions,
     pub(crate) default: Option<Literal>,
+    /// What the field was before, from new to old.
+    pub(crate) predecessors: Vec<Predecessor>,
+}
+
+/// What a field was before its strategy or type changed.
+#[derive(Clone, Debug)]
+pub(crate) struct Predecessor {
+    pub(crate) number: u32,
+    pub(crate) kind: Type,
+    pub(crate) merge: Merge,
+    /// What the newer field holds while nobody has written it.
+    pub(crate) conversion: Option<vudo_crdt::Expression>,
+}
+
+impl FieldModel {
+    /// Strategy and type, as a lock file has them.
+    pub(crate) fn shape(kind: &Type, merge: Merge) -> String {
+        match merge {
+            Merge::LwwContent => format!("lww(content) {kind}"),
+            Merge::Map(inner) => format!("map({}) {kind}", inner.merge().name()),
+            other => format!("{} {kind}", other.name()),
+        }
+    }
 }
 
 /// A rule or `where`.
@@ -181,6 +204,16 @@ impl Merge {
 
     pub(crate) fn named(name: &str) -> Option<Merge> {
         Merge::NAMES.iter().find(|(known, _)| *known == name).map(|(_, merge)| *merge)
+    }
+
+    /// The strategy of a lock file's words: `lww(content)`.
+    pub(crate) fn of_shape(words: &str) -> Option<Merge> {
+        match words.strip_suffix(')').and_then(|words| words.split_once('(')) {
+            Some(("lww", "content")) => Some(Merge::LwwContent),
+            Some(("map", inner)) => Merge::named(inner).and_then(Inner::of).map(Merge::Map),
+            Some(_) => None,
+            None => Merge::named(words),
+        }
     }
 
     pub(crate) fn name(self) -> &'static str {

@@ -83,6 +83,7 @@ impl From<vudo_state::Error> for Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// 32 random bytes, for a secret or a nonce.
+#[cfg(feature = "net")]
 pub(crate) fn random_bytes() -> Result<[u8; 32]> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|error| Error::Randomness { what: error.to_string() })?;

@@ -9,6 +9,7 @@
 //! sides hold the same changes, their states are compared, and a difference is an error.
 //!
 //! ```
+//! # #[cfg(feature = "net")] {
 //! use std::time::Duration;
 //! use vudo_crdt::{FieldSchema, GenSchema, Strategy, ValueType};
 //! use vudo_p2p::{Config, Node};
@@ -33,6 +34,7 @@
 //! # server.shutdown().await;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! # }).unwrap();
+//! # }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -40,10 +42,12 @@
 
 mod error;
 pub mod limits;
+#[cfg(feature = "net")]
 mod net;
 pub mod proto;
 mod ticket;
 
 pub use error::{Error, Result};
+#[cfg(feature = "net")]
 pub use net::{ALPN, Config, Link, Node, PeerStatus, SyncReport};
 pub use ticket::Ticket;

@@ -20,6 +20,11 @@ pub const TICKET_ADDRESSES_MAX: usize = 32;
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long both sides may take to prove that they hold the secret.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a peer that owes changes or an acknowledgement may send nothing at all. Applying the
+/// largest change on a slow disk fits into it.
+pub const PROGRESS_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a message may take to be taken by a peer that has stopped reading.
+pub const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a last message may take to reach a peer that is being left.
 pub const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
 /// A silent peer counts as gone after this.

@@ -37,7 +37,7 @@ impl Side {
         let Some(event) = self.events.pop_front() else { return Vec::new() };
         let replication = self.database.replication("default").unwrap();
         let mut outgoing = Vec::new();
-        for effect in self.session.handle(event) {
+        for effect in self.session.handle(event, 0) {
             match effect {
                 Effect::Send(message) => {
                     // What is sent has bytes, and the bytes are what arrives.

@@ -6,14 +6,16 @@ use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use ed25519_dalek::SigningKey;
 use vudo_crdt::{GenSchema, ReplicaKey, Schema, Value};
 
+use crate::environment::{Environment, SystemEnvironment};
 use crate::error::{Error, Result};
 use crate::identity::{self, SecretKeyBytes};
 use crate::layout;
+use crate::limits::{EVENTUAL_DELAY, MEMORY_BYTES_MAX};
 use crate::record::{Record, field_of};
 use crate::replication::Replication;
 use crate::shard::Shard;
@@ -27,8 +29,21 @@ pub const DEFAULT_NAMESPACE: &str = "default";
 /// Longest name of a namespace.
 pub const NAMESPACE_NAME_BYTES_MAX: usize = 255;
 
-/// How long an eventual commit may wait for the disk.
-const EVENTUAL_DELAY: Duration = Duration::from_millis(20);
+/// What may be chosen when a store is opened.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    /// How much memory the documents of one namespace may take up. Those that have not been used
+    /// for long leave memory, and are read from disk when they are used again. Changed documents
+    /// leave by way of the disk; a single change that touches more than fits stays whole until it
+    /// is there. The directories of chunks and some MiB of buffers come on top.
+    pub memory_bytes_max: usize,
+}
+
+impl Default for OpenOptions {
+    fn default() -> OpenOptions {
+        OpenOptions { memory_bytes_max: MEMORY_BYTES_MAX }
+    }
+}
 
 /// When a commit returns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,9 +90,11 @@ pub struct Database {
 
 struct Engine {
     storage: Arc<dyn Storage>,
+    environment: Arc<dyn Environment>,
     key: SigningKey,
     seed: u64,
     shards: Arc<OpenShards>,
+    options: OpenOptions,
     schema: Mutex<Arc<Schema>>,
     /// Flushes what was committed eventually; started by the first such commit.
     flusher: Mutex<Option<Flusher>>,
@@ -116,7 +133,16 @@ impl Database {
     /// version or damaged.
     #[cfg(feature = "native")]
     pub fn open(path: impl AsRef<Path>) -> Result<Database> {
-        use crate::storage::NativeStorage;
+        Database::open_with(path, &OpenOptions::default())
+    }
+
+    /// Opens the store in a folder as [`Database::open`] does, with other than the usual options.
+    ///
+    /// # Errors
+    /// As for [`Database::open`].
+    #[cfg(feature = "native")]
+    pub fn open_with(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Database> {
+        use crate::storage::{Folder, NativeStorage, OpenError};
 
         let path = path.as_ref();
         let failed = |error: &dyn std::fmt::Display| Error::Open {
@@ -125,13 +151,23 @@ impl Database {
         };
         create_private_folder(path).map_err(|error| failed(&error))?;
         let file = path.join("store.redb");
-        let storage = NativeStorage::open(&file).map_err(|error| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => Error::InUse { path: path.to_owned() },
-            other => failed(&other),
-        })?;
+        let storage =
+            NativeStorage::open(Folder(path.to_owned())).map_err(|error| match error {
+                OpenError::InUse => Error::InUse { path: path.to_owned() },
+                OpenError::Version(found) => {
+                    let supported = layout::FORMAT_VERSION;
+                    Error::FormatVersion { path: path.to_owned(), found, supported }
+                }
+                OpenError::Failed(source) => Error::Open { path: path.to_owned(), source },
+            })?;
         check_format(&storage, path)?;
         let file_identity = identity::of_file(&file).map_err(|error| failed(&error))?;
-        Database::with_storage(Arc::new(storage), Some(file_identity))
+        Database::assemble(
+            Arc::new(storage),
+            Some(file_identity),
+            Arc::new(SystemEnvironment),
+            options,
+        )
     }
 
     /// A store that lives as long as its last handle.
@@ -151,9 +187,31 @@ impl Database {
         storage: Arc<dyn Storage>,
         file_identity: Option<Vec<u8>>,
     ) -> Result<Database> {
-        let key = identity::load_or_mint(&*storage, file_identity)?;
+        Database::with_environment(storage, file_identity, Arc::new(SystemEnvironment))
+    }
+
+    /// A store in some storage that takes time and randomness from elsewhere than the system: with
+    /// the same ones it does the same, byte for byte.
+    ///
+    /// # Errors
+    /// The storage failed, or holds a damaged store.
+    pub fn with_environment(
+        storage: Arc<dyn Storage>,
+        file_identity: Option<Vec<u8>>,
+        environment: Arc<dyn Environment>,
+    ) -> Result<Database> {
+        Database::assemble(storage, file_identity, environment, &OpenOptions::default())
+    }
+
+    fn assemble(
+        storage: Arc<dyn Storage>,
+        file_identity: Option<Vec<u8>>,
+        environment: Arc<dyn Environment>,
+        options: &OpenOptions,
+    ) -> Result<Database> {
+        let key = identity::load_or_mint(&*storage, file_identity, &*environment)?;
         let mut seed = [0; 8];
-        identity::fill_random(&mut seed)?;
+        environment.fill_random(&mut seed)?;
         let schema = match storage.get(&layout::meta("schema"))? {
             None => Schema::default(),
             Some(stored) => Schema::decode(&stored)
@@ -161,9 +219,11 @@ impl Database {
         };
         let engine = Engine {
             storage,
+            environment,
             key,
             seed: u64::from_le_bytes(seed),
             shards: Arc::default(),
+            options: options.clone(),
             schema: Mutex::new(Arc::new(schema)),
             flusher: Mutex::default(),
         };
@@ -260,18 +320,21 @@ impl Database {
         run: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
     ) -> Result<T> {
         let shard = self.engine.shard(namespace)?;
+        let now = self.engine.environment.now_milliseconds();
         let mut state = shard.lock();
-        let mut transaction = Transaction::begin(&shard, &mut state, now_milliseconds());
+        let mut transaction = Transaction::begin(&shard, &mut state, now);
         let result = run(&mut transaction)?;
         let writes = transaction.into_writes();
         if writes.is_empty() {
             return Ok(result);
         }
         let applied_count = shard.commit(&mut state, writes)?;
+        // What has been written leaves memory by way of the disk.
+        let is_over_memory = state.is_over_memory();
         drop(state);
         match self.durability {
-            Durability::Durable => shard.flush(applied_count)?,
-            Durability::Eventual => self.wake_flusher(),
+            Durability::Eventual if !is_over_memory => self.wake_flusher(),
+            _ => shard.flush(applied_count)?,
         }
         Ok(result)
     }
@@ -368,17 +431,24 @@ impl Database {
         mut visit: impl FnMut(Record) -> bool,
     ) -> Result<()> {
         let shard = self.engine.shard(&self.namespace)?;
-        let mut state = shard.lock();
+        let state = shard.lock();
         let Some(gen_index) = state.namespace.find_gen(&gen_schema.name) else {
             return Ok(());
         };
-        let rows = state.namespace.rows_from(gen_index, &[], &mut shard.chunks())?;
-        for row in rows.filter(|row| row.is_alive()) {
-            if !visit(Record::read(gen_schema, &row)?) {
-                break;
+        let mut failure = None;
+        state.namespace.visit_rows(gen_index, &[], &mut shard.chunks(), |row| {
+            if !row.is_alive() {
+                return true;
             }
-        }
-        Ok(())
+            match Record::read(gen_schema, &row) {
+                Ok(record) => visit(record),
+                Err(error) => {
+                    failure = Some(error);
+                    false
+                }
+            }
+        })?;
+        failure.map_or(Ok(()), Err)
     }
 
     /// The documents of a Gen, ascending by key.
@@ -437,6 +507,11 @@ impl Database {
         self.engine.storage.disk_bytes()
     }
 
+    /// How many bytes the documents that are in memory take up, in all namespaces that are open.
+    pub fn memory_bytes(&self) -> usize {
+        self.engine.shards.all().iter().map(|shard| shard.lock().namespace.loaded_bytes()).sum()
+    }
+
     /// Remembers a small value under a name, durably: what belongs to a store beside its data.
     ///
     /// # Errors
@@ -475,7 +550,8 @@ impl Engine {
         }
         let id = self.namespace_id(name)?;
         let key = ReplicaKey(self.key.verifying_key().to_bytes());
-        let shard = Arc::new(Shard::open(name, id, self.storage.clone(), key, self.seed)?);
+        let storage = self.storage.clone();
+        let shard = Arc::new(Shard::open(name, id, storage, key, self.seed, &self.options)?);
         shards.insert(name.to_owned(), shard.clone());
         Ok(shard)
     }
@@ -537,11 +613,6 @@ impl Drop for Engine {
             }
         }
     }
-}
-
-/// Milliseconds since 1970; zero where the clock shows an earlier time.
-fn now_milliseconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 #[cfg(feature = "native")]

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use ed25519_dalek::SigningKey;
 
+use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::storage::{Storage, WriteBatch};
@@ -20,6 +21,7 @@ pub type SecretKeyBytes = [u8; 32];
 pub(crate) fn load_or_mint(
     storage: &dyn Storage,
     file_identity: Option<Vec<u8>>,
+    environment: &dyn Environment,
 ) -> Result<SigningKey> {
     let stored = storage.get(&layout::meta("secret"))?;
     let stored_identity = storage.get(&layout::meta("identity"))?;
@@ -35,7 +37,7 @@ pub(crate) fn load_or_mint(
         tracing::info!("this store is a copy of another one: it becomes a replica of its own");
     }
     let mut secret = SecretKeyBytes::default();
-    fill_random(&mut secret)?;
+    environment.fill_random(&mut secret)?;
     let mut batch = WriteBatch::default();
     batch.put(layout::meta("secret"), secret.to_vec());
     if let Some(identity) = file_identity {
@@ -69,11 +71,4 @@ fn file_number(metadata: &Metadata, _: &Path) -> Vec<u8> {
 fn file_number(_: &Metadata, path: &Path) -> Vec<u8> {
     let place = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     place.to_string_lossy().into_owned().into_bytes()
-}
-
-pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<()> {
-    getrandom::fill(bytes).map_err(|error| {
-        let message = format!("the system gave no randomness: {error}");
-        Error::Storage(crate::storage::StorageError::new(message))
-    })
 }

@@ -17,7 +17,7 @@ use vudo_crdt::wire::{MalformedFrame, Reader, write_varint};
 use vudo_crdt::{ChunkId, GenIndex, ReplicaIndex};
 
 /// The format of a store. A store of another version is refused, never guessed at.
-pub(crate) const FORMAT_VERSION: u32 = 3;
+pub(crate) const FORMAT_VERSION: u32 = 4;
 
 pub(crate) type NamespaceId = u32;
 
@@ -43,6 +43,10 @@ pub(crate) fn table(id: NamespaceId, gen_index: GenIndex) -> Vec<u8> {
 
 pub(crate) fn chunk(id: NamespaceId, chunk: ChunkId) -> Vec<u8> {
     [b"c", &id.to_be_bytes()[..], &chunk.to_be_bytes()[..]].concat()
+}
+
+pub(crate) fn is_chunk(key: &[u8]) -> bool {
+    key.first() == Some(&b'c')
 }
 
 pub(crate) fn log(id: NamespaceId, position: u64) -> Vec<u8> {

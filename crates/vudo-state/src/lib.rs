@@ -30,9 +30,11 @@
 
 mod database;
 mod document;
+mod environment;
 mod error;
 mod identity;
 mod layout;
+mod limits;
 mod record;
 mod replication;
 mod shard;
@@ -40,10 +42,14 @@ pub mod storage;
 mod subscription;
 mod transaction;
 
-pub use database::{DEFAULT_NAMESPACE, Database, DocumentId, Durability, NAMESPACE_NAME_BYTES_MAX};
+pub use database::{
+    DEFAULT_NAMESPACE, Database, DocumentId, Durability, NAMESPACE_NAME_BYTES_MAX, OpenOptions,
+};
 pub use document::{Document, FromValue};
+pub use environment::{Environment, SystemEnvironment};
 pub use error::{Error, Refusal, Result};
 pub use identity::SecretKeyBytes;
+pub use limits::MEMORY_BYTES_MAX;
 pub use record::Record;
 pub use replication::{OutgoingFrame, Replication};
 pub use shard::ListenerGuard;

@@ -12,6 +12,7 @@
 //! Recovery: the tables of the last checkpoint, then the log after it is joined again. Joining is
 //! idempotent, so it does not matter how much of it the tables held already.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use vudo_crdt::wire::Reader;
@@ -20,6 +21,7 @@ use vudo_crdt::{
     ReplicaIndex, ReplicaKey, Row, Transaction, VersionVector,
 };
 
+use crate::database::OpenOptions;
 use crate::error::{Error, Result};
 use crate::layout::{self, Checkpoint, NamespaceId};
 use crate::storage::{Storage, StorageError, WriteBatch};
@@ -37,6 +39,9 @@ pub(crate) struct Shard {
     state: Mutex<State>,
     /// Told whenever a flush ends: whoever waits for one may be durable by then.
     flush_ended: Condvar,
+    /// Chunks that have their ids but are not on disk yet, in the batch that takes them there. Kept
+    /// after a failure, for the next checkpoint.
+    travelling: Mutex<Option<Arc<WriteBatch>>>,
     pub(crate) subscribers: Subscribers,
     pub(crate) durable_listeners: Listeners,
 }
@@ -58,6 +63,34 @@ pub(crate) struct State {
     durable_vector: VersionVector,
     /// What the change that is being applied does; kept for its allocation.
     events: Vec<DocumentEvent>,
+    /// What chunks may take up in memory, and from where on some are dropped: more than that
+    /// while nothing more can be.
+    memory_bytes_max: usize,
+    evict_above: usize,
+    is_over_memory: bool,
+}
+
+/// The locked state of a namespace. When it is let go, chunks leave that memory has no room for.
+pub(crate) struct StateGuard<'a>(MutexGuard<'a, State>);
+
+impl Deref for StateGuard<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.0
+    }
+}
+
+impl DerefMut for StateGuard<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.0
+    }
+}
+
+impl Drop for StateGuard<'_> {
+    fn drop(&mut self) {
+        self.0.keep_within_memory();
+    }
 }
 
 /// Changes that are applied and not on disk yet.
@@ -67,9 +100,10 @@ struct Pending {
     change_count: u64,
 }
 
-/// Loads chunks from storage.
+/// Loads chunks from storage, or from the batch that is taking them there.
 pub(crate) struct StoredChunks<'a> {
     storage: &'a dyn Storage,
+    travelling: Option<&'a Mutex<Option<Arc<WriteBatch>>>>,
     id: NamespaceId,
 }
 
@@ -77,8 +111,14 @@ impl ChunkSource for StoredChunks<'_> {
     type Error = StorageError;
 
     fn load(&mut self, id: ChunkId) -> std::result::Result<Vec<u8>, StorageError> {
-        let stored = self.storage.get(&layout::chunk(self.id, id))?;
-        stored.ok_or_else(|| StorageError::new(format!("chunk {id} is missing")))
+        let key = layout::chunk(self.id, id);
+        if let Some(travelling) = self.travelling
+            && let Some(batch) = &*travelling.lock().unwrap_or_else(PoisonError::into_inner)
+            && let Some((_, Some(chunk))) = batch.writes.iter().find(|(found, _)| *found == key)
+        {
+            return Ok(chunk.clone());
+        }
+        self.storage.get(&key)?.ok_or_else(|| StorageError::new(format!("chunk {id} is missing")))
     }
 }
 
@@ -122,6 +162,7 @@ impl Shard {
         storage: Arc<dyn Storage>,
         own_key: ReplicaKey,
         seed: u64,
+        options: &OpenOptions,
     ) -> Result<Shard> {
         let mut read_error = None;
         let mut namespace = match storage.get(&layout::directory(id))? {
@@ -149,6 +190,7 @@ impl Shard {
             })?,
         };
         let replayed = replay(&mut namespace, id, &*storage, checkpoint.position)?;
+        namespace.evict(options.memory_bytes_max);
         let directory_counts = (namespace.replicas().keys().len(), namespace.gen_names().len());
         let own = namespace.intern_replica(own_key);
         let durable_vector = namespace.version_vector();
@@ -165,6 +207,9 @@ impl Shard {
             durable_count: 0,
             durable_vector,
             events: Vec::new(),
+            memory_bytes_max: options.memory_bytes_max,
+            evict_above: options.memory_bytes_max,
+            is_over_memory: false,
         };
         Ok(Shard {
             name: name.into(),
@@ -172,17 +217,19 @@ impl Shard {
             storage,
             state: Mutex::new(state),
             flush_ended: Condvar::new(),
+            travelling: Mutex::default(),
             subscribers: Subscribers::default(),
             durable_listeners: Listeners::default(),
         })
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn lock(&self) -> StateGuard<'_> {
+        StateGuard(self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(crate) fn chunks(&self) -> StoredChunks<'_> {
-        StoredChunks { storage: &*self.storage, id: self.id }
+        let travelling = Some(&self.travelling);
+        StoredChunks { storage: &*self.storage, travelling, id: self.id }
     }
 
     /// Applies a local transaction. Gives what [`Shard::flush`] has to be asked for.
@@ -195,6 +242,7 @@ impl Shard {
         let number = transaction.commit(&mut state.namespace, &mut self.chunks(), &mut recorder)?;
         state.applied_count += u64::from(number.is_some());
         self.publish(state, Origin::Local);
+        state.keep_within_memory();
         Ok(state.applied_count)
     }
 
@@ -240,7 +288,8 @@ impl Shard {
             return Err(error.into());
         }
         state.finish_flush(flushed);
-        let is_checkpoint_due = state.log_bytes_since_checkpoint >= CHECKPOINT_BYTES;
+        let is_log_long = state.log_bytes_since_checkpoint >= CHECKPOINT_BYTES;
+        let is_checkpoint_due = is_log_long || state.is_over_memory;
         drop(state);
         if is_checkpoint_due {
             self.checkpoint()?;
@@ -254,12 +303,12 @@ impl Shard {
     ///
     /// Waiting is for the end of any flush, not for the turn itself: a thread that commits again
     /// and again would otherwise take every turn, and those it has made durable would wait on.
-    fn flush_turn(&self, wanted_count: u64) -> Option<(FlushTurn<'_>, MutexGuard<'_, State>)> {
-        let mut state = self.lock();
+    fn flush_turn(&self, wanted_count: u64) -> Option<(FlushTurn<'_>, StateGuard<'_>)> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         while state.durable_count < wanted_count {
             if !state.is_flushing {
                 state.is_flushing = true;
-                return Some((FlushTurn { shard: self }, state));
+                return Some((FlushTurn { shard: self }, StateGuard(state)));
             }
             state = self.flush_ended.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -294,12 +343,21 @@ impl Shard {
     fn checkpoint(&self) -> Result<()> {
         let mut state = self.lock();
         let mut batch = WriteBatch::default();
+        if let Some(failed) = self.lock_travelling().take() {
+            let chunks = failed.writes.iter().filter(|(key, _)| layout::is_chunk(key));
+            batch.writes.extend(chunks.cloned());
+        }
         let flushed = state.write_pending(self.id, &mut batch);
         state.write_tables(self.id, &mut batch);
-        // The lock is kept: chunks carry their new ids already, and nobody may load them before
-        // they are there. Should the commit fail, memory still holds every chunk.
-        match self.storage.commit(&batch) {
+        let batch = Arc::new(batch);
+        *self.lock_travelling() = Some(batch.clone());
+        // Nobody waits for the disk: chunks that are on their way are loaded from the batch.
+        drop(state);
+        let written = self.storage.commit(&batch);
+        let mut state = self.lock();
+        match written {
             Ok(()) => {
+                *self.lock_travelling() = None;
                 state.finish_flush(flushed);
                 state.log_bytes_since_checkpoint = 0;
                 Ok(())
@@ -309,6 +367,10 @@ impl Shard {
                 Err(error.into())
             }
         }
+    }
+
+    fn lock_travelling(&self) -> MutexGuard<'_, Option<Arc<WriteBatch>>> {
+        self.travelling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn durable_vector(&self) -> VersionVector {
@@ -467,6 +529,25 @@ impl State {
         self.checkpoint.position = self.next_position;
         batch.put(layout::checkpoint(id), self.checkpoint.encode());
         batch.put(layout::directory(id), self.namespace.encode_directory());
+        // Everything can leave memory now: what is not on disk yet is in the batch.
+        self.evict_above = self.memory_bytes_max;
+    }
+
+    /// Drops chunks where there are more in memory than there may be. What has changed stays until
+    /// a checkpoint has written it.
+    fn keep_within_memory(&mut self) {
+        if self.namespace.loaded_bytes() > self.evict_above {
+            let loaded_bytes = self.namespace.evict(self.memory_bytes_max);
+            self.is_over_memory = loaded_bytes > self.memory_bytes_max;
+            // Looking for more at once would find nothing.
+            let margin = self.memory_bytes_max / 16;
+            self.evict_above = self.memory_bytes_max.max(loaded_bytes + margin);
+        }
+    }
+
+    /// Whether chunks take up more memory than they may because they are not on disk yet.
+    pub(crate) fn is_over_memory(&self) -> bool {
+        self.is_over_memory
     }
 
     fn finish_flush(&mut self, flushed: Flushed) {
@@ -529,7 +610,11 @@ fn replay_record(
                 "a log record names a replica that is not in the directory",
             ));
         }
-        namespace.apply_own(&change, &mut StoredChunks { storage, id }, &mut ())?;
+        namespace.apply_own(
+            &change,
+            &mut StoredChunks { storage, travelling: None, id },
+            &mut (),
+        )?;
     }
     Ok(())
 }

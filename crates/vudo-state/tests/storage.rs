@@ -92,6 +92,43 @@ fn durable_commits_of_many_threads_share_the_disk_s_syncs() {
 }
 
 #[test]
+fn readers_wait_for_no_sync() {
+    let commit_duration = Duration::from_millis(40);
+    let disk = Arc::new(Disk { commit_duration, ..Disk::default() });
+    let database = open(&disk);
+    create(&database, "first").unwrap();
+    let is_done = AtomicBool::new(false);
+    let (read_count, longest) = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let (mut read_count, mut longest) = (0, Duration::ZERO);
+            while !is_done.load(Ordering::SeqCst) {
+                let start = std::time::Instant::now();
+                let id = database.document_id("first");
+                assert!(database.read(&task(), &id).unwrap().is_some());
+                longest = longest.max(start.elapsed());
+                read_count += 1;
+                // Gives the writer its turn where there is one core.
+                std::thread::sleep(Duration::from_micros(50));
+            }
+            (read_count, longest)
+        });
+        // Long enough for the tables to be written, which needs a sync as well.
+        let long = "x".repeat(300_000);
+        for number in 0..8 {
+            let id = database.document_id(&format!("{number}"));
+            database.create(&task(), &id, &[("title", long.as_str().into())]).unwrap();
+        }
+        is_done.store(true, Ordering::SeqCst);
+        reader.join().unwrap()
+    });
+    let commit_count = disk.commit_count.load(Ordering::SeqCst);
+    assert!(commit_count > 9, "the tables were written too: {commit_count} commits");
+    assert!(read_count > 100, "{read_count} reads");
+    println!("{read_count} reads during {commit_count} syncs of 40 ms; the longest: {longest:?}");
+    assert!(longest < commit_duration, "a reader waited for {longest:?}");
+}
+
+#[test]
 fn a_full_disk_refuses_and_loses_nothing() {
     let disk = Arc::new(Disk::default());
     let database = open(&disk);

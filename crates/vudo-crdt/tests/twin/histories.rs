@@ -54,7 +54,7 @@ impl World {
 
     fn step(&mut self) {
         let store_index = self.random.below(self.stores.len());
-        match self.random.below(20) {
+        match self.random.below(21) {
             0..9 => {
                 let store = &mut self.stores[store_index];
                 self.tally.operations +=
@@ -63,6 +63,7 @@ impl World {
             9..14 => self.send(store_index),
             14..18 => self.deliver(store_index),
             18 => self.stores[store_index].persist(&mut self.random),
+            19 => self.stores[store_index].evict(&mut self.random),
             _ => {
                 self.stores[store_index].reopen(&mut self.random);
                 self.tally.reopened += 1;

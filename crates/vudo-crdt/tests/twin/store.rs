@@ -270,6 +270,17 @@ impl Store {
         freed.iter().for_each(|id| assert!(self.chunks.stored.remove(id).is_some()));
     }
 
+    /// Drops from memory what may be dropped, down to some bound.
+    pub(crate) fn evict(&mut self, random: &mut Random) {
+        let bytes_max = *random.pick(&[0, 5_000, 50_000]);
+        let before = self.namespace.loaded_bytes();
+        assert!(self.namespace.evict(bytes_max) <= before);
+        if random.one_in(3) {
+            (0..GEN_NAMES.len() as GenIndex).for_each(|gen_index| self.persist_table(gen_index));
+            assert!(self.namespace.evict(bytes_max) <= bytes_max, "all of it is on disk");
+        }
+    }
+
     /// Closes the store and opens it from its chunks, which are then loaded when touched.
     pub(crate) fn reopen(&mut self, random: &mut Random) {
         (0..GEN_NAMES.len() as GenIndex).for_each(|gen_index| self.persist_table(gen_index));
@@ -301,16 +312,17 @@ impl Store {
         let mut document_count = 0;
         for gen_name in GEN_NAMES {
             let gen_index = self.namespace.find_gen(gen_name).unwrap();
-            let rows = self.namespace.rows_from(gen_index, &[], &mut self.chunks).unwrap();
-            let mut last_key: Option<&[u8]> = None;
-            for row in rows {
-                assert!(last_key.is_none_or(|last| last < row.key), "rows ascend by key");
-                last_key = Some(row.key);
+            let mut last_key = Vec::new();
+            let check = |row: Row<'_>| {
+                assert!(last_key.as_slice() < row.key, "rows ascend by key");
+                last_key = row.key.to_vec();
                 let id = (gen_name.to_owned(), row.key.to_vec());
                 let expected = self.twin.documents.get(&id);
                 check_row(&row, expected, fields, &replicas);
                 document_count += 1;
-            }
+                true
+            };
+            self.namespace.visit_rows(gen_index, &[], &mut self.chunks, check).unwrap();
         }
         assert_eq!(document_count, self.twin.documents.len());
     }

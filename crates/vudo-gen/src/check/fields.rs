@@ -36,7 +36,9 @@ impl File<'_> {
         if !is_short {
             return None;
         }
-        let Some(number) = self.lock.number(gen_name, &syntax.name.text) else {
+        let shape = FieldModel::shape(&kind, merge);
+        self.rename_in_lock(gen_name, &syntax.name.text);
+        let Some(number) = self.lock.field(gen_name, &syntax.name.text, &shape) else {
             let message = format!("{gen_name} has used up its field numbers");
             let label = format!("at most {} fields, ever", limits::MAX_FIELD_NUMBER);
             let diagnostic = Diagnostic::error("E0204", &syntax.name.span, message);
@@ -45,7 +47,8 @@ impl File<'_> {
         };
         let name = syntax.name.text.clone();
         let place = Place { file: self.file, span: syntax.name.span.clone() };
-        Some(FieldModel { name, place, number, kind, merge, counter: chosen.counter, default })
+        let (counter, predecessors) = (chosen.counter, Vec::new());
+        Some(FieldModel { name, place, number, kind, merge, counter, default, predecessors })
     }
 
     /// Whether the values of a map go with the strategy that the map has for them. That a value is

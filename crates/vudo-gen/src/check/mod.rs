@@ -1,5 +1,6 @@
 //! A syntax tree to a model: what the words mean, and whether they go together.
 
+mod evolution;
 mod fields;
 pub(crate) mod rules;
 mod strategies;
@@ -27,6 +28,8 @@ const EXTENDS_MAX: usize = 32;
 #[derive(Default)]
 pub(crate) struct Declarations<'a> {
     types: BTreeMap<&'a str, Declaration<'a>>,
+    /// By the Gen that evolves, with the index of the source.
+    evolutions: BTreeMap<&'a str, Vec<(usize, &'a EvolutionSyntax)>>,
 }
 
 /// The first declaration of a name.
@@ -81,6 +84,11 @@ impl<'a> Declarations<'a> {
                 },
                 ItemSyntax::Enum { name, variants } => {
                     (name, declared_enum(variants), None, &variants[..])
+                }
+                ItemSyntax::Evolution(evolution) => {
+                    let of_gen = self.evolutions.entry(&evolution.name.text).or_default();
+                    of_gen.push((file, evolution));
+                    continue;
                 }
                 _ => continue,
             };
@@ -222,6 +230,7 @@ impl<'a> Checker<'a> {
             }
             return;
         }
+        file.evolve(&syntax.name.text, &mut fields);
         let mut rules = Vec::new();
         for base in rule_bases {
             let mut silent = Diagnostics::new(file.file);

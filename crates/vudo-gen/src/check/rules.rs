@@ -191,6 +191,28 @@ impl File<'_> {
     }
 }
 
+/// An expression over the old record that gives a value of the new field.
+pub(super) fn conversion(
+    file: &mut File<'_>,
+    syntax: &ExpressionSyntax,
+    fields: &[FieldModel],
+    wanted: &Type,
+) -> Option<Expression> {
+    let mut scope = Scope { fields, file };
+    let (expression, kind) = scope.check(syntax)?;
+    let wanted_kind = Kind::of(wanted)?;
+    let (expression, kind) = scope.as_variant(expression, kind, &wanted_kind, syntax)?;
+    // A float has no place among integers; the other way round every integer has one.
+    let fits = kind == wanted_kind || (&kind, &wanted_kind) == (&Kind::Integer, &Kind::Float);
+    if !fits {
+        let message = format!("the conversion gives {}", kind.described());
+        let error = Diagnostic::error("E0605", &syntax.span, message);
+        scope.push(error.label(format!("expected a value of {wanted}")));
+        return None;
+    }
+    Some(expression)
+}
+
 impl Scope<'_, '_> {
     fn push(&mut self, diagnostic: Diagnostic) {
         self.file.diagnostics.push(diagnostic);

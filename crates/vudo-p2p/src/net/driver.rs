@@ -1,21 +1,24 @@
 //! Carries out the effects of one session over one QUIC stream.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use iroh::endpoint::{Connection, RecvStream, SendStream};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use vudo_crdt::{Fingerprint, VersionVector};
 use vudo_state::{Database, ListenerGuard, Replication};
 
 use crate::error::{Error, Result};
 use crate::limits::{
-    FINGERPRINT_PAUSE_FACTOR, GOODBYE_TIMEOUT, HANDSHAKE_MESSAGE_BYTES_MAX, HANDSHAKE_TIMEOUT,
-    MESSAGE_BYTES_MAX,
+    FINGERPRINT_PAUSE_FACTOR, GOODBYE_TIMEOUT, HANDSHAKE_MESSAGE_BYTES_MAX, MESSAGE_BYTES_MAX,
+    SEND_TIMEOUT,
 };
 use crate::net::node::share_secret;
-use crate::proto::{CloseReason, Effect, Event, GoodbyeCode, Message, Notice, Session};
+use crate::proto::{
+    CloseReason, Effect, Event, GoodbyeCode, Message, Milliseconds, Notice, Session,
+};
 
 /// Messages that may wait between the stream and the session.
 const INCOMING_MESSAGES_MAX: usize = 8;
@@ -41,6 +44,8 @@ struct Served {
 /// Drives one session.
 pub(super) struct Driver {
     session: Session,
+    /// What the session's clock counts from.
+    start: Instant,
     database: Database,
     served: Option<Served>,
     send: SendStream,
@@ -70,6 +75,7 @@ impl Driver {
     ) -> Driver {
         Driver {
             session,
+            start: Instant::now(),
             database,
             served: None,
             send,
@@ -99,7 +105,6 @@ impl Driver {
         let (incoming_sender, mut incoming) = mpsc::channel(INCOMING_MESSAGES_MAX);
         let reader =
             tokio::spawn(read_messages(receive, self.progress.subscribe(), incoming_sender));
-        let handshake_ends = Instant::now() + HANDSHAKE_TIMEOUT;
         let mut event = Event::Started;
         let result = loop {
             match self.step(event).await {
@@ -107,7 +112,8 @@ impl Driver {
                 Ok(Some(reason)) => break outcome(reason),
                 Err(error) => break Err(error),
             }
-            let is_authenticated = self.progress.borrow().is_authenticated;
+            let deadline = self.session.deadline().map(Duration::from_millis);
+            let deadline = deadline.map(|deadline| self.start + deadline);
             event = tokio::select! {
                 biased;
                 () = asked_to_leave(&mut leave) => Event::Leave(GoodbyeCode::Done),
@@ -133,8 +139,8 @@ impl Driver {
                     }
                     None => continue_event(),
                 },
-                () = tokio::time::sleep_until(handshake_ends), if !is_authenticated => {
-                    break Err(Error::OtherProtocol);
+                () = sleep_until(deadline.unwrap_or(self.start)), if deadline.is_some() => {
+                    Event::TimePassed
                 }
             };
         };
@@ -146,7 +152,8 @@ impl Driver {
 
     /// Feeds one event. Gives why the session is over, when it is.
     async fn step(&mut self, event: Event) -> Result<Option<CloseReason>> {
-        for effect in self.session.handle(event) {
+        let now = self.start.elapsed().as_millis() as Milliseconds;
+        for effect in self.session.handle(event, now) {
             match effect {
                 Effect::Send(message) => self.send(&message).await?,
                 Effect::Close(reason) => {
@@ -173,9 +180,15 @@ impl Driver {
     async fn send(&mut self, message: &Message) -> Result<()> {
         let bytes = message.encode();
         let length = (bytes.len() as u32).to_le_bytes();
+        let written = timeout(SEND_TIMEOUT, async {
+            self.send.write_all(&length).await?;
+            self.send.write_all(&bytes).await
+        });
+        let written = written.await.map_err(|_| Error::PeerMisbehaved {
+            what: "it does not read what it is sent".to_owned(),
+        })?;
         // A peer that has gone is noticed by the reader as well; whoever is first tells.
-        self.send.write_all(&length).await.map_err(|_| Error::Closed)?;
-        self.send.write_all(&bytes).await.map_err(|_| Error::Closed)?;
+        written.map_err(|_| Error::Closed)?;
         self.progress.send_modify(|progress| progress.sent_bytes += bytes.len() as u64 + 4);
         Ok(())
     }
@@ -255,7 +268,7 @@ impl Driver {
         let from = self.fingerprint_from.clone();
         self.tasks.spawn(async move {
             let not_before = *from.lock().unwrap_or_else(PoisonError::into_inner);
-            tokio::time::sleep_until(not_before).await;
+            sleep_until(not_before).await;
             let start = Instant::now();
             let read = spawn_blocking(move || match replication.fingerprint() {
                 Ok((vector, fingerprint)) => Event::FingerprintReady { vector, fingerprint },
@@ -283,7 +296,7 @@ fn outcome(reason: CloseReason) -> Result<()> {
     match reason {
         CloseReason::Done => Ok(()),
         CloseReason::Refused => Err(Error::WrongSecret),
-        CloseReason::OtherVersion => Err(Error::OtherProtocol),
+        CloseReason::OtherVersion | CloseReason::HandshakeTimeout => Err(Error::OtherProtocol),
         CloseReason::PeerMisbehaved(what) => Err(Error::PeerMisbehaved { what }),
         CloseReason::PeerStorageFailed => Err(Error::PeerStorage),
         CloseReason::StorageFailed(what) => {

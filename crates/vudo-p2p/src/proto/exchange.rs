@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use vudo_crdt::{Fingerprint, Frame, VersionVector};
 
 use super::message::Message;
-use super::session::{CloseReason, Effect, Event, Notice, misbehaved};
-use crate::limits::{FRAME_BYTES, UNACKNOWLEDGED_FRAMES_MAX};
+use super::session::{CloseReason, Effect, Event, Milliseconds, Notice, misbehaved};
+use crate::limits::{FRAME_BYTES, PROGRESS_TIMEOUT, UNACKNOWLEDGED_FRAMES_MAX};
 
 type StateAt = (VersionVector, Fingerprint);
 
@@ -19,7 +19,12 @@ pub(super) struct Exchange {
     /// What the peer holds or will hold once it has applied what is on its way: nothing that this
     /// covers is sent, so nothing is echoed.
     peer_known: VersionVector,
+    /// What the peer was told as the session began, and what it has sent since: it has no reason to
+    /// send any of this (again).
+    needless: VersionVector,
     unacknowledged_count: usize,
+    /// Since when the peer has owed something, a frame or an acknowledgement, and sent nothing.
+    owes_since: Option<Milliseconds>,
     is_reading_frame: bool,
     /// Frames that wait for those before them.
     incoming: VecDeque<Vec<u8>>,
@@ -37,7 +42,9 @@ impl Exchange {
             own,
             peer_durable: VersionVector::new(),
             peer_known: VersionVector::new(),
+            needless: VersionVector::new(),
             unacknowledged_count: 0,
+            owes_since: None,
             is_reading_frame: false,
             incoming: VecDeque::new(),
             is_applying: false,
@@ -48,8 +55,10 @@ impl Exchange {
         }
     }
 
-    pub(super) fn own(&self) -> &VersionVector {
-        &self.own
+    /// What to tell the peer as the session begins.
+    pub(super) fn announce(&mut self) -> VersionVector {
+        self.needless = self.own.clone();
+        self.own.clone()
     }
 
     pub(super) fn advance_own(&mut self, vector: &VersionVector) {
@@ -68,18 +77,35 @@ impl Exchange {
     }
 
     /// Begins with the peer's vector.
-    pub(super) fn begin(&mut self, vector: VersionVector, effects: &mut Vec<Effect>) {
+    pub(super) fn begin(
+        &mut self,
+        vector: VersionVector,
+        now: Milliseconds,
+        effects: &mut Vec<Effect>,
+    ) {
         self.advance_peer(&vector);
         self.proceed(effects);
+        self.watch(now);
+    }
+
+    /// When a peer that stays silent will have been silent for too long.
+    pub(super) fn deadline(&self) -> Option<Milliseconds> {
+        let since = self.owes_since?;
+        Some(since.saturating_add(PROGRESS_TIMEOUT.as_millis() as Milliseconds))
     }
 
     pub(super) fn handle(
         &mut self,
         event: Event,
+        now: Milliseconds,
         effects: &mut Vec<Effect>,
     ) -> Result<(), CloseReason> {
         match event {
-            Event::Received(message) => self.receive(message, effects)?,
+            Event::Received(message) => {
+                self.owes_since = None;
+                self.receive(message, effects)?;
+            }
+            Event::Progressed => self.owes_since = None,
             Event::LocalAdvanced { vector } => self.advance_own(&vector),
             Event::FrameReady(frame) => {
                 self.is_reading_frame = false;
@@ -112,10 +138,31 @@ impl Exchange {
                     self.compare(effects)?;
                 }
             }
-            Event::Started | Event::ShareReady { .. } | Event::Leave(_) => {}
+            Event::TimePassed | Event::Started | Event::ShareReady { .. } | Event::Leave(_) => {}
         }
         self.proceed(effects);
-        Ok(())
+        self.watch(now);
+        match self.deadline() {
+            Some(deadline) if now >= deadline => Err(misbehaved(match self.is_owed_changes() {
+                true => "it claims changes and sends none of them",
+                false => "it does not acknowledge what it was sent",
+            })),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes down since when the peer has owed something.
+    fn watch(&mut self, now: Milliseconds) {
+        if self.is_owed_changes() || self.unacknowledged_count > 0 {
+            self.owes_since.get_or_insert(now);
+        } else {
+            self.owes_since = None;
+        }
+    }
+
+    /// Whether the peer has what is missing here, and none of it waits to be applied.
+    fn is_owed_changes(&self) -> bool {
+        !self.is_applying && self.incoming.is_empty() && !self.own.covers(&self.peer_durable)
     }
 
     fn receive(&mut self, message: Message, effects: &mut Vec<Effect>) -> Result<(), CloseReason> {
@@ -127,6 +174,10 @@ impl Exchange {
                 }
                 // Only what is durable there is sent, so the frame also says what the peer holds.
                 let reached = reached_by(&bytes)?;
+                if self.needless.covers(&reached) {
+                    return Err(misbehaved("changes again that it has sent or that are held here"));
+                }
+                self.needless.join(&reached);
                 self.advance_peer(&reached);
                 self.incoming.push_back(bytes);
             }

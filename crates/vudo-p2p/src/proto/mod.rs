@@ -1,7 +1,8 @@
 //! The protocol without any input or output: bytes to messages, and what to do about them.
 //!
-//! Nothing here waits, reads a clock or draws randomness, so a session can be driven by a network,
-//! by a test that loses its connection at every step, or by a simulation, and behaves the same.
+//! Nothing here waits, reads a clock or draws randomness: the time comes with each event. So a
+//! session can be driven by a network, by a test that loses its connection at every step, or by a
+//! simulation, and behaves the same.
 
 mod exchange;
 mod message;
@@ -10,4 +11,4 @@ mod session;
 
 pub use message::{GoodbyeCode, Message, Namespace, Nonce, PROTOCOL_VERSION};
 pub use proof::{NodeId, Secret};
-pub use session::{CloseReason, Effect, Event, Notice, Session};
+pub use session::{CloseReason, Effect, Event, Milliseconds, Notice, Session};

@@ -9,6 +9,10 @@ use vudo_state::OutgoingFrame;
 use super::exchange::Exchange;
 use super::message::{GoodbyeCode, Message, Namespace, Nonce, PROTOCOL_VERSION};
 use super::proof::{Binding, NodeId, Role, Secret};
+use crate::limits::HANDSHAKE_TIMEOUT;
+
+/// Time on a clock that only goes forward, from any beginning.
+pub type Milliseconds = u64;
 
 /// What happened.
 #[derive(Clone, Debug)]
@@ -50,6 +54,10 @@ pub enum Event {
         /// What is held durably.
         vector: VersionVector,
     },
+    /// Bytes of a message that is not complete yet have arrived: the peer is slow, not silent.
+    Progressed,
+    /// The time that [`Session::deadline`] gave has come.
+    TimePassed,
     /// The driver wants to end the session.
     Leave(GoodbyeCode),
 }
@@ -101,7 +109,9 @@ pub enum CloseReason {
     Refused,
     /// The sides speak different versions of the protocol.
     OtherVersion,
-    /// The peer sent what it must not send.
+    /// The peer did not finish the handshake in time: it speaks something else, or nothing.
+    HandshakeTimeout,
+    /// The peer sent what it must not send, or withheld what it owes.
     PeerMisbehaved(String),
     /// The peer's store failed.
     PeerStorageFailed,
@@ -132,6 +142,8 @@ pub struct Session {
     /// A server has none until it has looked it up, nor where the namespace is not shared.
     secret: Option<Secret>,
     phase: Phase,
+    /// When the handshake must be over; none before the session has begun.
+    handshake_deadline: Option<Milliseconds>,
     exchange: Exchange,
 }
 
@@ -147,7 +159,8 @@ impl Session {
         let exchange = Exchange::new(vector);
         let (role, secret) = (Role::Client, Some(secret));
         let phase = Phase::ClientAwaitsHello;
-        Session { role, own, peer, nonce, namespace, secret, phase, exchange }
+        let handshake_deadline = None;
+        Session { role, own, peer, nonce, namespace, secret, phase, handshake_deadline, exchange }
     }
 
     /// The side that is dialled. `nonce` must be random.
@@ -155,12 +168,25 @@ impl Session {
         let exchange = Exchange::new(VersionVector::new());
         let (role, namespace, secret) = (Role::Server, Namespace::new(), None);
         let phase = Phase::ServerAwaitsHello;
-        Session { role, own, peer, nonce, namespace, secret, phase, exchange }
+        let handshake_deadline = None;
+        Session { role, own, peer, nonce, namespace, secret, phase, handshake_deadline, exchange }
     }
 
-    /// Takes note of what happened and says what to do.
-    pub fn handle(&mut self, event: Event) -> Vec<Effect> {
+    /// When [`Event::TimePassed`] is wanted, if nothing happens before; it may come late.
+    pub fn deadline(&self) -> Option<Milliseconds> {
+        match self.phase {
+            Phase::Closed => None,
+            Phase::Open => self.exchange.deadline(),
+            _ => self.handshake_deadline,
+        }
+    }
+
+    /// Takes note of what happened and says what to do. `now` never goes back.
+    pub fn handle(&mut self, event: Event, now: Milliseconds) -> Vec<Effect> {
         let mut effects = Vec::new();
+        let handshake_deadline = *self
+            .handshake_deadline
+            .get_or_insert(now.saturating_add(HANDSHAKE_TIMEOUT.as_millis() as Milliseconds));
         let result = match (&self.phase, event) {
             (Phase::Closed, _) => Ok(()),
             (_, Event::Leave(code)) => {
@@ -168,12 +194,13 @@ impl Session {
                 Err(CloseReason::Done)
             }
             (_, Event::Received(Message::Goodbye(code))) => Err(left_by_peer(code)),
-            (Phase::Open, event) => self.exchange.handle(event, &mut effects),
+            (Phase::Open, event) => self.exchange.handle(event, now, &mut effects),
+            (_, _) if now >= handshake_deadline => Err(CloseReason::HandshakeTimeout),
             (_, Event::LocalAdvanced { vector }) => {
                 self.exchange.advance_own(&vector);
                 Ok(())
             }
-            (_, event) => self.handshake(event, &mut effects),
+            (_, event) => self.handshake(event, now, &mut effects),
         };
         if let Err(reason) = result {
             if let Some(code) = farewell(&reason)
@@ -187,7 +214,12 @@ impl Session {
         effects
     }
 
-    fn handshake(&mut self, event: Event, effects: &mut Vec<Effect>) -> Result<(), CloseReason> {
+    fn handshake(
+        &mut self,
+        event: Event,
+        now: Milliseconds,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), CloseReason> {
         match (&self.phase, event) {
             (Phase::ClientAwaitsHello, Event::Started) => effects.push(self.hello()),
             (_, Event::Started) => {}
@@ -236,7 +268,7 @@ impl Session {
             }
             (Phase::AwaitsVector, Event::Received(Message::Vector(vector))) => {
                 self.phase = Phase::Open;
-                self.exchange.begin(vector, effects);
+                self.exchange.begin(vector, now, effects);
             }
             (_, Event::Received(_)) => return Err(misbehaved("a message out of turn")),
             // Answers that were on their way cannot arrive before the exchange has asked.
@@ -255,7 +287,7 @@ impl Session {
 
     fn authenticated(&mut self, effects: &mut Vec<Effect>) {
         self.phase = Phase::AwaitsVector;
-        effects.push(Effect::Send(Message::Vector(self.exchange.own().clone())));
+        effects.push(Effect::Send(Message::Vector(self.exchange.announce())));
         effects.push(Effect::Notify(Notice::Authenticated));
     }
 
@@ -309,7 +341,9 @@ fn farewell(reason: &CloseReason) -> Option<GoodbyeCode> {
     match reason {
         CloseReason::Done | CloseReason::PeerStorageFailed => None,
         CloseReason::Refused => Some(GoodbyeCode::Refused),
-        CloseReason::OtherVersion => Some(GoodbyeCode::OtherVersion),
+        CloseReason::OtherVersion | CloseReason::HandshakeTimeout => {
+            Some(GoodbyeCode::OtherVersion)
+        }
         CloseReason::PeerMisbehaved(_) => Some(GoodbyeCode::Misbehaved),
         CloseReason::StorageFailed(_) => Some(GoodbyeCode::StorageFailed),
         CloseReason::Diverged => Some(GoodbyeCode::Diverged),

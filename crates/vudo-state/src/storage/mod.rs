@@ -1,14 +1,16 @@
 //! Where bytes are kept: an ordered map with atomic, durable commits.
 //!
-//! The engine builds everything else on it: one implementation on redb, one in memory.
+//! The engine builds everything else on it: one implementation on disk, one in memory.
 
+#[cfg(feature = "native")]
+mod journal;
 mod memory;
 #[cfg(feature = "native")]
 mod native;
 
 pub use memory::MemoryStorage;
 #[cfg(feature = "native")]
-pub use native::NativeStorage;
+pub use native::{Folder, Medium, NativeStorage, OpenError};
 
 /// Why storage failed, in the words of whatever failed.
 #[derive(Debug, thiserror::Error)]

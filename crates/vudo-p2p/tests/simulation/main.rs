@@ -1,0 +1,134 @@
+//! Replicas with the real engine and the real protocol, on a simulated network and on simulated
+//! disks, under one seed.
+//!
+//! Each seed has two phases. While there are faults, nobody may break a promise: what was
+//! acknowledged is there after a crash, sessions end for no reason but silence, and equal vectors
+//! mean equal states. Once they have ended, everybody must come to hold everything.
+//!
+//! `VUDO_HISTORIES` says how many seeds, `VUDO_SEED` replays a single one.
+
+mod replica;
+mod world;
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use vudo_testkit::{Conditions, Microseconds, run_seeds};
+
+use world::{Omission, World};
+
+const SECOND: Microseconds = 1_000_000;
+const TROUBLE: Microseconds = 8 * SECOND;
+/// How long healing may take at most.
+const HEALING: Microseconds = 40 * SECOND;
+const SEED_COUNT: u64 = 300;
+const CYCLE_COUNT: usize = 1_000;
+
+/// A world with its trouble behind it.
+fn run(seed: u64, omission: Omission, records: bool) -> World {
+    let replica_count = 3 + (seed % 14) as usize;
+    let mut world = World::new(replica_count, seed, omission);
+    if records {
+        world.record();
+    }
+    let random = &mut world.random;
+    world.network.conditions = Conditions {
+        delay: (100, random.between(500, 120_000)),
+        loss_percent: random.below(25) as u8,
+        duplication_percent: random.below(10) as u8,
+    };
+    world.add_random_links();
+    world.plan_trouble(TROUBLE);
+    world.run_until(TROUBLE, |_| false);
+    world.heal();
+    let until = world.now() + HEALING;
+    let mut next_look = 0;
+    world.run_until(until, |world| {
+        // Looking is not free, and the exact moment does not matter.
+        let is_time = world.now() >= next_look;
+        next_look = if is_time { world.now() + SECOND / 20 } else { next_look };
+        is_time && world.is_converged()
+    });
+    world
+}
+
+/// Everybody holds every acknowledged change, and the same state.
+fn assert_converged(world: &World) {
+    assert!(world.is_converged(), "not everybody holds everything after healing");
+    let state = |replica: &replica::Replica| replica.replication().fingerprint().unwrap();
+    let first = state(&world.replicas[0]);
+    let acknowledged: BTreeSet<String> =
+        world.replicas.iter().flat_map(|replica| replica.acknowledged().clone()).collect();
+    let votes = |count: fn(&replica::Replica) -> i64| world.replicas.iter().map(count).sum::<i64>();
+    let (votes_least, votes_most) = (votes(|one| one.votes.0), votes(|one| one.votes.1));
+    for replica in &world.replicas {
+        assert_eq!(state(replica), first);
+        replica.assert_holds(&acknowledged, "after healing");
+        let total = replica.vote_total();
+        assert!((votes_least..=votes_most).contains(&total), "{votes_least} {total} {votes_most}");
+    }
+}
+
+#[test]
+fn every_seed_converges_with_nothing_acknowledged_lost() {
+    let (mut change_count, mut replica_count) = (0, 0);
+    let count = run_seeds("simulation", SEED_COUNT, |seed| {
+        let world = run(seed, Omission::Nothing, false);
+        assert_converged(&world);
+        replica_count += world.replicas.len();
+        change_count += world.replicas[0].replication().durable_vector().change_count();
+    });
+    println!("simulation: {replica_count} replicas, {change_count} changes");
+    assert!(change_count >= 5 * count, "only {change_count} changes in {count} seeds");
+}
+
+#[test]
+fn a_seed_that_runs_twice_gives_the_same_event_log() {
+    for seed in [3, 17, 40] {
+        let log = run(seed, Omission::Nothing, true).take_log();
+        assert!(log.len() > 500, "{} events", log.len());
+        let again = run(seed, Omission::Nothing, true).take_log();
+        let difference = log.iter().zip(&again).find(|(one, other)| one != other);
+        assert_eq!((difference, log.len()), (None, again.len()), "seed {seed}");
+    }
+}
+
+/// Without what it relies on the protocol must fail, or the simulation would prove nothing.
+#[test]
+fn seeds_fail_without_retransmission_and_without_resuming_from_acknowledgements() {
+    const SEEDS: u64 = 20;
+    for omission in [Omission::Retransmission, Omission::ResumingFromAcknowledgements] {
+        let fails = |seed: &u64| {
+            let check = || assert_converged(&run(*seed, omission, false));
+            catch_unwind(AssertUnwindSafe(check)).is_err()
+        };
+        let failed_count = (0..SEEDS).filter(fails).count();
+        println!("simulation: {failed_count} of {SEEDS} seeds fail without {omission:?}");
+        assert!(failed_count * 2 > SEEDS as usize, "{omission:?} is not missed");
+    }
+}
+
+#[test]
+fn a_thousand_cycles_of_going_offline_and_online_lose_nothing() {
+    let mut world = World::new(3, 1, Omission::Nothing);
+    world.add_link(0, 1);
+    world.add_link(2, 1);
+    for _ in 0..CYCLE_COUNT {
+        world.go_offline();
+        for _ in 0..2 {
+            let replica = world.random.below(3);
+            world.write(replica);
+        }
+        world.go_online();
+        // The connections drop in the middle of whatever is going on.
+        let until = world.now() + world.random.between(0, SECOND / 4);
+        world.run_until(until, |_| false);
+    }
+    world.heal();
+    let until = world.now() + HEALING;
+    world.run_until(until, World::is_converged);
+    assert_converged(&world);
+    let held = world.replicas[0].replication().durable_vector().change_count();
+    assert_eq!(held as usize, 2 * CYCLE_COUNT, "every write was acknowledged and is held");
+    println!("simulation: {CYCLE_COUNT} cycles, {held} changes");
+}

@@ -1,0 +1,213 @@
+//! One replica: the real engine on a disk that loses its power, with a clock of its own.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use vudo_crdt::{FieldSchema, GenSchema, Strategy, Value, ValueType, VersionVector};
+use vudo_state::storage::{Storage, StorageError, WriteBatch};
+use vudo_state::{Database, Environment, Replication};
+use vudo_testkit::{CrashingDisk, PowerLoss, Random};
+
+/// Documents that everybody writes to.
+const SHARED_DOCUMENTS: usize = 4;
+
+/// The engine's view of the disk.
+struct Disk(Arc<CrashingDisk>);
+
+fn power_loss(error: PowerLoss) -> StorageError {
+    StorageError::new(error.to_string())
+}
+
+impl Storage for Disk {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        self.0.get(key).map_err(power_loss)
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StorageError> {
+        self.0.scan(from, to, visit).map_err(power_loss)
+    }
+
+    fn commit(&self, batch: &WriteBatch) -> Result<(), StorageError> {
+        self.0.commit(&batch.writes).map_err(power_loss)
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        0
+    }
+}
+
+/// Time and randomness of one replica.
+struct Surroundings {
+    milliseconds: AtomicU64,
+    random: Mutex<Random>,
+}
+
+impl Environment for Surroundings {
+    fn now_milliseconds(&self) -> u64 {
+        self.milliseconds.load(Ordering::SeqCst)
+    }
+
+    fn fill_random(&self, bytes: &mut [u8]) -> vudo_state::Result<()> {
+        self.random.lock().unwrap().fill(bytes);
+        Ok(())
+    }
+}
+
+pub(crate) fn task() -> GenSchema {
+    let fields = vec![
+        FieldSchema::new("title", 1, Strategy::Lww, ValueType::String),
+        FieldSchema::new("votes", 2, Strategy::PnCounter, ValueType::I64),
+    ];
+    GenSchema { name: "Task".into(), fields }
+}
+
+/// A replica, switched on or off.
+pub(crate) struct Replica {
+    number: usize,
+    pub(crate) disk: Arc<CrashingDisk>,
+    surroundings: Arc<Surroundings>,
+    /// How far the clock is from the true time.
+    clock_error_milliseconds: i64,
+    database: Option<Database>,
+    attempt_count: u64,
+    /// The documents of its own whose writes were acknowledged.
+    acknowledged: BTreeSet<String>,
+    /// Votes that were acknowledged, and that may have been given.
+    pub(crate) votes: (i64, i64),
+    /// What it has told others that it holds.
+    pub(crate) promised: VersionVector,
+}
+
+impl Replica {
+    pub(crate) fn new(number: usize, random: &mut Random) -> Replica {
+        const DAY_MILLISECONDS: u64 = 86_400_000;
+        let clock_error = random.between(0, 6 * DAY_MILLISECONDS) as i64;
+        let mut replica = Replica {
+            number,
+            disk: Arc::default(),
+            surroundings: Arc::new(Surroundings {
+                milliseconds: AtomicU64::new(0),
+                random: Mutex::new(Random::new(random.next_u64())),
+            }),
+            clock_error_milliseconds: clock_error - 3 * DAY_MILLISECONDS as i64,
+            database: None,
+            attempt_count: 0,
+            acknowledged: BTreeSet::new(),
+            votes: (0, 0),
+            promised: VersionVector::new(),
+        };
+        replica.switch_on();
+        replica
+    }
+
+    pub(crate) fn is_on(&self) -> bool {
+        self.database.is_some()
+    }
+
+    pub(crate) fn database(&self) -> &Database {
+        self.database.as_ref().expect("the replica is on")
+    }
+
+    pub(crate) fn replication(&self) -> Replication {
+        self.database().replication("default").expect("the namespace opens")
+    }
+
+    pub(crate) fn set_time(&self, true_milliseconds: u64) {
+        let shown = (1_700_000_000_000 + true_milliseconds)
+            .saturating_add_signed(self.clock_error_milliseconds);
+        self.surroundings.milliseconds.store(shown, Ordering::SeqCst);
+    }
+
+    /// Takes the power away. What was not on disk is gone.
+    pub(crate) fn switch_off(&mut self) {
+        self.disk.power_off();
+        self.database = None;
+    }
+
+    /// Opens the store that the disk holds, and checks that it holds all that was promised.
+    pub(crate) fn switch_on(&mut self) {
+        self.disk.power_on();
+        let storage = Arc::new(Disk(self.disk.clone()));
+        let opened = Database::with_environment(storage, None, self.surroundings.clone());
+        self.database = Some(opened.expect("a store opens after every crash"));
+        let held = self.replication().durable_vector();
+        assert!(
+            held.covers(&self.promised),
+            "replica {} broke its word after a crash",
+            self.number
+        );
+        self.assert_holds(&self.acknowledged, "after a crash");
+    }
+
+    /// Runs one random transaction. `false` where the power went.
+    pub(crate) fn write(&mut self, random: &mut Random) -> bool {
+        let (gen_schema, own_key) = (task(), format!("{}/{}", self.number, self.attempt_count));
+        let shared_key = format!("shared/{}", random.below(SHARED_DOCUMENTS));
+        let churned_key = format!("churned/{}", random.below(SHARED_DOCUMENTS));
+        self.attempt_count += 1;
+        self.votes.1 += 1;
+        let database = self.database();
+        let has = |key: &str| database.read(&gen_schema, &database.document_id(key));
+        let (Ok(shared), Ok(churned)) = (has(&shared_key), has(&churned_key)) else {
+            return false;
+        };
+        let written = database.transaction(|transaction| {
+            transaction.create(&gen_schema, &own_key)?;
+            transaction.set(&gen_schema, &own_key, "title", own_key.as_str())?;
+            if shared.is_none() {
+                transaction.create(&gen_schema, &shared_key)?;
+            }
+            transaction.set(&gen_schema, &shared_key, "title", own_key.as_str())?;
+            transaction.add(&gen_schema, &shared_key, "votes", 1)?;
+            match churned {
+                Some(_) => transaction.delete(&gen_schema, &churned_key),
+                None => transaction.create(&gen_schema, &churned_key),
+            }
+        });
+        match written {
+            Ok(()) => {
+                self.acknowledged.insert(own_key);
+                self.votes.0 += 1;
+                true
+            }
+            Err(error) => {
+                assert!(self.disk.is_off(), "replica {}: {error}", self.number);
+                false
+            }
+        }
+    }
+
+    /// The documents whose writes were acknowledged here.
+    pub(crate) fn acknowledged(&self) -> &BTreeSet<String> {
+        &self.acknowledged
+    }
+
+    pub(crate) fn assert_holds(&self, keys: &BTreeSet<String>, when: &str) {
+        let database = self.database();
+        for key in keys {
+            let record = database.read(&task(), &database.document_id(key)).expect("it reads");
+            let title = record.as_ref().and_then(|record| record.get("title"));
+            let expected = Value::from(key.as_str());
+            assert_eq!(title, Some(&expected), "replica {} lost {key} {when}", self.number);
+        }
+    }
+
+    /// The votes of all shared documents.
+    pub(crate) fn vote_total(&self) -> i64 {
+        let database = self.database();
+        let of_document = |number| {
+            let id = database.document_id(&format!("shared/{number}"));
+            match database.read_field(&task(), &id, "votes").expect("it reads") {
+                Some(Value::Int(votes)) => votes as i64,
+                _ => 0,
+            }
+        };
+        (0..SHARED_DOCUMENTS).map(of_document).sum()
+    }
+}

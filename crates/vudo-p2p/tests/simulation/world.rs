@@ -1,0 +1,514 @@
+//! Many replicas and the network between them, in one thread and in virtual time.
+//!
+//! Each link has a side that dials and a side that is dialled. A dial opens a new session with a
+//! number of its own; either side may still have ends of older ones, which nobody answers any more,
+//! until it notices the silence. Messages go over [`Stream`]s, which a lossy network carries.
+
+use std::collections::BTreeMap;
+
+use vudo_crdt::VersionVector;
+use vudo_p2p::proto::{CloseReason, Effect, Event, Message, Milliseconds, Notice, Session};
+use vudo_testkit::{Microseconds, Network, Packet, Random, Scheduler, Stream};
+
+use crate::replica::Replica;
+
+const SECRET: [u8; 32] = [5; 32];
+const MILLISECOND: Microseconds = 1_000;
+/// How often an end sends again what was not confirmed, or that it is there.
+const TICK: Microseconds = 200 * MILLISECOND;
+/// An end that hears nothing for so long is gone.
+const IDLE_LIMIT: Microseconds = 2_000 * MILLISECOND;
+const REDIAL_DELAY: Microseconds = 150 * MILLISECOND;
+
+/// What a simulation leaves out, to show that it would be missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Omission {
+    Nothing,
+    /// Lost packets stay lost.
+    Retransmission,
+    /// A session takes what was sent for what has arrived, and goes on behind it.
+    ResumingFromAcknowledgements,
+}
+
+/// One end of one session of a link; side 0 dialled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct EndId {
+    link: usize,
+    session: u64,
+    side: usize,
+}
+
+struct End {
+    session: Session,
+    stream: Stream,
+    heard_at: Microseconds,
+    synced: Option<VersionVector>,
+}
+
+struct Link {
+    replicas: [usize; 2],
+    session_count: u64,
+    /// The newest session that the dialled side knows.
+    answered: u64,
+    is_dialling: bool,
+    /// What each side has sent in all sessions.
+    sent: [VersionVector; 2],
+}
+
+#[derive(Debug)]
+enum Happening {
+    Arrive(EndId, Packet),
+    Tick(EndId),
+    Work(EndId, Work),
+    Dial(usize),
+    Write(usize),
+    Crash(usize),
+    SwitchOn(usize),
+    Partition,
+    Join,
+}
+
+/// Work that the session has asked for, done when its time has come.
+#[derive(Debug)]
+enum Work {
+    ReadShare,
+    ReadFrame(VersionVector, usize),
+    Apply(Vec<u8>),
+    ReadFingerprint,
+    TellAdvanced,
+}
+
+/// The simulation.
+pub(crate) struct World {
+    pub(crate) replicas: Vec<Replica>,
+    pub(crate) network: Network,
+    pub(crate) random: Random,
+    scheduler: Scheduler<Happening>,
+    links: Vec<Link>,
+    ends: BTreeMap<EndId, End>,
+    omission: Omission,
+    /// Whether replicas write and fail; none of it happens while the world heals.
+    has_faults: bool,
+    is_online: bool,
+    log: Option<Vec<String>>,
+}
+
+impl World {
+    /// Replicas without links.
+    pub(crate) fn new(replica_count: usize, seed: u64, omission: Omission) -> World {
+        let mut random = Random::new(seed);
+        World {
+            replicas: (0..replica_count).map(|n| Replica::new(n, &mut random)).collect(),
+            network: Network::new(replica_count),
+            random,
+            scheduler: Scheduler::default(),
+            links: Vec::new(),
+            ends: BTreeMap::new(),
+            omission,
+            has_faults: true,
+            is_online: true,
+            log: None,
+        }
+    }
+
+    pub(crate) fn record(&mut self) {
+        self.log = Some(Vec::new());
+    }
+
+    pub(crate) fn take_log(&mut self) -> Vec<String> {
+        self.log.take().unwrap_or_default()
+    }
+
+    pub(crate) fn add_link(&mut self, from: usize, to: usize) {
+        let sent = [VersionVector::new(), VersionVector::new()];
+        let replicas = [from, to];
+        let link = Link { replicas, session_count: 0, answered: 0, is_dialling: false, sent };
+        self.links.push(link);
+        self.dial_later(self.links.len() - 1);
+    }
+
+    /// Connects everybody to somebody before, and some to more.
+    pub(crate) fn add_random_links(&mut self) {
+        let count = self.replicas.len();
+        for replica in 1..count {
+            let other = self.random.below(replica);
+            let (from, to) =
+                if self.random.one_in(2) { (replica, other) } else { (other, replica) };
+            self.add_link(from, to);
+        }
+        for _ in 0..count / 3 {
+            let from = self.random.below(count);
+            let to = (from + 1 + self.random.below(count - 1)) % count;
+            self.add_link(from, to);
+        }
+    }
+
+    /// Lets replicas write and fail, and the network part, at random times before `until`.
+    pub(crate) fn plan_trouble(&mut self, until: Microseconds) {
+        for replica in 0..self.replicas.len() {
+            for _ in 0..self.random.between(3, 9) {
+                let at = self.random.between(0, until);
+                self.scheduler.schedule(at, Happening::Write(replica));
+            }
+            for _ in 0..self.random.below(3) {
+                let at = self.random.between(0, until);
+                self.scheduler.schedule(at, Happening::Crash(replica));
+            }
+        }
+        for _ in 0..self.random.below(3) {
+            let at = self.random.between(0, until);
+            self.scheduler.schedule(at, Happening::Partition);
+            let after = self.random.between(0, until / 3);
+            self.scheduler.schedule(at + after, Happening::Join);
+        }
+    }
+
+    pub(crate) fn now(&self) -> Microseconds {
+        self.scheduler.now()
+    }
+
+    /// Runs until the time, or until `is_done` says so. Gives whether it did.
+    pub(crate) fn run_until(
+        &mut self,
+        until: Microseconds,
+        mut is_done: impl FnMut(&World) -> bool,
+    ) -> bool {
+        while self.now() < until {
+            if is_done(self) {
+                return true;
+            }
+            if !self.step() {
+                break;
+            }
+        }
+        is_done(self)
+    }
+
+    /// Lets one thing happen. `false` where nothing will ever happen again.
+    pub(crate) fn step(&mut self) -> bool {
+        let Some(happening) = self.scheduler.next_event() else { return false };
+        if let Some(log) = &mut self.log {
+            log.push(format!("{} {happening:?}", self.scheduler.now()));
+        }
+        match happening {
+            Happening::Arrive(id, packet) => self.arrive(id, packet),
+            Happening::Tick(id) => self.tick(id),
+            Happening::Work(id, work) => self.work(id, work),
+            Happening::Dial(link) => self.dial(link),
+            Happening::Write(replica) => self.write(replica),
+            Happening::Crash(replica) => self.plan_crash(replica),
+            Happening::SwitchOn(replica) => self.switch_on(replica),
+            Happening::Partition if self.has_faults => {
+                let groups = 2 + self.random.below(2);
+                self.network.partition(groups, &mut self.random);
+            }
+            Happening::Join if self.has_faults => {
+                let conditions = self.network.conditions.clone();
+                self.network.heal();
+                self.network.conditions = conditions;
+            }
+            Happening::Partition | Happening::Join => {}
+        }
+        true
+    }
+
+    /// Ends all faults: the network is whole, and whoever was off is on.
+    pub(crate) fn heal(&mut self) {
+        self.has_faults = false;
+        self.network.heal();
+        for replica in 0..self.replicas.len() {
+            if self.replicas[replica].disk.is_off() {
+                self.crash(replica);
+                self.switch_on(replica);
+            } else {
+                // A crash that was to come does not come any more.
+                self.replicas[replica].disk.power_on();
+            }
+        }
+    }
+
+    /// Whether everybody holds the same changes, and both ends of every link know it.
+    pub(crate) fn is_converged(&self) -> bool {
+        if self.replicas.iter().any(|replica| !replica.is_on()) {
+            return false;
+        }
+        let first = self.replicas[0].replication().durable_vector();
+        let is_synced = |(link, side): (usize, usize)| {
+            let session = self.links[link].session_count;
+            let end = self.ends.get(&EndId { link, session, side });
+            end.is_some_and(|end| end.synced.as_ref() == Some(&first))
+        };
+        let mut replicas = self.replicas.iter();
+        replicas.all(|replica| replica.replication().durable_vector() == first)
+            && (0..self.links.len()).all(|link| is_synced((link, 0)) && is_synced((link, 1)))
+    }
+
+    /// Drops every session without a word and dials no more, until [`World::go_online`].
+    pub(crate) fn go_offline(&mut self) {
+        self.is_online = false;
+        self.ends.clear();
+    }
+
+    pub(crate) fn go_online(&mut self) {
+        self.is_online = true;
+        (0..self.links.len()).for_each(|link| self.dial_later(link));
+    }
+
+    pub(crate) fn write(&mut self, replica: usize) {
+        let milliseconds = self.now() / MILLISECOND;
+        let random = &mut self.random;
+        let Some(writer) = self.replicas.get_mut(replica).filter(|writer| writer.is_on()) else {
+            return;
+        };
+        if !self.has_faults {
+            return;
+        }
+        writer.set_time(milliseconds);
+        match writer.write(random) {
+            true => self.tell_advanced(replica),
+            false => self.crash(replica),
+        }
+    }
+
+    fn plan_crash(&mut self, replica: usize) {
+        if !self.has_faults || !self.replicas[replica].is_on() {
+            return;
+        }
+        if self.random.one_in(3) {
+            return self.crash(replica);
+        }
+        let commits_before = self.random.below(4) as u64;
+        let reaches_disk = self.random.one_in(2);
+        self.replicas[replica].disk.power_off_during_commit(commits_before, reaches_disk);
+    }
+
+    fn crash(&mut self, replica: usize) {
+        self.replicas[replica].switch_off();
+        let links = &self.links;
+        self.ends.retain(|id, _| links[id.link].replicas[id.side] != replica);
+        let delay = self.random.between(50, 2_500) * MILLISECOND;
+        self.scheduler.schedule(delay, Happening::SwitchOn(replica));
+    }
+
+    fn switch_on(&mut self, replica: usize) {
+        if self.replicas[replica].is_on() {
+            return;
+        }
+        self.replicas[replica].switch_on();
+        for link in 0..self.links.len() {
+            if self.links[link].replicas[0] == replica {
+                self.dial_later(link);
+            }
+        }
+    }
+
+    fn dial_later(&mut self, link: usize) {
+        if !self.links[link].is_dialling {
+            self.links[link].is_dialling = true;
+            self.scheduler.schedule(REDIAL_DELAY, Happening::Dial(link));
+        }
+    }
+
+    fn dial(&mut self, link: usize) {
+        let nonce = self.nonce();
+        let Link { replicas: [from, to], session_count, is_dialling, .. } = &mut self.links[link];
+        *is_dialling = false;
+        let open = EndId { link, session: *session_count, side: 0 };
+        if !self.is_online || !self.replicas[*from].is_on() || self.ends.contains_key(&open) {
+            return;
+        }
+        *session_count += 1;
+        let id = EndId { session: *session_count, ..open };
+        let vector = self.replicas[*from].replication().durable_vector();
+        let ids = (node_id(*from), node_id(*to));
+        let session = Session::client(ids, nonce, "default".into(), SECRET, vector);
+        self.open(id, session);
+        self.feed(id, Event::Started);
+    }
+
+    fn nonce(&mut self) -> [u8; 32] {
+        let mut nonce = [0; 32];
+        self.random.fill(&mut nonce);
+        nonce
+    }
+
+    fn open(&mut self, id: EndId, session: Session) {
+        let (stream, heard_at) = (Stream::default(), self.now());
+        self.ends.insert(id, End { session, stream, heard_at, synced: None });
+        self.scheduler.schedule(TICK, Happening::Tick(id));
+    }
+
+    fn transmit(&mut self, id: EndId, packet: &Packet) {
+        let Link { replicas, .. } = &self.links[id.link];
+        let (from, to) = (replicas[id.side], replicas[1 - id.side]);
+        for delay in self.network.deliveries(from, to, &mut self.random) {
+            let there = EndId { side: 1 - id.side, ..id };
+            self.scheduler.schedule(delay, Happening::Arrive(there, packet.clone()));
+        }
+    }
+
+    fn arrive(&mut self, id: EndId, packet: Packet) {
+        self.answer_new_session(id);
+        let now = self.now();
+        let Some(end) = self.ends.get_mut(&id) else { return };
+        end.heard_at = now;
+        let (messages, confirmation) = end.stream.receive(packet);
+        if let Some(confirmation) = confirmation {
+            self.transmit(id, &confirmation);
+        }
+        for bytes in messages {
+            let mut message = Message::decode(&bytes).expect("the network does not change bytes");
+            let forgets = self.omission == Omission::ResumingFromAcknowledgements;
+            if let (Message::Vector(vector), true) = (&mut message, forgets) {
+                vector.join(&self.links[id.link].sent[id.side]);
+            }
+            self.feed(id, Event::Received(message));
+        }
+    }
+
+    fn answer_new_session(&mut self, id: EndId) {
+        let Link { replicas, answered, .. } = &mut self.links[id.link];
+        let [from, to] = *replicas;
+        let is_new = id.side == 1 && id.session > *answered;
+        if is_new && self.is_online && self.replicas[to].is_on() {
+            *answered = id.session;
+            let nonce = self.nonce();
+            self.open(id, Session::server((node_id(to), node_id(from)), nonce));
+            self.feed(id, Event::Started);
+        }
+    }
+
+    /// Sends again, or shows that it is there; notices silence, and time that has passed.
+    fn tick(&mut self, id: EndId) {
+        let now = self.now();
+        let Some(end) = self.ends.get(&id) else { return };
+        if now - end.heard_at > IDLE_LIMIT {
+            self.ends.remove(&id);
+            if id.side == 0 {
+                self.dial_later(id.link);
+            }
+            return;
+        }
+        let mut packets = end.stream.retransmission();
+        if packets.is_empty() || self.omission == Omission::Retransmission {
+            packets = vec![Packet { expected: 0, message: None }];
+        }
+        packets.iter().for_each(|packet| self.transmit(id, packet));
+        self.scheduler.schedule(TICK, Happening::Tick(id));
+        let deadline = self.ends[&id].session.deadline();
+        if deadline.is_some_and(|deadline| deadline <= milliseconds(now)) {
+            self.feed(id, Event::TimePassed);
+        }
+    }
+
+    fn feed(&mut self, id: EndId, event: Event) {
+        let now = milliseconds(self.now());
+        let Some(end) = self.ends.get_mut(&id) else { return };
+        for effect in end.session.handle(event, now) {
+            self.carry_out(id, effect);
+        }
+    }
+
+    fn carry_out(&mut self, id: EndId, effect: Effect) {
+        let work = match effect {
+            Effect::Send(message) => return self.send(id, &message),
+            Effect::Notify(Notice::Authenticated) => return,
+            Effect::Notify(Notice::Synced { vector, .. }) => {
+                if let Some(end) = self.ends.get_mut(&id) {
+                    end.synced = Some(vector);
+                }
+                return;
+            }
+            Effect::Close(reason) => return self.close(id, &reason),
+            Effect::ReadShare(_) => Work::ReadShare,
+            Effect::ReadFrame { since, bytes_max } => Work::ReadFrame(since, bytes_max),
+            Effect::Apply(frame) => Work::Apply(frame),
+            Effect::ReadFingerprint => Work::ReadFingerprint,
+        };
+        let delay = self.random.between(50, 5 * MILLISECOND);
+        self.scheduler.schedule(delay, Happening::Work(id, work));
+    }
+
+    fn send(&mut self, id: EndId, message: &Message) {
+        let replica = self.links[id.link].replicas[id.side];
+        if let Message::Vector(vector)
+        | Message::Ack(vector)
+        | Message::Fingerprint { vector, .. } = message
+        {
+            self.replicas[replica].promised.join(vector);
+        }
+        let Some(end) = self.ends.get_mut(&id) else { return };
+        let packet = end.stream.send(message.encode());
+        self.transmit(id, &packet);
+    }
+
+    fn close(&mut self, id: EndId, reason: &CloseReason) {
+        // Honest replicas never misbehave, refuse or differ; they may be too slow.
+        let is_expected = matches!(
+            reason,
+            CloseReason::Done | CloseReason::HandshakeTimeout | CloseReason::OtherVersion
+        );
+        assert!(is_expected, "{id:?}: {reason:?}");
+        self.ends.remove(&id);
+        if id.side == 0 {
+            self.dial_later(id.link);
+        }
+    }
+
+    fn work(&mut self, id: EndId, work: Work) {
+        if !self.ends.contains_key(&id) {
+            return;
+        }
+        let replica = self.links[id.link].replicas[id.side];
+        let replication = self.replicas[replica].replication();
+        let result = match work {
+            Work::ReadShare => {
+                let vector = replication.durable_vector();
+                Ok(Event::ShareReady { secret: Some(SECRET), vector })
+            }
+            Work::ReadFrame(since, bytes_max) => {
+                // A small bound makes many frames of few changes.
+                replication.frame_since(&since, bytes_max.min(200)).map(Event::FrameReady)
+            }
+            Work::Apply(frame) => replication.apply_frame(&frame).map(|_| {
+                self.tell_advanced(replica);
+                Event::Applied { vector: replication.durable_vector() }
+            }),
+            Work::ReadFingerprint => replication
+                .fingerprint()
+                .map(|(vector, fingerprint)| Event::FingerprintReady { vector, fingerprint }),
+            Work::TellAdvanced => Ok(Event::LocalAdvanced { vector: replication.durable_vector() }),
+        };
+        drop(replication);
+        match result {
+            Ok(event) => {
+                if let Event::FrameReady(Some(frame)) = &event {
+                    self.links[id.link].sent[id.side].join(&frame.vector);
+                }
+                self.feed(id, event);
+            }
+            Err(error) => {
+                assert!(self.replicas[replica].disk.is_off(), "replica {replica}: {error}");
+                self.crash(replica);
+            }
+        }
+    }
+
+    fn tell_advanced(&mut self, replica: usize) {
+        let links = &self.links;
+        let is_own = |id: &&EndId| links[id.link].replicas[id.side] == replica;
+        let own: Vec<EndId> = self.ends.keys().filter(is_own).copied().collect();
+        for id in own {
+            let delay = self.random.between(10, MILLISECOND);
+            self.scheduler.schedule(delay, Happening::Work(id, Work::TellAdvanced));
+        }
+    }
+}
+
+fn node_id(replica: usize) -> [u8; 32] {
+    [replica as u8 + 1; 32]
+}
+
+fn milliseconds(time: Microseconds) -> Milliseconds {
+    time / MILLISECOND
+}

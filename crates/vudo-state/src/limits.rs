@@ -1,0 +1,15 @@
+//! Bounds of the engine, in one place.
+
+use std::time::Duration;
+
+/// After this much journal its entries go to the pages, which bounds what opening reads.
+#[cfg(feature = "native")]
+pub(crate) const JOURNAL_BYTES_MAX: u64 = 1 << 20;
+/// redb's page cache. The engine keeps the chunks it uses itself, so this only has to hold the
+/// inner pages of the tree.
+#[cfg(feature = "native")]
+pub(crate) const PAGE_CACHE_BYTES: usize = 2 << 20;
+/// How long an eventual commit may wait for the disk.
+pub(crate) const EVENTUAL_DELAY: Duration = Duration::from_millis(20);
+/// How much memory the documents of one namespace take up, unless it is said otherwise.
+pub const MEMORY_BYTES_MAX: usize = 64 << 20;

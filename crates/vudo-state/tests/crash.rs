@@ -1,0 +1,198 @@
+//! Crashes: a disk that loses unsynced writes, tears sectors and fails at any call, under the whole
+//! engine. `VUDO_HISTORIES` says how many runs, `VUDO_SEED` replays one.
+//!
+//! Each transaction writes its number to two documents and creates a third one named after it. So
+//! what a store holds after a crash can be compared with the one thing it may hold: the first so
+//! many transactions, whole, and at least those that were acknowledged as durable.
+
+mod common;
+
+use std::time::Instant;
+
+use vudo_crdt::{FieldSchema, GenSchema, Strategy, Value, ValueType};
+use vudo_state::{Database, Durability};
+use vudo_testkit::files::{CrashingFiles, Failure};
+use vudo_testkit::{Random, run_seeds};
+
+const RUNS_BY_DEFAULT: u64 = 1_000;
+
+fn step_gen() -> GenSchema {
+    let fields = vec![
+        FieldSchema::new("number", 1, Strategy::Lww, ValueType::I64),
+        FieldSchema::new("load", 2, Strategy::Lww, ValueType::String),
+    ];
+    GenSchema { name: "Step".into(), fields }
+}
+
+/// What a transaction of this number stores beside it. Some are long, so that journals and logs
+/// fill up and the tables go to disk.
+fn load_of(number: i64, load_bytes_max: u64) -> String {
+    let mut random = Random::new(number as u64);
+    let length = match random.next_u64() % 4 {
+        0 => random.next_u64() % load_bytes_max,
+        _ => random.next_u64() % 50,
+    };
+    (0..length).map(|at| char::from(b'a' + ((number as u64 + at) % 26) as u8)).collect()
+}
+
+fn number_of(database: &Database, key: &str) -> vudo_state::Result<i64> {
+    match database.read_field(&step_gen(), &database.document_id(key), "number")? {
+        Some(Value::Int(number)) => Ok(number as i64),
+        _ => Ok(0),
+    }
+}
+
+/// Commits the next transaction and gives its number.
+fn step(database: &Database, load_bytes_max: u64) -> vudo_state::Result<i64> {
+    let gen_schema = step_gen();
+    database.transaction(|transaction| {
+        let last = transaction.read(&gen_schema, "left")?;
+        let last = last.and_then(|record| match record.get("number") {
+            Some(Value::Int(number)) => Some(*number as i64),
+            _ => None,
+        });
+        let number = last.unwrap_or(0) + 1;
+        for key in ["left", "right"] {
+            if last.is_none() {
+                transaction.create(&gen_schema, key)?;
+            }
+            transaction.set(&gen_schema, key, "number", number)?;
+        }
+        let own = format!("step {number:06}");
+        transaction.create(&gen_schema, &own)?;
+        transaction.set(&gen_schema, &own, "number", number)?;
+        transaction.set(&gen_schema, &own, "load", load_of(number, load_bytes_max))?;
+        Ok(number)
+    })
+}
+
+/// Checks that a store holds the first so many transactions and nothing else; gives how many.
+fn check(database: &Database, load_bytes_max: u64) -> i64 {
+    let left = number_of(database, "left").expect("a store that opens can be read");
+    assert_eq!(number_of(database, "right").unwrap(), left, "half a transaction is visible");
+    let records = database.list(&step_gen()).expect("a store that opens can be listed");
+    let steps: Vec<_> = records.iter().filter(|one| one.key.starts_with("step")).collect();
+    assert_eq!(steps.len() as i64, left, "the store holds a prefix of the transactions");
+    for (record, number) in steps.into_iter().zip(1i64..) {
+        assert_eq!(record.key, format!("step {number:06}"));
+        assert_eq!(record.get("number"), Some(&Value::from(number)));
+        let load = Value::from(load_of(number, load_bytes_max));
+        assert_eq!(record.get("load"), Some(&load), "the value of step {number} is torn");
+    }
+    let replication = database.replication(database.namespace()).unwrap();
+    let (_, fingerprint) = replication.fingerprint().unwrap();
+    let fresh = Database::open_in_memory().unwrap();
+    let target = fresh.replication(fresh.namespace()).unwrap();
+    let since = vudo_crdt::VersionVector::new();
+    if let Some(frame) = replication.frame_since(&since, usize::MAX).unwrap() {
+        target.apply_frame(&frame.bytes).unwrap();
+    }
+    assert_eq!(target.fingerprint().unwrap().1, fingerprint, "log and tables agree");
+    left
+}
+
+#[derive(Default)]
+struct Totals {
+    crashes: u64,
+    refused_openings: u64,
+    acknowledged: u64,
+    kept_beyond: u64,
+}
+
+/// One store over several crashes.
+fn run(seed: u64, totals: &mut Totals) {
+    let mut random = Random::new(seed);
+    let mut disk = CrashingFiles::new(random.next_u64());
+    let load_bytes_max = [2_000, 20_000, 200_000][random.next_u64() as usize % 3];
+    let mut acknowledged = 0;
+    for _ in 0..1 + random.next_u64() % 3 {
+        // A budget of calls after which the disk fails, in one of its ways.
+        let at = random.next_u64() % 400;
+        disk.fail(match random.next_u64() % 5 {
+            0 => Some(Failure::Once(at)),
+            1 => Some(Failure::From(at)),
+            2 => Some(Failure::FullFrom(at)),
+            _ => None,
+        });
+        match common::open(&disk) {
+            Ok(database) => {
+                work(&database, &mut random, load_bytes_max, &mut acknowledged, totals);
+                // Sometimes the store is closed before the power goes.
+                if random.next_u64().is_multiple_of(4) {
+                    drop(database);
+                    disk = disk.crash();
+                } else {
+                    disk = match random.next_u64() % 4 {
+                        0 => disk.kill_process(),
+                        _ => disk.crash(),
+                    };
+                    drop(database);
+                }
+            }
+            Err(refusal) => {
+                assert!(refusal.contains("disk") || refusal.contains("storage"), "{refusal}");
+                totals.refused_openings += 1;
+                disk = disk.crash();
+            }
+        }
+        totals.crashes += 1;
+        let database = common::open(&disk).unwrap_or_else(|refusal| {
+            panic!("the disk works again, yet the store does not open: {refusal}")
+        });
+        let held = check(&database, load_bytes_max);
+        assert!(held >= acknowledged, "{acknowledged} were acknowledged, {held} are left");
+        totals.kept_beyond += (held - acknowledged) as u64;
+        acknowledged = held;
+        drop(database);
+        disk = disk.kill_process();
+    }
+}
+
+fn work(
+    database: &Database,
+    random: &mut Random,
+    load_bytes_max: u64,
+    acknowledged: &mut i64,
+    totals: &mut Totals,
+) {
+    let eventual = database.with_durability(Durability::Eventual);
+    let mut returned = 0;
+    for _ in 0..random.next_u64() % 30 {
+        match random.next_u64() % 6 {
+            0..=2 => {
+                if let Ok(number) = step(database, load_bytes_max) {
+                    assert!(number > *acknowledged);
+                    (*acknowledged, returned) = (number, number);
+                    totals.acknowledged += 1;
+                }
+            }
+            3 | 4 => {
+                if let Ok(number) = step(&eventual, load_bytes_max) {
+                    returned = number;
+                }
+            }
+            _ => {
+                if database.flush().is_ok() {
+                    *acknowledged = (*acknowledged).max(returned);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn whatever_crashes_nothing_acknowledged_is_lost_and_nothing_is_torn() {
+    let start = Instant::now();
+    let mut totals = Totals::default();
+    let count = run_seeds("crash", RUNS_BY_DEFAULT, |seed| run(seed, &mut totals));
+    let Totals { crashes, refused_openings, acknowledged, kept_beyond } = totals;
+    println!(
+        "{count} runs, {crashes} crashes, {acknowledged} acknowledged commits, none lost; \
+         {kept_beyond} more were kept, {refused_openings} openings refused, in {:?}",
+        start.elapsed()
+    );
+    if count >= RUNS_BY_DEFAULT {
+        assert!(crashes > count && acknowledged > 3 * count && kept_beyond > 0);
+        assert!(refused_openings > 0);
+    }
+}

@@ -1,0 +1,132 @@
+//! A disk that loses its power: an ordered map whose commits are atomic, as storage promises.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The power is off: nothing can be read or written until it is back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PowerLoss;
+
+impl std::fmt::Display for PowerLoss {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("the power is off")
+    }
+}
+
+impl std::error::Error for PowerLoss {}
+
+/// The disk. What a commit returned for is there when the power is back; the commit during which the
+/// power went may have reached the disk or not, as a whole.
+#[derive(Debug, Default)]
+pub struct CrashingDisk {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    entries: BTreeMap<Vec<u8>, Vec<u8>>,
+    is_off: bool,
+    crash: Option<Crash>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Crash {
+    commits_before: u64,
+    reaches_disk: bool,
+}
+
+impl CrashingDisk {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_powered(&self) -> Result<MutexGuard<'_, State>, PowerLoss> {
+        let state = self.lock();
+        if state.is_off { Err(PowerLoss) } else { Ok(state) }
+    }
+
+    /// Takes the power away now.
+    pub fn power_off(&self) {
+        let mut state = self.lock();
+        state.is_off = true;
+        state.crash = None;
+    }
+
+    /// Takes the power away during a commit, after so many more have succeeded.
+    pub fn power_off_during_commit(&self, commits_before: u64, reaches_disk: bool) {
+        self.lock().crash = Some(Crash { commits_before, reaches_disk });
+    }
+
+    /// Whether the power is off.
+    pub fn is_off(&self) -> bool {
+        self.lock().is_off
+    }
+
+    /// Gives the power back, for good: a loss that was still to come does not.
+    pub fn power_on(&self) {
+        let mut state = self.lock();
+        state.is_off = false;
+        state.crash = None;
+    }
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// The power is off.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, PowerLoss> {
+        Ok(self.lock_powered()?.entries.get(key).cloned())
+    }
+
+    /// Visits the entries with `from <= key < to`, ascending, until the visitor says `false`.
+    ///
+    /// # Errors
+    /// The power is off.
+    pub fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), PowerLoss> {
+        let state = self.lock_powered()?;
+        let range = (Bound::Included(from), Bound::Excluded(to));
+        for (key, value) in state.entries.range::<[u8], _>(range) {
+            if !visit(key, value) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes and removes keys, all or none.
+    ///
+    /// # Errors
+    /// The power is off, or goes.
+    pub fn commit(&self, writes: &[(Vec<u8>, Option<Vec<u8>>)]) -> Result<(), PowerLoss> {
+        let mut state = self.lock_powered()?;
+        match &mut state.crash {
+            Some(Crash { commits_before: 0, reaches_disk }) => {
+                let reaches_disk = *reaches_disk;
+                state.is_off = true;
+                state.crash = None;
+                if reaches_disk {
+                    write(&mut state.entries, writes);
+                }
+                return Err(PowerLoss);
+            }
+            Some(crash) => crash.commits_before -= 1,
+            None => {}
+        }
+        write(&mut state.entries, writes);
+        Ok(())
+    }
+}
+
+fn write(entries: &mut BTreeMap<Vec<u8>, Vec<u8>>, writes: &[(Vec<u8>, Option<Vec<u8>>)]) {
+    for (key, value) in writes {
+        match value {
+            Some(value) => entries.insert(key.clone(), value.clone()),
+            None => entries.remove(key),
+        };
+    }
+}

@@ -1,0 +1,38 @@
+//! Running a random test many times: how often, from which seeds, and which seed failed.
+
+/// Says which seed was being run when a panic unwinds.
+struct Running<'a>(&'a str, u64);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}: this seed failed; replay it with VUDO_SEED={}", self.0, self.1);
+        }
+    }
+}
+
+/// Runs a test once for each seed from zero on, `default_count` times, or as often as
+/// `VUDO_HISTORIES` says; where `VUDO_SEED` is set, for that seed alone. Prints how often it ran,
+/// and gives it.
+///
+/// # Panics
+/// Where one of the variables is set and no number, and where the test panics.
+pub fn run_seeds(test: &str, default_count: u64, mut run: impl FnMut(u64)) -> u64 {
+    let seeds = match number_from_environment("VUDO_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number_from_environment("VUDO_HISTORIES").unwrap_or(default_count),
+    };
+    let count = seeds.end - seeds.start;
+    for seed in seeds {
+        let running = Running(test, seed);
+        run(seed);
+        drop(running);
+    }
+    println!("{test}: {count} seeds");
+    count
+}
+
+fn number_from_environment(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+}
