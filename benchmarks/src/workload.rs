@@ -40,7 +40,7 @@ pub fn record_gen() -> GenSchema {
         FieldSchema::new("name", 2, Strategy::Lww, ValueType::String),
         FieldSchema::new("value", 3, Strategy::Lww, ValueType::I64),
     ];
-    GenSchema { name: "Record".into(), fields }
+    GenSchema::new("Record", fields)
 }
 
 /// Fills a store with this many records, 1,000 to a change, and makes them durable.

@@ -94,7 +94,7 @@ impl Table {
             FieldSchema::new("name", 2, Strategy::Lww, ValueType::String),
             FieldSchema::new("value", 3, Strategy::Lww, ValueType::I64),
         ];
-        let gen_schema = GenSchema { name: "Record".into(), fields };
+        let gen_schema = GenSchema::new("Record", fields);
         Ok(Table { database: Database::open(folder.join("store"))?, gen_schema })
     }
 }

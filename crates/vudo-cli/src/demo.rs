@@ -34,7 +34,7 @@ pub(crate) fn run(skip_budgets: bool) -> Result<()> {
 
     let gen_schema = steps.run("Compile city.dol to WASM", compile)?;
     let database = Database::open(&store_a)?;
-    database.define(&vudo_crdt::Schema { gens: vec![gen_schema.clone()] })?;
+    database.define(&vudo_crdt::Schema::from(vec![gen_schema.clone()]))?;
     let input = input(folder.path())?;
     let count = steps.run("Import into store A, durable", || {
         let imported = import::import_csv(&database, &gen_schema, &input.file, input.key)?;

@@ -15,6 +15,8 @@ pub const MAX_VALUE_DEPTH: usize = 8;
 pub const MAX_ELEMENT_BYTES: usize = 1024;
 /// Most other replicas whose writes one change refers to.
 pub const MAX_CHANGE_REPLICAS: usize = 16_384;
+/// Most parts of the condition of a rule.
+pub const MAX_RULE_PARTS: usize = 256;
 /// Greatest life of a document. It is even, so that whoever claims a life at the end of all lives
 /// leaves the document deleted or deletable.
 pub const MAX_LIFE: u64 = u64::MAX - 1;

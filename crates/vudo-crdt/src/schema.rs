@@ -6,6 +6,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::rule::Rule;
 use crate::value::{Value, ValueType};
 
 /// All record types of one application.
@@ -13,6 +14,17 @@ use crate::value::{Value, ValueType};
 pub struct Schema {
     /// In the order of declaration. Names are unique.
     pub gens: Vec<GenSchema>,
+    /// The enums that fields hold. Names are unique, and no Gen's.
+    pub enums: Vec<EnumSchema>,
+}
+
+/// An enum: names for numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnumSchema {
+    /// The qualified name: 1 to 255 bytes.
+    pub name: String,
+    /// Each variant with its number, which stored values carry. Both are unique.
+    pub variants: Vec<(String, u32)>,
 }
 
 /// One record type.
@@ -22,6 +34,8 @@ pub struct GenSchema {
     pub name: String,
     /// In the order of declaration. Names and numbers are unique.
     pub fields: Vec<FieldSchema>,
+    /// What its documents are to meet.
+    pub rules: Vec<Rule>,
 }
 
 /// One field of a record type.
@@ -150,7 +164,32 @@ pub enum Overflow {
     Error = 2,
 }
 
+impl From<Vec<GenSchema>> for Schema {
+    /// A schema without enums.
+    fn from(gens: Vec<GenSchema>) -> Schema {
+        Schema { gens, enums: Vec::new() }
+    }
+}
+
+impl EnumSchema {
+    /// The name of a variant, `None` for one of a later version.
+    pub fn variant(&self, number: u32) -> Option<&str> {
+        let found = self.variants.iter().find(|(_, one)| *one == number);
+        found.map(|(name, _)| name.as_str())
+    }
+
+    /// The number of a variant.
+    pub fn number(&self, variant: &str) -> Option<u32> {
+        self.variants.iter().find(|(name, _)| name == variant).map(|(_, number)| *number)
+    }
+}
+
 impl Schema {
+    /// The enum of this name.
+    pub fn enum_named(&self, name: &str) -> Option<&EnumSchema> {
+        self.enums.iter().find(|candidate| candidate.name == name)
+    }
+
     /// The record type of this name.
     pub fn gen_named(&self, name: &str) -> Option<&GenSchema> {
         self.gens.iter().find(|candidate| candidate.name == name)
@@ -158,6 +197,11 @@ impl Schema {
 }
 
 impl GenSchema {
+    /// A record type without rules.
+    pub fn new(name: &str, fields: impl Into<Vec<FieldSchema>>) -> GenSchema {
+        GenSchema { name: String::from(name), fields: fields.into(), rules: Vec::new() }
+    }
+
     /// The field of this name.
     pub fn field(&self, name: &str) -> Option<&FieldSchema> {
         self.fields.iter().find(|field| field.name == name)

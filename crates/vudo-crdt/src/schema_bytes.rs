@@ -1,11 +1,13 @@
 //! A schema as bytes: what a WASM module carries and what a store remembers.
 //!
 //! ```text
-//! schema = "VS" | format version | gen count | gen*
-//! gen    = name | field count | field*                              names: length, UTF-8
+//! schema = "VS" | format version | gen count | gen* | enum count | enum*
+//! gen    = name | field count | field* | rule count | rule*         names: length, UTF-8
 //! field  = name | number | strategy tag | type | flags | default, minimum, maximum as flagged
 //!          | strategy tag of its values, of a map
 //! type   = tag | the parts of the type: types, a count and types, or a name
+//! enum   = name | variant count | (name | number)*
+//! rule   = name | condition                                         `rule.rs` has its form
 //! ```
 
 use alloc::boxed::Box;
@@ -13,7 +15,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::limits::{MAX_FIELD_NUMBER, MAX_GEN_NAME_BYTES, MAX_GENS, MAX_VALUE_DEPTH};
-use crate::schema::{CounterOptions, FieldSchema, GenSchema, Overflow, Schema, Strategy};
+use crate::rule::Rule;
+use crate::schema::{
+    CounterOptions, EnumSchema, FieldSchema, GenSchema, Overflow, Schema, Strategy,
+};
 use crate::value::{Value, ValueType, skip_value};
 use crate::wire::{
     MalformedFrame, Reader, write_bytes, write_varint, zigzag_decode, zigzag_encode,
@@ -36,6 +41,17 @@ impl Schema {
             write_bytes(&mut out, gen_schema.name.as_bytes());
             write_varint(&mut out, gen_schema.fields.len() as u64);
             gen_schema.fields.iter().for_each(|field| encode_field(field, &mut out));
+            write_varint(&mut out, gen_schema.rules.len() as u64);
+            gen_schema.rules.iter().for_each(|rule| rule.encode(&mut out));
+        }
+        write_varint(&mut out, self.enums.len() as u64);
+        for enum_schema in &self.enums {
+            write_bytes(&mut out, enum_schema.name.as_bytes());
+            write_varint(&mut out, enum_schema.variants.len() as u64);
+            for (name, number) in &enum_schema.variants {
+                write_bytes(&mut out, name.as_bytes());
+                write_varint(&mut out, (*number).into());
+            }
         }
         out
     }
@@ -57,7 +73,20 @@ impl Schema {
             for _ in 0..reader.varint_up_to(MAX_FIELD_NUMBER.into())? {
                 fields.push(decode_field(&mut reader)?);
             }
-            schema.gens.push(GenSchema { name, fields });
+            let mut rules = Vec::new();
+            for _ in 0..reader.varint_up_to(MAX_FIELD_NUMBER.into())? {
+                rules.push(Rule::decode(&mut reader)?);
+            }
+            schema.gens.push(GenSchema { name, fields, rules });
+        }
+        for _ in 0..reader.varint_up_to(MAX_GENS as u64)? {
+            let name = read_name(&mut reader)?;
+            let mut variants = Vec::new();
+            for _ in 0..reader.varint_up_to(MAX_FIELD_NUMBER.into())? {
+                let variant = read_name(&mut reader)?;
+                variants.push((variant, reader.varint_up_to(MAX_FIELD_NUMBER.into())? as u32));
+            }
+            schema.enums.push(EnumSchema { name, variants });
         }
         if reader.is_empty() { Ok(schema) } else { Err(MalformedFrame::TrailingBytes) }
     }
@@ -178,6 +207,7 @@ fn read_name(reader: &mut Reader<'_>) -> Result<String, MalformedFrame> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rule::{Expression, Operation};
 
     #[test]
     fn a_schema_survives_its_bytes_and_every_truncation_is_refused() {
@@ -187,13 +217,18 @@ mod tests {
         let mut title = FieldSchema::new("title", 1, Strategy::Lww, ValueType::String);
         title.default = Some(Value::from("untitled"));
         let text = || Box::new(ValueType::String);
-        let pair = ValueType::Tuple([ValueType::Enum("Unit".into()), ValueType::F64].into());
+        let pair = ValueType::Tuple([ValueType::Enum("State".into()), ValueType::F64].into());
         let stock = ValueType::Map(text(), Box::new(ValueType::Option(Box::new(pair))));
         let mut stock = FieldSchema::new("stock", 3, Strategy::Map, stock);
         stock.value_strategy = Strategy::MvRegister;
         let tags = FieldSchema::new("tags", 4, Strategy::OrSet, ValueType::Set(text()));
-        let fields = [title, score, stock, tags].into();
-        let schema = Schema { gens: [GenSchema { name: "a.Task".into(), fields }].into() };
+        let mut task = GenSchema::new("a.Task", [title, score, stock, tags]);
+        let small =
+            Expression::apply(Operation::Less, [Expression::Field(2), Expression::Field(1)]);
+        task.rules.push(Rule { name: "small".into(), condition: small });
+        let variants = [("Open".into(), 1), ("Done".into(), 7)].into();
+        let enums = [EnumSchema { name: "State".into(), variants }].into();
+        let schema = Schema { gens: [task].into(), enums };
         let bytes = schema.encode();
         assert_eq!(Schema::decode(&bytes), Ok(schema));
         for length in 0..bytes.len() {

@@ -187,6 +187,32 @@ impl ValueType {
         Self::SCALARS.get(usize::from(tag).wrapping_sub(1)).cloned()
     }
 
+    /// The name that a Gen uses for a type without parts; `None` for the others.
+    pub fn scalar_name(&self) -> Option<&'static str> {
+        Some(match self {
+            ValueType::Bool => "Bool",
+            ValueType::String => "String",
+            ValueType::I8 => "i8",
+            ValueType::I16 => "i16",
+            ValueType::I32 => "i32",
+            ValueType::I64 => "i64",
+            ValueType::U8 => "u8",
+            ValueType::U16 => "u16",
+            ValueType::U32 => "u32",
+            ValueType::U64 => "u64",
+            ValueType::F32 => "f32",
+            ValueType::F64 => "f64",
+            ValueType::Int => "Int",
+            ValueType::UInt => "UInt",
+            ValueType::Bytes => "Bytes",
+            ValueType::Uuid => "Uuid",
+            ValueType::Timestamp => "Timestamp",
+            ValueType::Duration => "Duration",
+            ValueType::Identity => "Identity",
+            _ => return None,
+        })
+    }
+
     /// The least and the greatest value of a type that holds integers; `None` for the other types.
     pub fn integer_range(&self) -> Option<(i128, i128)> {
         Some(match self {
@@ -280,25 +306,6 @@ impl core::fmt::Display for ValueType {
     /// As a Gen writes it: `i64`, `Map<String, Option<Bool>>`.
     fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let name = match self {
-            ValueType::Bool => "Bool",
-            ValueType::String => "String",
-            ValueType::I8 => "i8",
-            ValueType::I16 => "i16",
-            ValueType::I32 => "i32",
-            ValueType::I64 => "i64",
-            ValueType::U8 => "u8",
-            ValueType::U16 => "u16",
-            ValueType::U32 => "u32",
-            ValueType::U64 => "u64",
-            ValueType::F32 => "f32",
-            ValueType::F64 => "f64",
-            ValueType::Int => "Int",
-            ValueType::UInt => "UInt",
-            ValueType::Bytes => "Bytes",
-            ValueType::Uuid => "Uuid",
-            ValueType::Timestamp => "Timestamp",
-            ValueType::Duration => "Duration",
-            ValueType::Identity => "Identity",
             ValueType::Enum(name) | ValueType::Record(name) | ValueType::Opaque(name) => name,
             ValueType::Option(inner) => return write!(formatter, "Option<{inner}>"),
             ValueType::List(inner) => return write!(formatter, "List<{inner}>"),
@@ -313,6 +320,7 @@ impl core::fmt::Display for ValueType {
                 }
                 ")"
             }
+            scalar => scalar.scalar_name().unwrap_or_default(),
         };
         formatter.write_str(name)
     }

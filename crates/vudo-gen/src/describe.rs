@@ -24,9 +24,9 @@ const MINUTE_MILLISECONDS: u64 = 60_000;
 pub fn describe(gen_schema: &GenSchema, field: &FieldSchema) -> String {
     let mut out = String::new();
     let FieldSchema { name, number, strategy, value_type, default, .. } = field;
-    let (gen_name, strategy_name, type_name) =
-        (&gen_schema.name, strategy.name(), value_type.name());
-    let _ = writeln!(out, "{gen_name}.{name}: {type_name}, {strategy_name}, field number {number}");
+    let (gen_name, strategy_name) = (&gen_schema.name, strategy.name());
+    let _ =
+        writeln!(out, "{gen_name}.{name}: {value_type}, {strategy_name}, field number {number}");
     let _ = writeln!(out, "  {}", meaning(*strategy));
     if let Some(default) = default {
         let _ = writeln!(out, "  While nobody has written it, it reads as {}.", shown(default));
@@ -62,6 +62,22 @@ fn meaning(strategy: Strategy) -> &'static str {
             "The latest write wins. Of two writes of the same time, the greater value wins."
         }
         Strategy::PnCounter => "What every replica adds and takes away is added up.",
+        Strategy::GCounter => "What every replica adds is added up; it never shrinks.",
+        Strategy::BoundedCounter => {
+            "What every replica adds and takes away is added up. Each does so with rights that it \
+             has been given, so its bounds hold however replicas interleave."
+        }
+        Strategy::MvRegister => {
+            "Keeps every value that no later write has seen: where two replicas set it apart from \
+             each other, both values stay until somebody who has both sets it again."
+        }
+        Strategy::OrSet => {
+            "Where one replica adds an element while another takes it out, it stays."
+        }
+        Strategy::Map => {
+            "Each key has a value that merges by itself. Taking a key out wins over writing to its \
+             value at the same time."
+        }
         Strategy::PnCounterFloat => {
             "What every replica adds and takes away is added up, to the precision of floats."
         }
@@ -87,7 +103,7 @@ fn describe_counter(field: &FieldSchema, out: &mut String) {
             Overflow::Wrap => "its low bits",
             Overflow::Error => "an error",
         };
-        let type_name = field.value_type.name();
+        let type_name = &field.value_type;
         let _ = writeln!(out, "  A total that does not fit {type_name} reads as {reading}.");
     }
 }

@@ -57,6 +57,10 @@ impl Diagnostic {
         Diagnostic { severity: Severity::Warning, ..Diagnostic::error(code, span, message) }
     }
 
+    pub(crate) fn note(code: &'static str, span: &Range<usize>, message: String) -> Diagnostic {
+        Diagnostic { severity: Severity::Note, ..Diagnostic::error(code, span, message) }
+    }
+
     pub(crate) fn label(self, label: impl Into<String>) -> Diagnostic {
         Diagnostic { label: label.into(), ..self }
     }
@@ -224,6 +228,11 @@ impl Diagnostics {
         self.list
             .last()
             .is_some_and(|last| last.severity == Severity::Error && last.span.start == at)
+    }
+
+    /// Whether further errors, or further warnings, are only counted.
+    pub(crate) fn is_full(&self) -> bool {
+        self.error_count >= DIAGNOSTICS_MAX || self.other_count >= DIAGNOSTICS_MAX
     }
 
     pub(crate) fn has_error(&self) -> bool {

@@ -20,7 +20,7 @@ pub fn explanation(code: &str) -> Option<&'static Explanation> {
 }
 
 /// All of them, in the order of their codes.
-pub const EXPLANATIONS: [Explanation; 30] = [
+pub const EXPLANATIONS: [Explanation; 45] = [
     Explanation {
         code: "E0101",
         title: "something else was expected here",
@@ -117,6 +117,12 @@ pub const EXPLANATIONS: [Explanation; 30] = [
         )),
     },
     Explanation {
+        code: "E0112",
+        title: "an expression is too long",
+        text: "A condition is evaluated at each write, so its length is bounded. Two rules can hold the two halves of it.",
+        example: None,
+    },
+    Explanation {
         code: "E0201",
         title: "a name is too long",
         text: "Names of Gens travel with changes, so their length is bounded.",
@@ -124,8 +130,8 @@ pub const EXPLANATIONS: [Explanation; 30] = [
     },
     Explanation {
         code: "E0202",
-        title: "two Gens have one name",
-        text: "Gens of all files that are compiled together share their names. A qualified name, as in \
+        title: "two Gens or enums have one name",
+        text: "Gens and enums of all files that are compiled together share their names. A qualified name, as in \
                shop.Item, keeps two apart.",
         example: Some((
             "gen Item { has a: i64 }\ngen Item { has b: i64 }",
@@ -150,18 +156,22 @@ pub const EXPLANATIONS: [Explanation; 30] = [
     },
     Explanation {
         code: "E0205",
-        title: "there is no such type",
+        title: "this is no type",
         text: "Types are String, Bool, integers (i8 to i64, u8 to u64, Int, UInt), floats (f32, f64, \
                Float), times in milliseconds (Timestamp, Duration) and bytes (Bytes, Uuid, Identity), \
-               in capitals or not. Int, UInt and times are numbers that JavaScript holds exactly.",
-        example: Some(("gen Task { has done: Boool }", "gen Task { has done: Bool }")),
+               in capitals or not; Set<T>, List<T>, Map<K, V>, Option<T>, Ref<Gen> and (A, B) are made of others. \
+               Int, UInt and times are numbers that JavaScript holds exactly.",
+        example: Some(("gen Task { has done: Bool<i64> }", "gen Task { has done: Bool }")),
     },
     Explanation {
         code: "E0206",
         title: "the type is not in this version",
         text: "The language knows the type and this version cannot store it yet. It is refused, and not \
                stored in some other way, because what is stored is never interpreted anew.",
-        example: Some(("gen Task { has tags: Set<String> }", "gen Task { has tags: String }")),
+        example: Some((
+            "gen Task { @crdt(or_set) has tags: Set<String> }",
+            "gen Task { has tags: String }",
+        )),
     },
     Explanation {
         code: "E0207",
@@ -177,30 +187,54 @@ pub const EXPLANATIONS: [Explanation; 30] = [
         example: None,
     },
     Explanation {
+        code: "W0209",
+        title: "no Gen or enum has this name",
+        text: "Nothing says what a value of this type looks like, so it is kept as an opaque value: it is stored and merged whole, and nobody looks inside. That is right for a type of another file that is not compiled here. Where the shape matters (in a counter, a set, a rule) the name is an error.",
+        example: Some((
+            "gen Task { has state: TaskStat }",
+            "gen Task { has state: TaskState }\nenum TaskState { Open, Done }",
+        )),
+    },
+    Explanation {
+        code: "W0210",
+        title: "there is no Gen to extend",
+        text: "A Gen has the fields of the Gen that it extends as well. That one is not among the files, so this Gen has only its own fields. Name the other file on the command line too.",
+        example: Some((
+            "gen Task extends Thing { has title: String }",
+            "gen Thing { has id: String }\ngen Task extends Thing { has title: String }",
+        )),
+    },
+    Explanation {
+        code: "E0211",
+        title: "a Gen extends itself",
+        text: "Following `extends` from Gen to Gen comes back to where it began, or goes on for too long.",
+        example: Some((
+            "gen A extends B { has a: i64 }\ngen B extends A { has b: i64 }",
+            "gen A extends B { has a: i64 }\ngen B { has b: i64 }",
+        )),
+    },
+    Explanation {
+        code: "E0212",
+        title: "two variants have one name",
+        text: "A value of an enum is the number of a variant, and each name stands for one number.",
+        example: Some(("enum State { Open, Done, Open }", "enum State { Open, Done }")),
+    },
+    Explanation {
         code: "E0301",
         title: "there is no such strategy",
         text: "A strategy says how concurrent writes merge: immutable keeps the first value, lww the \
-               latest, pn_counter adds up what everybody added.",
+               latest, mv_register all that no later write has seen; g_counter, pn_counter and \
+               bounded_counter add up what everybody added; or_set and map merge element by element.",
         example: Some((
             "gen Task { @crdt(lwv) has title: String }",
             "gen Task { @crdt(lww) has title: String }",
         )),
     },
     Explanation {
-        code: "E0302",
-        title: "the strategy is not in this version",
-        text: "The language knows the strategy and this version cannot merge it yet. Sequences (rga, \
-               list, peritext) come in a later one.",
-        example: Some((
-            "gen Task { @crdt(mv_register) has title: String }",
-            "gen Task { @crdt(lww) has title: String }",
-        )),
-    },
-    Explanation {
         code: "E0303",
         title: "the strategy has no such option",
-        text: "lww takes tie_break, pn_counter takes min_value, max_value and overflow_strategy, and \
-               all take clock = \"hlc\".",
+        text: "lww takes tie_break; counters take min_value, max_value and overflow_strategy; map \
+               takes value; peritext takes formatting and max_length; all take clock = \"hlc\".",
         example: Some((
             "gen Task { @crdt(lww, tie_brake = \"content\") has title: String }",
             "gen Task { @crdt(lww, tie_break = \"content\") has title: String }",
@@ -228,9 +262,9 @@ pub const EXPLANATIONS: [Explanation; 30] = [
     },
     Explanation {
         code: "E0306",
-        title: "the type cannot be counted",
-        text: "pn_counter adds up integers or floats. A value of another type is kept by lww or \
-               immutable.",
+        title: "the strategy does not merge this type",
+        text: "Counters add up integers (pn_counter floats too), or_set merges sets, map maps, and \
+               registers (immutable, lww, mv_register) keep values of every type but rich text.",
         example: Some((
             "gen Task { @crdt(pn_counter) has done: Bool }",
             "gen Task { @crdt(lww) has done: Bool }",
@@ -267,12 +301,51 @@ pub const EXPLANATIONS: [Explanation; 30] = [
         )),
     },
     Explanation {
+        code: "N0309",
+        title: "sequences are not in this version",
+        text: "Lists and texts whose order merges (rga, list, peritext) are parsed and checked in full, so that a schema can be written for them, and come in a later version. Checking passes; building is refused.",
+        example: Some((
+            "gen Note { @crdt(peritext) has text: String }",
+            "gen Note { @crdt(lww) has text: String }",
+        )),
+    },
+    Explanation {
+        code: "E0309",
+        title: "sequences are not in this version",
+        text: "Lists and texts whose order merges (rga, list, peritext) are parsed and checked in full and come in a later version. This version refuses to build or store them, and does not store them in some other way, because what is stored is never interpreted anew.",
+        example: Some((
+            "gen Note { @crdt(rga) has lines: List<String> }",
+            "gen Note { @crdt(mv_register) has lines: List<String> }",
+        )),
+    },
+    Explanation {
+        code: "W0310",
+        title: "a collection is kept as one value",
+        text: "Under a register a whole set, list or map is one value. Of two replicas that each change it apart from the other, one loses its change. or_set and map merge element by element; mv_register keeps both versions.",
+        example: Some((
+            "gen Task { @crdt(lww) has tags: Set<String> }",
+            "gen Task { @crdt(or_set) has tags: Set<String> }",
+        )),
+    },
+    Explanation {
+        code: "W0311",
+        title: "or_set keeps the keys of a map only",
+        text: "An or_set holds elements. Of a field of type Map it holds the keys, and no values.",
+        example: Some((
+            "gen Task { @crdt(or_set) has votes: Map<String, i64> }",
+            "gen Task { @crdt(map, value = pn_counter) has votes: Map<String, i64> }",
+        )),
+    },
+    Explanation {
         code: "W0401",
         title: "kept, not executed in this version",
-        text: "The file is understood and this part of it has no effect yet: rules, conditions, \
-               functions, traits, systems, constraints and evolutions are kept as text. Nothing \
-               enforces them.",
-        example: Some(("gen Task { has size: u8 where size < 10 }", "gen Task { has size: u8 }")),
+        text: "The file is understood and this part of it has no effect yet: functions, traits, \
+               systems, constraints, migrations and rules in words are kept as text. Nothing \
+               executes them.",
+        example: Some((
+            "gen Task { has size: u8 fun double() -> u8 { return size * 2 } }",
+            "gen Task { has size: u8 }",
+        )),
     },
     Explanation {
         code: "W0402",
@@ -283,6 +356,69 @@ pub const EXPLANATIONS: [Explanation; 30] = [
         example: Some((
             "gen Person { @personal has name: String }",
             "gen Person { has name: String }",
+        )),
+    },
+    Explanation {
+        code: "E0501",
+        title: "the types of an expression do not go together",
+        text: "Numbers are compared and computed with numbers, texts with texts, variants with variants of their enum; `and`, `or` and `not` take conditions.",
+        example: Some((
+            "gen Task { has size: i64 where size > \"a\" }",
+            "gen Task { has size: i64 where size > 1 }",
+        )),
+    },
+    Explanation {
+        code: "E0502",
+        title: "there is no such field",
+        text: "An expression reads the fields of its own record, as `this.size` or `size`, and the variants of enums.",
+        example: Some((
+            "gen Task { has size: i64 where this.sizes > 1 }",
+            "gen Task { has size: i64 where this.size > 1 }",
+        )),
+    },
+    Explanation {
+        code: "E0503",
+        title: "there is no such method here",
+        text: "The methods are .len(), .contains(x), .starts_with(x), .ends_with(x), .matches(pattern), .is_empty(), .is_some(), .is_none() and .unwrap_or(x).",
+        example: Some((
+            "gen Task { has title: String where title.lenght() > 0 }",
+            "gen Task { has title: String where title.len() > 0 }",
+        )),
+    },
+    Explanation {
+        code: "E0504",
+        title: "this is no regular expression",
+        text: "A pattern is compiled when the file is. Matching takes linear time, so there is no look-around and there are no back-references.",
+        example: Some((
+            "gen Task { has title: String where title.matches(\"(a\") }",
+            "gen Task { has title: String where title.matches(\"(a)\") }",
+        )),
+    },
+    Explanation {
+        code: "E0505",
+        title: "a rule assigns a field",
+        text: "A rule is a condition: it says what must hold, and changes nothing. An immutable field in particular is set once, by whoever creates the document.",
+        example: Some((
+            "gen Task { @crdt(immutable) has id: String rule r { this.id = \"a\" } }",
+            "gen Task { @crdt(immutable) has id: String rule r { this.id == \"a\" } }",
+        )),
+    },
+    Explanation {
+        code: "E0506",
+        title: "there are no functions in expressions",
+        text: "A rule or a conversion is computed by every replica for itself, so it reads its record and nothing else. A clock or randomness would give every replica another result.",
+        example: Some((
+            "gen Task { has due: Timestamp where due > now() }",
+            "gen Task { has due: Timestamp where due > 0 }",
+        )),
+    },
+    Explanation {
+        code: "E0507",
+        title: "a condition is true or false",
+        text: "What stands behind `where`, or inside of a rule, is compared or asked about: a number alone says nothing.",
+        example: Some((
+            "gen Task { has size: i64 where size + 1 }",
+            "gen Task { has size: i64 where size > 1 }",
         )),
     },
 ];

@@ -195,7 +195,9 @@ pub(crate) fn unquote(token: &str) -> String {
             Some('n') => out.push('\n'),
             Some('t') => out.push('\t'),
             Some('r') => out.push('\r'),
-            Some(other) => out.push(other),
+            Some(other @ ('"' | '\\')) => out.push(other),
+            // `"\."`, in the regular expressions of files that do not escape the backslash.
+            Some(other) => out.extend(['\\', other]),
             None => {}
         }
     }

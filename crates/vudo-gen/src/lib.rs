@@ -23,8 +23,11 @@ mod check;
 mod describe;
 mod diagnostic;
 pub mod explain;
+mod format;
 mod lexer;
 pub mod lock;
+mod lower;
+mod model;
 mod parser;
 pub mod rust;
 pub mod syntax;
@@ -40,8 +43,10 @@ use diagnostic::Diagnostics;
 use lock::Lock;
 use syntax::FileSyntax;
 
+pub use check::rules::Constraint;
 pub use describe::describe;
 pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Severity};
+pub use format::format;
 
 /// A larger source is refused: no schema is that long.
 pub const SOURCE_BYTES_MAX: usize = 1 << 20;
@@ -60,19 +65,40 @@ pub struct SourceFile {
 /// What compiling gives.
 #[derive(Clone, Debug)]
 pub struct Compilation {
-    /// The Gens of all files; `None` where anything is an error.
+    /// The Gens of all files; `None` where anything is an error or refused.
     pub schema: Option<Schema>,
     /// What there is to say, in the order of the places.
     pub diagnostics: Vec<Diagnostic>,
-    /// The name of each source, and the lock file that belongs beside it now. Empty where there is
-    /// no schema: no number is given because of a source that is in error.
+    /// What is right and yet not in this version, as errors. Checking passes with it; whoever needs
+    /// the schema shows these too.
+    pub refused: Vec<Diagnostic>,
+    /// What holds each rule, `where` and constraint.
+    pub constraints: Vec<Constraint>,
+    /// Each Gen and the number of its fields.
+    pub summary: Vec<(String, usize)>,
+    /// The name of each source, and the lock file that belongs beside it now. Empty where anything
+    /// is an error: no number is given because of a source that is in error.
     pub locks: Vec<(String, String)>,
+}
+
+impl Compilation {
+    /// Whether the sources are right, also where this version cannot store all that they declare.
+    pub fn is_right(&self) -> bool {
+        !self.diagnostics.iter().any(|one| one.severity == Severity::Error)
+    }
+
+    /// Every diagnostic that stands between the sources and a schema.
+    pub fn errors(&self) -> impl Iterator<Item = &Diagnostic> {
+        let errors = self.diagnostics.iter().filter(|one| one.severity == Severity::Error);
+        errors.chain(&self.refused)
+    }
 }
 
 /// Compiles the files to one schema.
 pub fn compile(files: &[SourceFile]) -> Compilation {
     let mut sources: Vec<Parsed> =
         files.iter().enumerate().map(|(file, source)| Parsed::new(source, file)).collect();
+    let mut refused: Vec<Diagnostics> = (0..files.len()).map(Diagnostics::new).collect();
     let (trees, others): (Vec<_>, Vec<_>) =
         sources.iter_mut().map(|one| (&one.syntax, (&mut one.lock, &mut one.diagnostics))).unzip();
     let mut declarations = Declarations::default();
@@ -81,19 +107,29 @@ pub fn compile(files: &[SourceFile]) -> Compilation {
     }
     let file_names: Vec<&str> = files.iter().map(|source| source.name.as_str()).collect();
     let mut checker = Checker::new(&declarations, &file_names);
-    for (syntax, (lock, diagnostics)) in trees.into_iter().zip(others) {
-        checker.file(syntax, lock, diagnostics);
+    for (index, (syntax, (lock, diagnostics))) in trees.into_iter().zip(others).enumerate() {
+        let refused = &mut refused[index];
+        checker.file(index, syntax, &files[index].text, lock, diagnostics, refused);
     }
-    let schema = checker.into_schema();
+    let (model, constraints) = checker.into_model();
+    let schema = lower::lower(&model, &mut refused);
 
     let is_good = !sources.iter().any(|one| one.diagnostics.has_error());
+    let is_refused = refused.iter().any(Diagnostics::has_error);
     let mut locks = Vec::new();
     if is_good {
         let pairs = files.iter().zip(&sources);
         locks.extend(pairs.map(|(file, one)| (file.name.clone(), one.lock.print())));
     }
-    let diagnostics = sources.into_iter().flat_map(|one| one.diagnostics.into_sorted()).collect();
-    Compilation { schema: is_good.then_some(schema), diagnostics, locks }
+    let summary = model.gens.iter().map(|one| (one.name.clone(), one.fields.len())).collect();
+    Compilation {
+        schema: (is_good && !is_refused).then_some(schema),
+        diagnostics: sources.into_iter().flat_map(|one| one.diagnostics.into_sorted()).collect(),
+        refused: refused.into_iter().flat_map(Diagnostics::into_sorted).collect(),
+        constraints,
+        summary,
+        locks,
+    }
 }
 
 /// The tree of one source, and the errors of its syntax: for formatters and editors.

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use unicode_ident::is_xid_start;
-use vudo_crdt::{FieldSchema, GenSchema, Overflow, Schema, Strategy, Value, ValueType};
+use vudo_crdt::{FieldSchema, GenSchema, Schema, Strategy, Value, ValueType};
 
 /// Methods that every handle has.
 const METHODS: [&str; 7] = ["schema", "create", "open", "list", "key", "delete", "clone"];
@@ -88,7 +88,7 @@ fn escaped(name: &str) -> String {
     }
 }
 
-fn rust_type(value_type: ValueType) -> &'static str {
+fn rust_type(value_type: &ValueType) -> String {
     match value_type {
         ValueType::Bool => "bool",
         ValueType::String => "::std::string::String",
@@ -97,12 +97,14 @@ fn rust_type(value_type: ValueType) -> &'static str {
         ValueType::Uuid => "[u8; 16]",
         ValueType::Identity => "[u8; 32]",
         ValueType::UInt => "u64",
-        other => other.name(),
+        other => return other.to_string(),
     }
+    .to_owned()
 }
 
 fn generate_gen(gen_schema: &GenSchema, name: &str, out: &mut String) {
     let gen_name = &gen_schema.name;
+    let bytes = Schema::from(vec![gen_schema.clone()]).encode();
     let _ = write!(
         out,
         "/// A handle to a `{gen_name}` document. Reads see the present state.
@@ -117,16 +119,7 @@ impl {name} {{
     /// What a `{gen_name}` looks like.
     pub fn schema() -> &'static ::vudo::GenSchema {{
         static SCHEMA: ::std::sync::OnceLock<::vudo::GenSchema> = ::std::sync::OnceLock::new();
-        SCHEMA.get_or_init(|| ::vudo::GenSchema {{
-            name: {gen_name:?}.into(),
-            fields: ::std::vec![
-"
-    );
-    gen_schema.fields.iter().for_each(|field| generate_field_schema(field, out));
-    let _ = write!(
-        out,
-        "            ],
-        }})
+        SCHEMA.get_or_init(|| ::vudo::gen_schema(&{bytes:?}))
     }}
 
     /// Creates a document; it must not exist.
@@ -168,54 +161,10 @@ impl {name} {{
     out.push_str("}\n\n");
 }
 
-fn generate_field_schema(field: &FieldSchema, out: &mut String) {
-    let FieldSchema { name, number, strategy, value_type, default, counter } = field;
-    let default = match default {
-        None => "::std::option::Option::None".to_owned(),
-        Some(value) => format!("::std::option::Option::Some({})", value_source(value)),
-    };
-    let bound = |bound: Option<i64>| match bound {
-        None => "::std::option::Option::None".to_owned(),
-        Some(bound) => format!("::std::option::Option::Some({bound})"),
-    };
-    let overflow = match counter.overflow {
-        Overflow::Saturate => "Saturate",
-        Overflow::Wrap => "Wrap",
-        Overflow::Error => "Error",
-    };
-    let (least, greatest) = (bound(counter.min_value), bound(counter.max_value));
-    let _ = write!(
-        out,
-        "                ::vudo::FieldSchema {{
-                    name: {name:?}.into(),
-                    number: {number},
-                    strategy: ::vudo::Strategy::{strategy:?},
-                    value_type: ::vudo::ValueType::{value_type:?},
-                    default: {default},
-                    counter: ::vudo::CounterOptions {{
-                        min_value: {least},
-                        max_value: {greatest},
-                        overflow: ::vudo::Overflow::{overflow},
-                    }},
-                }},
-"
-    );
-}
-
-fn value_source(value: &Value) -> String {
-    match value {
-        Value::Bool(truth) => format!("::vudo::Value::Bool({truth})"),
-        Value::Int(number) => format!("::vudo::Value::Int({number})"),
-        Value::Float(number) => format!("::vudo::Value::Float({number:?})"),
-        Value::String(text) => format!("::vudo::Value::String({text:?}.into())"),
-        Value::Bytes(bytes) => format!("::vudo::Value::Bytes(::std::vec!{bytes:?})"),
-    }
-}
-
 fn generate_methods(field: &FieldSchema, methods: &Methods, out: &mut String) {
     let FieldSchema { name, strategy, value_type, default, .. } = field;
     let Methods { read: method, write } = methods;
-    let rust = rust_type(*value_type);
+    let rust = rust_type(value_type);
     let read = format!("self.document.get({name:?})?.and_then(::vudo::FromValue::from_value)");
     if strategy.is_counter() {
         let amount = if *strategy == Strategy::PnCounterFloat { "f64" } else { "i64" };
@@ -250,7 +199,7 @@ fn generate_methods(field: &FieldSchema, methods: &Methods, out: &mut String) {
     let parameter = match value_type {
         ValueType::String => "&str",
         ValueType::Bytes => "&[u8]",
-        _ => rust,
+        _ => &rust,
     };
     let _ = write!(
         out,

@@ -10,6 +10,40 @@ use std::ops::Range;
 pub struct FileSyntax {
     /// In the order of the source.
     pub items: Vec<ItemSyntax>,
+    /// What the formatter goes by.
+    pub layout: Layout,
+}
+
+/// Where the pieces of a file lie that are laid out, in bytes. Each list is ascending by the end of
+/// its pieces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// The first token of each item.
+    pub items: Vec<usize>,
+    /// The blocks of members.
+    pub blocks: Vec<BlockLayout>,
+    /// The types, in which angle brackets and braces are no operators and blocks.
+    pub types: Vec<Range<usize>>,
+    /// What keeps its own layout: versions, and what is kept as text.
+    pub verbatim: Vec<Range<usize>>,
+}
+
+/// Where the members of a block begin, in bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockLayout {
+    /// The opening brace.
+    pub open: usize,
+    /// Each member's first token.
+    pub members: Vec<usize>,
+    /// The closing brace.
+    pub close: usize,
+}
+
+impl From<usize> for BlockLayout {
+    /// A block that begins here and has no members yet.
+    fn from(open: usize) -> BlockLayout {
+        BlockLayout { open, members: Vec::new(), close: open }
+    }
 }
 
 /// What stands at the top level of a file.
@@ -31,12 +65,23 @@ pub enum ItemSyntax {
         /// Its name.
         name: Name,
         /// In the order of the source.
-        variants: Vec<Name>,
+        variants: Vec<VariantSyntax>,
     },
     /// `evolves Task @ 1.0.0 > 1.1.0 { ... }`
     Evolution(EvolutionSyntax),
     /// A trait, constraint, system, function or documentation.
     Block(BlockSyntax),
+    /// A declaration of a program, such as `const LIMIT: i64 = 3`, which is not data.
+    Statement(Name),
+}
+
+/// A variant of an enum.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VariantSyntax {
+    /// Its name.
+    pub name: Name,
+    /// `(f64)` or `{ x: f64 }` or `= 3` behind the name.
+    pub payload: Option<Range<usize>>,
 }
 
 /// A word, words joined by dots, or a line of words, and where it stands.
@@ -53,6 +98,8 @@ pub struct Name {
 pub struct GenSyntax {
     /// `Task` or `chat.message`.
     pub name: Name,
+    /// `T` in `gen Box<T>`.
+    pub parameters: Vec<Name>,
     /// `1.2.0`
     pub version: Option<Name>,
     /// The Gen whose fields this one has as well.
@@ -66,10 +113,31 @@ pub struct GenSyntax {
 pub enum MemberSyntax {
     /// `has title: String`
     Field(FieldSyntax),
-    /// A rule, function or documentation.
+    /// `rule adult { this.age >= 18 }`
+    Rule(RuleSyntax),
+    /// `enum { Open, Done }`: the Gen is an enum, in another spelling.
+    Enum(Vec<VariantSyntax>),
+    /// A function or documentation.
     Block(BlockSyntax),
     /// A line of words, such as `container has identity`.
     Statement(Name),
+}
+
+/// A condition that every document of a Gen is to meet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuleSyntax {
+    /// What a write that breaks it is refused with.
+    pub name: Name,
+    /// From the keyword to the name.
+    pub head: Range<usize>,
+    /// Between the braces.
+    pub body: Range<usize>,
+    /// `None` where the body is in words or in a language of its own, and where it is in error.
+    pub expression: Option<ExpressionSyntax>,
+    /// Whether the body is in words or in a language of its own.
+    pub is_foreign: bool,
+    /// The fields that the body assigns, which a condition must not.
+    pub assigned: Vec<Name>,
 }
 
 /// A piece of text in braces that is kept as it is.
@@ -92,7 +160,6 @@ pub enum BlockKind {
     Trait,
     Constraint,
     System,
-    Rule,
     Fun,
     Docs,
     Migrate,
@@ -105,7 +172,6 @@ impl BlockKind {
             BlockKind::Trait => "trait",
             BlockKind::Constraint => "constraint",
             BlockKind::System => "system",
-            BlockKind::Rule => "rule",
             BlockKind::Fun => "fun",
             BlockKind::Docs => "docs",
             BlockKind::Migrate => "migrate",
@@ -151,7 +217,7 @@ pub enum StepSyntax {
         /// What it becomes.
         to: (AnnotationSyntax, Option<TypeSyntax>),
         /// The expression that converts a value.
-        with: Option<Range<usize>>,
+        with: Option<ExpressionSyntax>,
     },
     /// `because "the reason"`
     Because(String),
@@ -172,8 +238,8 @@ pub struct FieldSyntax {
     pub value_type: TypeSyntax,
     /// What a reader sees while nobody has written it.
     pub default: Option<LiteralSyntax>,
-    /// From `where` to the end of the expression.
-    pub condition: Option<Range<usize>>,
+    /// What follows `where`.
+    pub condition: Option<ExpressionSyntax>,
 }
 
 /// An annotation of a field.
@@ -226,6 +292,8 @@ pub enum TypeKind {
     List(Box<TypeSyntax>),
     /// `(A, B)`
     Tuple(Vec<TypeSyntax>),
+    /// `enum { Open, Done }`
+    Enum(Vec<VariantSyntax>),
 }
 
 /// A literal and where it stands.
@@ -254,4 +322,84 @@ pub enum Literal {
     Word(String),
     /// `[1, 2]`
     List(Vec<LiteralSyntax>),
+}
+
+/// An expression and where it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExpressionSyntax {
+    /// What it is made of.
+    pub kind: ExpressionKind,
+    /// In bytes.
+    pub span: Range<usize>,
+}
+
+/// What an expression is made of.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ExpressionKind {
+    /// `1`, `"text"`, `true`, `none`; never a word or a list.
+    Literal(Literal),
+    /// `[1, 2]`
+    List(Vec<ExpressionSyntax>),
+    /// `age`: a field of this record, or a variant of an enum.
+    Name(String),
+    /// `this`
+    This,
+    /// `this.age`, `this.address.city`, `Colour.Red`
+    Member(Box<ExpressionSyntax>, Name),
+    /// `-x`, `not x`
+    Unary(UnaryOperator, Box<ExpressionSyntax>),
+    /// `x + y`, `x and y`, `x in [1, 2]`
+    Binary(BinaryOperator, Box<ExpressionSyntax>, Box<ExpressionSyntax>),
+    /// `this.tags.contains("a")`
+    Call(Box<ExpressionSyntax>, Name, Vec<ExpressionSyntax>),
+}
+
+/// An operator before its operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // The names say it all.
+pub enum UnaryOperator {
+    Negate,
+    Not,
+}
+
+/// An operator between its operands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // The names say it all.
+pub enum BinaryOperator {
+    Or,
+    And,
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+    In,
+    Add,
+    Subtract,
+    Multiply,
+    Divide,
+    Remainder,
+}
+
+impl BinaryOperator {
+    /// As it is written.
+    pub fn symbol(self) -> &'static str {
+        match self {
+            BinaryOperator::Or => "or",
+            BinaryOperator::And => "and",
+            BinaryOperator::Equal => "==",
+            BinaryOperator::NotEqual => "!=",
+            BinaryOperator::Less => "<",
+            BinaryOperator::LessOrEqual => "<=",
+            BinaryOperator::Greater => ">",
+            BinaryOperator::GreaterOrEqual => ">=",
+            BinaryOperator::In => "in",
+            BinaryOperator::Add => "+",
+            BinaryOperator::Subtract => "-",
+            BinaryOperator::Multiply => "*",
+            BinaryOperator::Divide => "/",
+            BinaryOperator::Remainder => "%",
+        }
+    }
 }

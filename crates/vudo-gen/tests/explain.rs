@@ -7,7 +7,9 @@ use vudo_gen::explain::{EXPLANATIONS, explanation};
 use vudo_gen::{Diagnostic, Severity, SourceFile, compile};
 
 fn diagnostics(text: &str) -> Vec<Diagnostic> {
-    compile(&[SourceFile { name: "a.dol".into(), text: text.into(), lock: None }]).diagnostics
+    let source = SourceFile { name: "a.dol".into(), text: text.into(), lock: None };
+    let compilation = compile(&[source]);
+    compilation.diagnostics.into_iter().chain(compilation.refused).collect()
 }
 
 #[test]

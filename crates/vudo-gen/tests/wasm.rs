@@ -130,7 +130,7 @@ fn all_strategies_together_converge() {
 
 #[test]
 fn several_gens_live_in_one_module() {
-    let empty = GenSchema { name: "Marker".into(), fields: Vec::new() };
+    let empty = GenSchema::new("Marker", []);
     let mut schema = one_gen("chat.message", every_field());
     schema.gens.push(empty);
     schema.gens.extend(user().gens);

@@ -40,8 +40,8 @@ fn schema() -> Schema {
     ];
     let gens =
         [("User", user), ("Sample", sample), ("merge", Vec::new()), ("chat.message", Vec::new())];
-    let gens = gens.map(|(name, fields)| GenSchema { name: name.into(), fields });
-    Schema { gens: gens.into() }
+    let gens = gens.map(|(name, fields)| GenSchema::new(name, fields));
+    Schema::from(Vec::from(gens))
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn runtime() -> Runtime {
 
 fn entry_gen() -> GenSchema {
     let value = FieldSchema::new("value", 1, Strategy::Lww, ValueType::I64);
-    GenSchema { name: "Entry".into(), fields: vec![value] }
+    GenSchema::new("Entry", [value])
 }
 
 /// Creates the documents `prefix` 0 to `count`, so many to a change, and makes them durable.

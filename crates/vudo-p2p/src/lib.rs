@@ -17,7 +17,7 @@
 //!
 //! # tokio::runtime::Runtime::new()?.block_on(async {
 //! let title = FieldSchema::new("title", 1, Strategy::Lww, ValueType::String);
-//! let task = GenSchema { name: "Task".into(), fields: vec![title] };
+//! let task = GenSchema::new("Task", [title]);
 //! let (laptop, phone) = (Database::open_in_memory()?, Database::open_in_memory()?);
 //! let milk = laptop.document_id("milk");
 //! laptop.create(&task, &milk, &[("title", "Buy milk".into())])?;

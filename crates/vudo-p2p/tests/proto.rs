@@ -100,7 +100,7 @@ fn run(left: &mut Side, right: &mut Side) {
 
 fn database(keys: &[&str]) -> Database {
     let title = FieldSchema::new("title", 1, Strategy::Lww, ValueType::String);
-    let task = GenSchema { name: "Task".into(), fields: vec![title] };
+    let task = GenSchema::new("Task", [title]);
     let database = Database::open_in_memory().unwrap();
     for key in keys {
         let fields = [("title", (*key).into())];

@@ -14,7 +14,7 @@ fn task() -> GenSchema {
         FieldSchema::new("title", 1, Strategy::Lww, ValueType::String),
         FieldSchema::new("votes", 2, Strategy::PnCounter, ValueType::I64),
     ];
-    GenSchema { name: "Task".into(), fields }
+    GenSchema::new("Task", fields)
 }
 
 fn create(database: &Database, key: &str, title: &str) {

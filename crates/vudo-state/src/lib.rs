@@ -15,7 +15,7 @@
 //! use vudo_state::{Database, Interest};
 //!
 //! let title = FieldSchema::new("title", 1, Strategy::Lww, ValueType::String);
-//! let task = GenSchema { name: "Task".into(), fields: vec![title] };
+//! let task = GenSchema::new("Task", [title]);
 //! let database = Database::open_in_memory()?;
 //! let subscription = database.subscribe(Interest::Namespace)?;
 //! let milk = database.document_id("milk");

@@ -16,7 +16,7 @@ fn counter_gen() -> GenSchema {
         FieldSchema::new("label", 1, Strategy::Lww, ValueType::String),
         FieldSchema::new("count", 2, Strategy::PnCounter, ValueType::I64),
     ];
-    GenSchema { name: "Counter".into(), fields }
+    GenSchema::new("Counter", fields)
 }
 
 fn count_documents(database: &Database) -> usize {

@@ -11,7 +11,7 @@ fn task_gen() -> GenSchema {
         FieldSchema::new("title", 2, Strategy::Lww, ValueType::String),
         FieldSchema::new("votes", 3, Strategy::PnCounter, ValueType::I64),
     ];
-    GenSchema { name: "Task".into(), fields }
+    GenSchema::new("Task", fields)
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn the_store_remembers_its_schema_and_settings() {
     let folder = tempfile::tempdir().unwrap();
     {
         let database = Database::open(folder.path()).unwrap();
-        database.define(&Schema { gens: vec![task_gen()] }).unwrap();
+        database.define(&Schema::from(vec![task_gen()])).unwrap();
         database.set_setting("share", b"secret").unwrap();
     }
     let database = Database::open(folder.path()).unwrap();

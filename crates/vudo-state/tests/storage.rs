@@ -51,7 +51,7 @@ impl Storage for Disk {
 
 fn task() -> GenSchema {
     let title = FieldSchema::new("title", 1, Strategy::Lww, ValueType::String);
-    GenSchema { name: "Task".into(), fields: vec![title] }
+    GenSchema::new("Task", [title])
 }
 
 fn open(disk: &Arc<Disk>) -> Database {

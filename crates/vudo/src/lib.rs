@@ -33,6 +33,18 @@ pub use vudo_state::{
     Transaction,
 };
 
+/// What a Gen looks like, from the bytes that [`include_gen!`] writes.
+///
+/// # Panics
+/// The bytes are not of a schema with one Gen: the macro is of another version than this crate.
+#[doc(hidden)]
+#[must_use]
+pub fn gen_schema(bytes: &[u8]) -> GenSchema {
+    let schema = Schema::decode(bytes).unwrap_or_default();
+    let found = schema.gens.into_iter().next();
+    found.expect("vudo and vudo-macros are of one version")
+}
+
 /// Opens the store in a folder, which is created where there is none.
 ///
 /// # Errors

@@ -1,7 +1,5 @@
 //! What stands inside a Gen: fields with their annotations, types and literals.
 
-use std::ops::Range;
-
 use super::{NESTING_MAX, Parsed, Parser, Refused};
 use crate::diagnostic::{Diagnostic, nearest, quoted};
 use crate::lexer::{TokenKind, unquote};
@@ -32,7 +30,11 @@ impl Parser<'_> {
             "docs" | "exegesis" if self.kind_ahead(1) == TokenKind::Symbol('{') => {
                 MemberSyntax::Block(self.bare_block(BlockKind::Docs)?)
             }
-            "rule" if is_named => MemberSyntax::Block(self.named_block(BlockKind::Rule)?),
+            "rule" | "constraint" if is_named => MemberSyntax::Rule(self.rule()?),
+            "enum" if self.kind_ahead(1) == TokenKind::Symbol('{') => {
+                self.advance();
+                MemberSyntax::Enum(self.variants("in this Gen")?)
+            }
             "fun" if is_named => MemberSyntax::Block(self.named_block(BlockKind::Fun)?),
             _ => MemberSyntax::Statement(self.statement()?),
         }))
@@ -107,7 +109,13 @@ impl Parser<'_> {
         }
         self.trailing_annotations(&mut annotations)?;
         let has_condition = self.is_word("where") && self.kind_ahead(1) != colon;
-        let condition = has_condition.then(|| self.expression());
+        let mut condition = None;
+        if has_condition {
+            self.advance();
+            self.may_begin_line = !self.field_begins_ahead(0);
+            condition = Some(self.expression()?);
+            self.trailing_annotations(&mut annotations)?;
+        }
         self.end_of_field()?;
         Ok(FieldSyntax { annotations, name, value_type, default, condition })
     }
@@ -190,6 +198,12 @@ impl Parser<'_> {
         }
         let start = self.span().start;
         let kind = match self.kind() {
+            TokenKind::Word
+                if self.text() == "enum" && self.kind_ahead(1) == TokenKind::Symbol('{') =>
+            {
+                self.advance();
+                TypeKind::Enum(self.variants("in this field")?)
+            }
             TokenKind::Word => {
                 let name = self.qualified_name("a type")?.text;
                 let mut arguments = Vec::new();
@@ -204,13 +218,22 @@ impl Parser<'_> {
                 self.expect_symbol(if open == '{' { '}' } else { ']' })?;
                 if open == '{' { TypeKind::Set(inner) } else { TypeKind::List(inner) }
             }
+            TokenKind::Symbol('(') if self.kind_ahead(1) == TokenKind::Symbol(')') => {
+                self.advance();
+                self.advance();
+                TypeKind::Tuple(Vec::new())
+            }
             TokenKind::Symbol('(') => {
                 self.advance();
                 TypeKind::Tuple(self.types_until(')', depth)?)
             }
             _ => return self.refuse("a type, such as String"),
         };
-        Ok(TypeSyntax { kind, span: start..self.end_before() })
+        let span = start..self.end_before();
+        if depth == 0 {
+            self.layout.types.push(span.clone());
+        }
+        Ok(TypeSyntax { kind, span })
     }
 
     fn types_until(&mut self, close: char, depth: usize) -> Parsed<Vec<TypeSyntax>> {
@@ -224,7 +247,7 @@ impl Parser<'_> {
         Ok(types)
     }
 
-    fn refuse_nesting<T>(&mut self) -> Parsed<T> {
+    pub(super) fn refuse_nesting<T>(&mut self) -> Parsed<T> {
         let message = format!("this is nested more than {NESTING_MAX} deep");
         self.push_once(Diagnostic::error("E0110", &self.span(), message).label("too deep"));
         Err(Refused)
@@ -266,30 +289,9 @@ impl Parser<'_> {
         self.advance();
         Ok(LiteralSyntax { literal, span: start..self.end_before() })
     }
-
-    /// An expression from its keyword on, kept as it is. It goes on over lines that begin with an
-    /// operator, and ends where the next field begins.
-    pub(super) fn expression(&mut self) -> Range<usize> {
-        let start = self.span().start;
-        self.advance();
-        while !self.is_end() && !self.ends_expression() {
-            self.advance_over();
-        }
-        start..self.end_before()
-    }
-
-    fn ends_expression(&self) -> bool {
-        match self.kind() {
-            TokenKind::Symbol('}' | ',' | ';' | '@') => true,
-            TokenKind::Symbol(_) => false,
-            TokenKind::Word if matches!(self.text(), "and" | "or" | "in" | "not") => false,
-            TokenKind::Word if self.field_begins_ahead(0) => true,
-            _ => self.token().begins_line,
-        }
-    }
 }
 
-fn number(text: &str, is_negative: bool) -> Option<Literal> {
+pub(super) fn number(text: &str, is_negative: bool) -> Option<Literal> {
     let digits = text.replace('_', "");
     if digits.contains(['.', 'e', 'E']) {
         let number: f64 = digits.parse().ok()?;

@@ -3,9 +3,15 @@
 use super::{Parsed, Parser, Refused};
 use crate::lexer::{TokenKind, unquote};
 use crate::syntax::{
-    BlockKind, BlockSyntax, EvolutionSyntax, FileSyntax, GenSyntax, ItemSyntax, Name, StepSyntax,
-    TypeSyntax,
+    BlockKind, BlockLayout, BlockSyntax, EvolutionSyntax, FileSyntax, GenSyntax, ItemSyntax,
+    StepSyntax, TypeSyntax, VariantSyntax,
 };
+
+/// Words that begin what belongs to a program and is no data: it is kept as it is.
+const FOREIGN_WORDS: [&str; 17] = [
+    "const", "impl", "rule", "type", "struct", "sex", "extern", "let", "var", "fn", "macro",
+    "test", "spirit", "law", "effect", "static", "mod",
+];
 
 const KEYWORDS: [&str; 14] = [
     "module",
@@ -34,18 +40,28 @@ impl Parser<'_> {
             if self.take_symbol(';') {
                 continue;
             }
+            let start = self.span().start;
             match self.item() {
-                Ok(item) => items.push(item),
+                Ok(item) => {
+                    items.push(item);
+                    self.layout.items.push(start);
+                }
                 Err(Refused) => self.skip_to_item(before),
             }
         }
-        FileSyntax { items }
+        FileSyntax { items, layout: std::mem::take(&mut self.layout) }
     }
 
     /// Notes where the next piece of syntax begins.
     fn begin(&mut self) -> usize {
         self.start = self.at;
         self.at
+    }
+
+    /// How far this token is from the beginning of its line, in bytes.
+    fn column(&self) -> usize {
+        let before = &self.source[..self.span().start];
+        before.len() - before.rfind('\n').map_or(0, |newline| newline + 1)
     }
 
     fn item(&mut self) -> Parsed<ItemSyntax> {
@@ -55,6 +71,8 @@ impl Parser<'_> {
         if self.kind() != TokenKind::Word {
             return self.refuse(EXPECTED_ITEM);
         }
+        // Columns are looked at where a line begins, so that one long line costs nothing.
+        self.column = if self.token().begins_line { self.column() } else { usize::MAX };
         Ok(match self.text() {
             "gen" | "gene" => ItemSyntax::Gen(self.gen_item()?),
             "module" => {
@@ -76,6 +94,9 @@ impl Parser<'_> {
             "system" => ItemSyntax::Block(self.named_block(BlockKind::System)?),
             "fun" => ItemSyntax::Block(self.named_block(BlockKind::Fun)?),
             "docs" | "exegesis" => ItemSyntax::Block(self.bare_block(BlockKind::Docs)?),
+            word if FOREIGN_WORDS.contains(&word) && self.kind_ahead(1) == TokenKind::Word => {
+                ItemSyntax::Statement(self.rest_of_line())
+            }
             word => {
                 let refusal = self.refusal(EXPECTED_ITEM).suggest(word, KEYWORDS);
                 self.push_once(refusal);
@@ -98,21 +119,38 @@ impl Parser<'_> {
     fn begins_item(&self) -> bool {
         self.token().begins_line
             && self.kind() == TokenKind::Word
-            && KEYWORDS.contains(&self.text())
+            && (KEYWORDS.contains(&self.text()) || FOREIGN_WORDS.contains(&self.text()))
             && matches!(self.kind_ahead(1), TokenKind::Word | TokenKind::Symbol('{'))
     }
 
     /// Whether an item with a block begins here: a Gen has no such member, so it was not closed.
     pub(super) fn opens_item(&self) -> bool {
         let is_item = self.begins_item()
-            && !matches!(self.text(), "docs" | "exegesis" | "fun" | "pub" | "module" | "use");
+            && KEYWORDS.contains(&self.text())
+            && self.kind_ahead(1) == TokenKind::Word
+            && !matches!(self.text(), "docs" | "exegesis" | "fun" | "pub" | "module" | "use")
+            && !self.is_constraint_of_gen();
         let mut line = self.tokens[self.at + 1..].iter().take_while(|token| !token.begins_line);
         is_item && line.any(|token| token.kind == TokenKind::Symbol('{'))
+    }
+
+    /// Whether this is a constraint that stands further in than the Gen around it.
+    fn is_constraint_of_gen(&self) -> bool {
+        self.is_word("constraint") && self.column != usize::MAX && self.column() > self.column
     }
 
     fn gen_item(&mut self) -> Parsed<GenSyntax> {
         self.advance();
         let name = self.qualified_name("the Gen's name")?;
+        let mut parameters = Vec::new();
+        if self.take_symbol('<') {
+            parameters.push(self.name("a type parameter")?);
+            while self.take_symbol(',') {
+                parameters.push(self.name("a type parameter")?);
+            }
+            self.expect_symbol('>')?;
+            self.layout.types.push(name.span.end..self.end_before());
+        }
         let version = self.optional_version()?;
         let extends = match self.take_word("extends") {
             true => Some(self.qualified_name("the name of the Gen that is extended")?),
@@ -121,18 +159,34 @@ impl Parser<'_> {
         let open = self.span();
         self.expect_symbol('{')?;
         let mut members = Vec::new();
-        while !self.take_symbol('}') {
+        let mut layout = BlockLayout::from(open.start);
+        while !self.closes(&mut layout) {
             if self.is_end() || self.opens_item() {
                 self.report_unclosed(&open, format!("the Gen {} is never closed", name.text));
                 break;
             }
             let before = self.begin();
+            let start = self.span().start;
             match self.member() {
-                Ok(member) => members.extend(member),
+                Ok(Some(member)) => {
+                    members.push(member);
+                    layout.members.push(start);
+                }
+                Ok(None) => {}
                 Err(Refused) => self.skip_member(before),
             }
         }
-        Ok(GenSyntax { name, version, extends, members })
+        Ok(GenSyntax { name, parameters, version, extends, members })
+    }
+
+    /// Whether the block ends here; its layout is then kept.
+    fn closes(&mut self, layout: &mut BlockLayout) -> bool {
+        layout.close = self.span().start;
+        let closes = self.take_symbol('}');
+        if closes {
+            self.layout.blocks.push(std::mem::replace(layout, BlockLayout::from(0)));
+        }
+        closes
     }
 
     /// Goes on at the next line, or behind the next separator, of the same block, and in any case
@@ -152,30 +206,49 @@ impl Parser<'_> {
 
     fn enum_item(&mut self) -> Parsed<ItemSyntax> {
         self.advance();
-        let name = self.name("the enum's name")?;
-        let open = self.span();
-        self.expect_symbol('{')?;
-        let mut variants = Vec::new();
-        while !self.take_symbol('}') {
-            if self.is_end() || self.opens_item() {
-                self.report_unclosed(&open, format!("the enum {} is never closed", name.text));
-                break;
-            }
-            let before = self.begin();
-            match self.variant() {
-                Ok(variant) => variants.push(variant),
-                Err(Refused) => self.skip_member(before),
-            }
-        }
+        let name = self.qualified_name("the enum's name")?;
+        let variants = self.variants(&name.text)?;
         Ok(ItemSyntax::Enum { name, variants })
     }
 
-    fn variant(&mut self) -> Parsed<Name> {
-        let variant = self.name("a variant")?;
+    /// `{ Open, Done }`
+    pub(super) fn variants(&mut self, of: &str) -> Parsed<Vec<VariantSyntax>> {
+        let open = self.span();
+        self.expect_symbol('{')?;
+        let mut variants = Vec::new();
+        let mut layout = BlockLayout::from(open.start);
+        while !self.closes(&mut layout) {
+            if self.is_end() || self.opens_item() {
+                self.report_unclosed(&open, format!("the enum {of} is never closed"));
+                break;
+            }
+            let before = self.begin();
+            let start = self.span().start;
+            match self.variant() {
+                Ok(variant) => {
+                    variants.push(variant);
+                    layout.members.push(start);
+                }
+                Err(Refused) => self.skip_member(before),
+            }
+        }
+        Ok(variants)
+    }
+
+    fn variant(&mut self) -> Parsed<VariantSyntax> {
+        let name = self.name("a variant")?;
+        let start = self.span().start;
+        if matches!(self.kind(), TokenKind::Symbol('(' | '{')) && !self.is_next_line() {
+            self.advance_over();
+        } else if self.take_symbol('=') {
+            self.take_symbol('-');
+            self.advance_over();
+        }
+        let payload = (self.span().start > start).then(|| start..self.end_before());
         if !self.take_symbol(',') && !self.is_symbol('}') {
             return self.refuse("',' or '}'");
         }
-        Ok(variant)
+        Ok(VariantSyntax { name, payload })
     }
 
     /// `trait fruit.ripe { ... }`. Between the name and the block there may be a version, and for a
@@ -195,7 +268,9 @@ impl Parser<'_> {
                 || is_result && self.is_symbol('>') && self.kind_before() == TokenKind::Symbol('-');
             self.advance_over();
         }
-        Ok(BlockSyntax { kind, name: Some(name), head, body: self.block()? })
+        let body = self.block()?;
+        self.layout.verbatim.push(start..self.end_before());
+        Ok(BlockSyntax { kind, name: Some(name), head, body })
     }
 
     fn kind_before(&self) -> TokenKind {
@@ -206,7 +281,9 @@ impl Parser<'_> {
     pub(super) fn bare_block(&mut self, kind: BlockKind) -> Parsed<BlockSyntax> {
         let head = self.span();
         self.advance();
-        Ok(BlockSyntax { kind, name: None, head, body: self.block()? })
+        let body = self.block()?;
+        self.layout.verbatim.push(head.start..self.end_before());
+        Ok(BlockSyntax { kind, name: None, head, body })
     }
 
     fn evolution(&mut self) -> Parsed<EvolutionSyntax> {
@@ -219,13 +296,15 @@ impl Parser<'_> {
         let open = self.span();
         self.expect_symbol('{')?;
         let mut steps = Vec::new();
-        while !self.take_symbol('}') {
+        let mut layout = BlockLayout::from(open.start);
+        while !self.closes(&mut layout) {
             if self.is_end() || self.opens_item() {
                 let message = format!("the evolution of {} is never closed", name.text);
                 self.report_unclosed(&open, message);
                 break;
             }
             let before = self.begin();
+            layout.members.push(self.span().start);
             match self.step() {
                 Ok(step) => steps.push(step),
                 Err(Refused) => self.skip_member(before),
@@ -296,7 +375,10 @@ impl Parser<'_> {
         let from = (self.annotation()?, self.type_unless("to")?);
         self.expect_word("to")?;
         let to = (self.annotation()?, self.type_unless("with")?);
-        let with = self.is_word("with").then(|| self.expression());
+        let mut with = None;
+        if self.take_word("with") {
+            with = Some(self.expression()?);
+        }
         Ok(StepSyntax::Changes { name, from, to, with })
     }
 

@@ -5,6 +5,7 @@
 //! are matched once for the whole file before, so that stepping over a block costs nothing and an
 //! unclosed one does not swallow what follows. Every loop moves forward: time is linear.
 
+mod expressions;
 mod fields;
 mod items;
 #[cfg(test)]
@@ -14,7 +15,7 @@ use std::ops::Range;
 
 use crate::diagnostic::{Diagnostic, Diagnostics, quoted};
 use crate::lexer::{Token, TokenKind, lex};
-use crate::syntax::{FileSyntax, Name};
+use crate::syntax::{FileSyntax, Layout, Name};
 
 /// Brackets nested deeper than this in types and literals are refused.
 const NESTING_MAX: usize = 64;
@@ -32,8 +33,18 @@ pub(crate) fn parse(source: &str, diagnostics: &mut Diagnostics) -> FileSyntax {
         diagnostics.push(Diagnostic::error("E0111", &span, message).label("expected '*/' later"));
     }
     let partners = partners(&lexed.tokens);
-    let mut parser =
-        Parser { source, tokens: lexed.tokens, partners, at: 0, start: 0, diagnostics };
+    let mut parser = Parser {
+        source,
+        tokens: lexed.tokens,
+        partners,
+        at: 0,
+        start: 0,
+        column: 0,
+        part_count: 0,
+        may_begin_line: false,
+        layout: Layout::default(),
+        diagnostics,
+    };
     parser.file()
 }
 
@@ -76,6 +87,13 @@ struct Parser<'a> {
     at: usize,
     /// Where the item, member or step begins that is being parsed.
     start: usize,
+    /// How far from the beginning of its line the item begins that is being parsed, in bytes.
+    column: usize,
+    /// How many parts the expression has so far that is being parsed.
+    part_count: usize,
+    /// Whether what comes next belongs to the expression also from the next line.
+    may_begin_line: bool,
+    layout: Layout,
     diagnostics: &'a mut Diagnostics,
 }
 
@@ -222,6 +240,7 @@ impl<'a> Parser<'a> {
             return self.refuse("a version, such as 1.0.0");
         }
         let span = start.start..end;
+        self.layout.verbatim.push(span.clone());
         Ok(Name { text: self.source[span.clone()].to_owned(), span })
     }
 
@@ -269,6 +288,7 @@ impl<'a> Parser<'a> {
             self.advance_over();
         }
         let span = start..self.end_before().max(start);
+        self.layout.verbatim.push(span.clone());
         Name { text: self.source[span.clone()].to_owned(), span }
     }
 }

@@ -2,7 +2,7 @@ use super::parse;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::syntax::{
     AnnotationKind, BlockKind, FieldSyntax, FileSyntax, GenSyntax, ItemSyntax, Literal,
-    MemberSyntax, Name, StepSyntax, TypeKind, TypeSyntax,
+    MemberSyntax, StepSyntax, TypeKind, TypeSyntax, VariantSyntax,
 };
 
 const EVERYTHING: &str = include_str!("../../tests/corpus/everything.dol");
@@ -38,8 +38,8 @@ fn fields(syntax: &GenSyntax) -> Vec<&FieldSyntax> {
     fields.collect()
 }
 
-fn texts(names: &[Name]) -> Vec<&str> {
-    names.iter().map(|name| name.text.as_str()).collect()
+fn texts(variants: &[VariantSyntax]) -> Vec<&str> {
+    variants.iter().map(|variant| variant.name.text.as_str()).collect()
 }
 
 /// A type as it would be written without white space.
@@ -51,6 +51,7 @@ fn written(syntax: &TypeSyntax) -> String {
         TypeKind::Set(inner) => format!("{{{}}}", written(inner)),
         TypeKind::List(inner) => format!("[{}]", written(inner)),
         TypeKind::Tuple(types) => format!("({})", list(types)),
+        TypeKind::Enum(variants) => format!("enum{{{}}}", texts(variants).join(",")),
     }
 }
 
@@ -113,8 +114,8 @@ fn the_tree_holds_every_member() {
         "rule",
     ];
     assert_eq!(names, expected);
-    let condition = fields[2].condition.clone().unwrap();
-    assert!(EVERYTHING[condition.clone()].starts_with("where"));
+    let condition = fields[2].condition.clone().unwrap().span;
+    assert!(EVERYTHING[condition.clone()].starts_with("shelf_number"));
     assert!(EVERYTHING[condition].ends_with("< 100"));
     let AnnotationKind::Crdt { strategy, options } = &fields[3].annotations[0].kind else {
         panic!("{:?}", fields[3]);
@@ -129,8 +130,9 @@ fn the_tree_holds_every_member() {
         .iter()
         .filter_map(|member| match member {
             MemberSyntax::Block(block) => Some(&EVERYTHING[block.body.clone()]),
+            MemberSyntax::Rule(rule) => Some(&EVERYTHING[rule.body.clone()]),
             MemberSyntax::Statement(line) => Some(line.text.as_str()),
-            MemberSyntax::Field(_) => None,
+            MemberSyntax::Field(_) | MemberSyntax::Enum(_) => None,
         })
         .map(str::trim)
         .collect();
@@ -159,7 +161,7 @@ fn the_tree_holds_every_step_of_an_evolution() {
     assert_eq!(name.text, "stock");
     assert_eq!(from.1.as_ref().map(written).as_deref(), Some("i16"));
     assert_eq!(to.1.as_ref().map(written).as_deref(), Some("i32"));
-    assert_eq!(&EVERYTHING[with.clone().unwrap()], "with this.stock * 1");
+    assert_eq!(&EVERYTHING[with.clone().unwrap().span], "this.stock * 1");
     assert_eq!(because, &StepSyntax::Because("counts were lost".into()));
     assert!(matches!(migrate, StepSyntax::Migrate(block) if block.kind == BlockKind::Migrate));
     assert!(matches!(statement, StepSyntax::Statement(line)

@@ -83,7 +83,7 @@ pub(super) fn exports_of(field: &FieldSchema) -> [FieldExport; 2] {
 }
 
 fn write_export(field: &FieldSchema) -> FieldExport {
-    let (operation, runtime_function) = match (field.strategy, field.value_type) {
+    let (operation, runtime_function) = match (field.strategy, &field.value_type) {
         (Strategy::PnCounter, ValueType::I64) if !has_extras(field) => ("add", "add"),
         (Strategy::PnCounter, _) => ("add", "add_bounded"),
         (Strategy::PnCounterFloat, _) => ("add", "add_float"),
@@ -97,7 +97,7 @@ fn write_export(field: &FieldSchema) -> FieldExport {
 }
 
 fn read_export(field: &FieldSchema) -> FieldExport {
-    let runtime_function = match (field.strategy, field.value_type) {
+    let runtime_function = match (field.strategy, &field.value_type) {
         _ if has_extras(field) => "get_with",
         (Strategy::PnCounter, ValueType::I64) => "get_total",
         (Strategy::PnCounterFloat, _) => "get",

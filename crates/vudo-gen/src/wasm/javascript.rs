@@ -169,7 +169,7 @@ fn shorten(source: &str) -> String {
 
 /// The kind of what is read and, where it is another one, of what is written.
 fn kind_letters(field: &FieldSchema) -> String {
-    let read = match field.value_type {
+    let read = match &field.value_type {
         ValueType::String => 's',
         ValueType::Bool => 'b',
         ValueType::I64 => 'i',

@@ -88,7 +88,7 @@ pub(super) fn typescript(schema: &Schema, names: &Names) -> String {
 }
 
 fn write_field(field: &FieldSchema, names: &FieldNames, out: &mut String) {
-    let value_type = type_of(field.value_type);
+    let value_type = type_of(&field.value_type);
     let property = &names.property;
     let _ = match &names.adder {
         Some(adder) => writeln!(
@@ -105,7 +105,7 @@ fn write_field(field: &FieldSchema, names: &FieldNames, out: &mut String) {
     };
 }
 
-fn type_of(value_type: ValueType) -> &'static str {
+fn type_of(value_type: &ValueType) -> &'static str {
     match value_type {
         ValueType::String => "string",
         ValueType::Bool => "boolean",

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use vudo_crdt::limits::{MAX_FIELD_NUMBER, MAX_GEN_NAME_BYTES, MAX_GENS};
-use vudo_crdt::{FieldSchema, GenSchema, Schema, Strategy};
+use vudo_crdt::{FieldSchema, GenSchema, Schema, Strategy, ValueType};
 
 use super::BuildError;
 
@@ -59,7 +59,11 @@ fn fault_of(field: &FieldSchema) -> Option<&'static str> {
         Strategy::PnCounter => field.value_type.is_countable(),
         Strategy::PnCounterFloat => field.value_type.is_float(),
         Strategy::Immutable | Strategy::Lww | Strategy::LwwContent => true,
+        _ => return Some("modules do not have the strategy in this version"),
     };
+    if !ValueType::SCALARS.contains(&field.value_type) {
+        return Some("modules do not have the type in this version");
+    }
     if !merges_type {
         return Some("the strategy does not merge this type");
     }

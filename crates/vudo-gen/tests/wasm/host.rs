@@ -284,8 +284,7 @@ pub(crate) fn user_fields() -> Vec<FieldSchema> {
 }
 
 pub(crate) fn one_gen(name: &str, fields: Vec<FieldSchema>) -> Schema {
-    let name = name.into();
-    Schema { gens: vec![GenSchema { name, fields }] }
+    Schema::from(vec![GenSchema::new(name, fields)])
 }
 
 /// A field for every strategy and every type that it merges.

@@ -24,7 +24,7 @@ pub(crate) fn record_gen() -> GenSchema {
         FieldSchema::new("name", 2, Strategy::Lww, ValueType::String),
         FieldSchema::new("value", 3, Strategy::Lww, ValueType::I64),
     ];
-    GenSchema { name: "Record".into(), fields }
+    GenSchema::new("Record", fields)
 }
 
 /// The key of a document.
