@@ -210,7 +210,7 @@ fn cell_of(word: u32) -> CellId {
 /// The field that a field word describes, without default and options.
 fn field_of(word: u32) -> FieldSchema {
     let strategy = Strategy::from_tag((word & 15) as u8).unwrap_or(Strategy::Lww);
-    let value_type = ValueType::from_tag((word >> 20) as u8).unwrap_or(ValueType::Bool);
+    let value_type = ValueType::scalar_of_tag((word >> 20) as u8).unwrap_or(ValueType::Bool);
     FieldSchema::new("", word >> 4 & 0xffff, strategy, value_type)
 }
 
@@ -407,6 +407,8 @@ fn read(gen_index: GenIndex, field: &FieldSchema, key_length: usize) -> u32 {
             Value::Float(number) => output.extend_from_slice(&number.to_le_bytes()),
             Value::String(text) => output.extend_from_slice(text.as_bytes()),
             Value::Bytes(bytes) => output.extend_from_slice(&bytes),
+            // The compiler builds modules for the types above alone.
+            _ => return Err(Code::NOT_SET),
         }
         Ok(())
     })

@@ -61,7 +61,7 @@ fn write_alike(schema: &Schema, host: &mut Host, native: &mut Native, seed: u64,
             continue;
         }
         let field = &gen_schema.fields[random.below(gen_schema.fields.len())];
-        let mut value = random.value(field.value_type);
+        let mut value = random.value(&field.value_type);
         if let (Value::Int(number), true) = (&value, field.strategy.is_counter()) {
             value = Value::Int((*number as i64).into());
         }
@@ -195,7 +195,7 @@ fn a_module_forwards_what_it_does_not_know() {
     let mut random = Random(3);
     sender.document("Thing", "create", "one", NOW);
     for field in &wide.gens[0].fields {
-        let value = random.value(field.value_type);
+        let value = random.value(&field.value_type);
         sender.write(("Thing", &field.name), "one", &value, NOW);
         sender.write(("Thing", &field.name), "one", &value, NOW + 1);
     }

@@ -34,8 +34,8 @@ fn gens() -> [GenSchema; 2] {
     ];
     let note = vec![FieldSchema::new("text", 1, Strategy::Lww, ValueType::String)];
     [
-        GenSchema { name: "Task".into(), fields: task },
-        GenSchema { name: "Note".into(), fields: note },
+        GenSchema::new("Task", task),
+        GenSchema::new("Note", note),
     ]
 }
 

@@ -21,7 +21,7 @@ fn city_gen() -> GenSchema {
         FieldSchema::new("country", 2, Strategy::Lww, ValueType::String),
         FieldSchema::new("people", 3, Strategy::Lww, ValueType::I64),
     ];
-    GenSchema { name: "City".into(), fields }
+    GenSchema::new("City", fields)
 }
 
 fn create(database: &Database, key: &str, country: &str, people: i64) {
