@@ -418,11 +418,7 @@ fn float(value: &Value) -> Result<f64, EvaluationError> {
     }
 }
 
-fn arithmetic(
-    operation: Operation,
-    left: &Value,
-    right: &Value,
-) -> Result<Value, EvaluationError> {
+fn arithmetic(operation: Operation, left: &Value, right: &Value) -> Result<Value, EvaluationError> {
     if let (Value::Int(left), Value::Int(right)) = (left, right) {
         let (left, right) = (*left, *right);
         let divides = matches!(operation, Operation::Divide | Operation::Remainder);
@@ -504,9 +500,8 @@ mod tests {
     #[test]
     fn what_cannot_be_computed_is_said() {
         let fields = Fields(Vec::new());
-        let of = |operation, left, right| {
-            Expression::apply(operation, [left, right]).evaluate(&fields)
-        };
+        let of =
+            |operation, left, right| Expression::apply(operation, [left, right]).evaluate(&fields);
         assert_eq!(of(Operation::Divide, int(1), int(0)), Err(EvaluationError::DivisionByZero));
         assert_eq!(of(Operation::Remainder, int(1), int(0)), Err(EvaluationError::DivisionByZero));
         assert_eq!(of(Operation::Divide, int(i128::MIN), int(-1)), Err(EvaluationError::Overflow));
@@ -549,10 +544,7 @@ mod tests {
             assert!(Expression::decode(&mut Reader::new(&bytes[..length])).is_err());
         }
         let deep = [Operation::Not as u8].repeat(MAX_RULE_PARTS + 1);
-        assert_eq!(
-            Expression::decode(&mut Reader::new(&deep)),
-            Err(MalformedFrame::TooLarge)
-        );
+        assert_eq!(Expression::decode(&mut Reader::new(&deep)), Err(MalformedFrame::TooLarge));
         for (index, operation) in OPERATIONS.iter().enumerate() {
             assert_eq!(*operation as usize, index + 1);
         }

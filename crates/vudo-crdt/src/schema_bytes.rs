@@ -161,7 +161,8 @@ mod tests {
         title.default = Some(Value::from("untitled"));
         let fields = [title, score].into();
         let mut task = GenSchema::new("a.Task", fields);
-        let small = Expression::apply(Operation::Less, [Expression::Field(2), Expression::Field(1)]);
+        let small =
+            Expression::apply(Operation::Less, [Expression::Field(2), Expression::Field(1)]);
         task.rules.push(Rule { name: "small".into(), condition: small });
         let variants = [("Open".into(), 1), ("Done".into(), 7)].into();
         let enums = [EnumSchema { name: "State".into(), variants }].into();

@@ -239,8 +239,7 @@ impl<'a> Printer<'a> {
         let (left, right) = (before.span.start, after.span.start);
         let word = |token: &Token| &self.source[token.span.clone()];
         let is_operator_word = |token: &Token| {
-            token.kind == Word
-                && ["and", "or", "not", "in", "where", "with"].contains(&word(token))
+            token.kind == Word && ["and", "or", "not", "in", "where", "with"].contains(&word(token))
         };
         let touches = before.span.end == after.span.start;
         // Versions touch what is around them only where they are told apart by it.
@@ -284,9 +283,9 @@ impl<'a> Printer<'a> {
         if !is_word(last) {
             return !matches!(last, ')' | ']' | '"');
         }
-        let start = before.rfind(|one: char| !is_word(one)).map_or(0, |at| {
-            at + before[at..].chars().next().map_or(0, char::len_utf8)
-        });
+        let start = before
+            .rfind(|one: char| !is_word(one))
+            .map_or(0, |at| at + before[at..].chars().next().map_or(0, char::len_utf8));
         ["and", "or", "not", "in", "where", "with"].contains(&&before[start..])
     }
 }

@@ -5,7 +5,9 @@ use vudo_crdt::Expression;
 use super::{File, rules};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::model::{FieldModel, Merge, Predecessor, Type};
-use crate::syntax::{AnnotationKind, AnnotationSyntax, ExpressionSyntax, ItemSyntax, MemberSyntax, StepSyntax};
+use crate::syntax::{
+    AnnotationKind, AnnotationSyntax, ExpressionSyntax, ItemSyntax, MemberSyntax, StepSyntax,
+};
 
 /// What a change of strategy or type does to old values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,12 +28,16 @@ pub(crate) fn change(old: (&Type, Merge), new: (&Type, Merge)) -> Change {
         (Some((old_least, old_greatest)), Some((least, greatest))) => {
             least <= old_least && old_greatest <= greatest
         }
-        _ => old_type == new_type || matches!(new_type, Type::Option(inner) if **inner == *old_type),
+        _ => {
+            old_type == new_type || matches!(new_type, Type::Option(inner) if **inner == *old_type)
+        }
     };
     let keeps_values = match (old_merge, new_merge) {
         (old, new) if old == new => true,
         (Merge::Immutable, Merge::Lww | Merge::LwwContent | Merge::MvRegister) => true,
-        (Merge::Lww | Merge::LwwContent, Merge::Lww | Merge::LwwContent | Merge::MvRegister) => true,
+        (Merge::Lww | Merge::LwwContent, Merge::Lww | Merge::LwwContent | Merge::MvRegister) => {
+            true
+        }
         (Merge::GCounter, Merge::PnCounter) => true,
         _ => false,
     };
@@ -85,12 +91,12 @@ impl<'a> File<'a> {
                 let change = change((&old_kind, old_merge), (&kind, merge));
                 let mut before = fields[index].clone();
                 (before.number, before.kind, before.merge) = (number, old_kind, old_merge);
-                let conversion =
-                    self.conversion(gen_name, change, &before, (&kind, merge), fields);
-                let Some(conversion) = conversion else { break };
+                let conversion = self.conversion(gen_name, change, &before, (&kind, merge), fields);
+                if conversion.is_none() {
+                    break;
+                }
                 (kind, merge) = (before.kind, before.merge);
-                let predecessor =
-                    Predecessor { number, kind: kind.clone(), merge, conversion: Some(conversion) };
+                let predecessor = Predecessor { number, kind: kind.clone(), merge };
                 fields[index].predecessors.push(predecessor);
             }
         }
@@ -103,11 +109,15 @@ impl<'a> File<'a> {
                 continue;
             }
             let wrong = match step {
-                StepSyntax::Renames { from, to } if fields.iter().any(|one| one.name == from.text) => {
+                StepSyntax::Renames { from, to }
+                    if fields.iter().any(|one| one.name == from.text) =>
+                {
                     let message = format!("{} and {} would be one field", from.text, to.text);
                     Some((to, message, "the Gen still has the field of the old name"))
                 }
-                StepSyntax::Changes { name, .. } if !fields.iter().any(|one| one.name == name.text) => {
+                StepSyntax::Changes { name, .. }
+                    if !fields.iter().any(|one| one.name == name.text) =>
+                {
                     let message = format!("{gen_name} has no field {}", name.text);
                     Some((name, message, "expected a field of the Gen"))
                 }
@@ -153,10 +163,8 @@ impl<'a> File<'a> {
             Change::Same | Change::Safe => Some(Expression::Field(before.number)),
             Change::NeedsConversion | Change::Impossible => {
                 let new_shape = FieldModel::shape(kind, merge);
-                let message = format!(
-                    "{gen_name}.{} was '{shape}', and is '{new_shape}' now",
-                    before.name
-                );
+                let message =
+                    format!("{gen_name}.{} was '{shape}', and is '{new_shape}' now", before.name);
                 let error = Diagnostic::error("E0604", &before.place.span, message);
                 let error = if change == Change::Impossible {
                     error
@@ -178,10 +186,15 @@ impl<'a> File<'a> {
     }
 
     /// The expression that an evolution has for a field that was like this.
-    fn with_of(&self, gen_name: &str, before: &FieldModel) -> Option<(usize, &'a ExpressionSyntax)> {
+    fn with_of(
+        &self,
+        gen_name: &str,
+        before: &FieldModel,
+    ) -> Option<(usize, &'a ExpressionSyntax)> {
         self.steps_of(gen_name).into_iter().find_map(|(file, step)| match step {
             StepSyntax::Changes { name, from, with: Some(with), .. }
-                if name.text == before.name && strategy_of(&from.0) == Some(before.merge.name()) =>
+                if name.text == before.name
+                    && strategy_of(&from.0) == Some(before.merge.name()) =>
             {
                 Some((file, with))
             }

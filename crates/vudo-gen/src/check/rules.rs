@@ -10,7 +10,7 @@ use vudo_crdt::{Expression, Rule, Value, ValueType};
 
 use super::File;
 use crate::diagnostic::{Diagnostic, quoted};
-use crate::model::{FieldModel, Merge, Place, RuleModel, Type};
+use crate::model::{FieldModel, Merge, Type};
 use crate::syntax::{
     BinaryOperator, ExpressionKind, ExpressionSyntax, FileSyntax, GenSyntax, ItemSyntax, Literal,
     MemberSyntax, Name, RuleSyntax, UnaryOperator,
@@ -29,14 +29,22 @@ pub struct Constraint {
 
 pub(super) type Constraints = Vec<Constraint>;
 
-const HELD: &str = "held by the strategy: every write is checked, and merging keeps one of them whole";
+const HELD: &str =
+    "held by the strategy: every write is checked, and merging keeps one of them whole";
 const REPORTED: &str = "may break while replicas are apart; it is reported when they meet";
 const COORDINATED: &str =
     "needs coordination: use bounded_counter for a bound, the credit ledger for value";
 const IN_WORDS: &str = "in words that are not judged";
 
 const METHODS: [&str; 9] = [
-    "len", "contains", "starts_with", "ends_with", "matches", "is_empty", "is_some", "is_none",
+    "len",
+    "contains",
+    "starts_with",
+    "ends_with",
+    "matches",
+    "is_empty",
+    "is_some",
+    "is_none",
     "unwrap_or",
 ];
 
@@ -117,23 +125,22 @@ impl File<'_> {
         &mut self,
         syntax: &GenSyntax,
         fields: &[FieldModel],
-        rules: &mut Vec<RuleModel>,
+        rules: &mut Vec<Rule>,
         constraints: &mut Constraints,
     ) {
-        let mut add = |rule: Rule, place: Place| {
+        let mut add = |rule: Rule| {
             let name = format!("{}.{}", syntax.name.text, rule.name);
             let (class, meaning) = class_of(&rule.condition, fields);
             constraints.push(Constraint { name, class: Some(class), meaning });
-            rules.push(RuleModel { rule, place });
+            rules.push(rule);
         };
         for member in &syntax.members {
             match member {
                 MemberSyntax::Field(field) => {
                     let Some(condition) = &field.condition else { continue };
                     let name = format!("where {}", field.name.text);
-                    let place = Place { file: self.file, span: condition.span.clone() };
                     if let Some(condition) = self.condition(condition, fields) {
-                        add(Rule { name, condition }, place);
+                        add(Rule { name, condition });
                     }
                 }
                 MemberSyntax::Rule(rule) => {
@@ -146,9 +153,8 @@ impl File<'_> {
                         continue;
                     }
                     let name = rule.name.text.clone();
-                    let place = Place { file: self.file, span: rule.name.span.clone() };
                     if let Some(condition) = self.condition(expression, fields) {
-                        add(Rule { name, condition }, place);
+                        add(Rule { name, condition });
                     }
                 }
                 _ => {}
@@ -274,7 +280,8 @@ impl Scope<'_, '_> {
             Type::Enum(known) => self.file.variants_of(known).iter().any(|one| one == name),
             _ => false,
         });
-        if !is_field && is_variant {
+        let is_capital = name.starts_with(char::is_uppercase);
+        if !is_field && (is_variant || is_capital) {
             let absent = Expression::Constant(Value::Bool(false));
             return Some((absent, Kind::Word(name.to_owned())));
         }
@@ -360,10 +367,8 @@ impl Scope<'_, '_> {
             | BinaryOperator::LessOrEqual
             | BinaryOperator::Greater
             | BinaryOperator::GreaterOrEqual => {
-                let is_ordered = matches!(
-                    left_kind,
-                    Kind::Integer | Kind::Float | Kind::Text | Kind::Bytes
-                );
+                let is_ordered =
+                    matches!(left_kind, Kind::Integer | Kind::Float | Kind::Text | Kind::Bytes);
                 if !is_ordered || !comparable(&left_kind, &right_kind) {
                     self.incomparable(symbol, &left_kind, &right_kind, right_syntax);
                     return None;
@@ -405,13 +410,7 @@ impl Scope<'_, '_> {
         }
     }
 
-    fn incomparable(
-        &mut self,
-        symbol: &str,
-        left: &Kind,
-        right: &Kind,
-        place: &ExpressionSyntax,
-    ) {
+    fn incomparable(&mut self, symbol: &str, left: &Kind, right: &Kind, place: &ExpressionSyntax) {
         let (left, right) = (left.described(), right.described());
         let message = format!("'{symbol}' cannot compare {left} with {right}");
         self.mismatch(&place.span, message, &left);
@@ -527,7 +526,7 @@ impl Scope<'_, '_> {
             let message = format!("there is no method {}", quoted(name));
             let diagnostic = Diagnostic::error("E0503", &method.span, message)
                 .label("expected a method such as .len() or .contains(..)")
-                .suggest(name, METHODS);
+                .suggest(name, METHODS.into_iter().chain(["length"]));
             self.push(diagnostic);
             return None;
         }
@@ -676,7 +675,8 @@ pub(super) fn constraint_in_words(name: &Name, body: &str, file: &FileSyntax) ->
         let words: Vec<&str> = line.split_whitespace().collect();
         let found = match words[..] {
             [field, "always", operator, _] if !operator.starts_with(char::is_alphabetic) => {
-                let is_sum = strategies_of(field, file).iter().any(|name| name.ends_with("n_counter"));
+                let is_sum =
+                    strategies_of(field, file).iter().any(|name| name.ends_with("n_counter"));
                 Some(if is_sum { 'C' } else { 'B' })
             }
             [_, "never", "changes", field] => {

@@ -303,7 +303,8 @@ impl File<'_> {
                 self.diagnostics.push(diagnostic.label("expected a strategy of records"));
             }
             None => {
-                let names = ["lww", "immutable", "mv_register", "g_counter", "pn_counter", "or_set"];
+                let names =
+                    ["lww", "immutable", "mv_register", "g_counter", "pn_counter", "or_set"];
                 self.not_a_value("value", word, span, &names);
             }
         }

@@ -111,7 +111,8 @@ impl Parser<'_> {
             }
             let operand = self.unary(depth + 1)?;
             let span = start..operand.span.end;
-            return self.part(ExpressionKind::Unary(UnaryOperator::Negate, Box::new(operand)), span);
+            return self
+                .part(ExpressionKind::Unary(UnaryOperator::Negate, Box::new(operand)), span);
         }
         if self.begins_not() {
             self.check_depth(depth)?;
@@ -173,7 +174,8 @@ impl Parser<'_> {
                 };
                 self.advance();
                 if self.is_symbol('(') && !self.token().begins_line {
-                    let message = format!("there is no function {}", quoted(&self.source[span.clone()]));
+                    let message =
+                        format!("there is no function {}", quoted(&self.source[span.clone()]));
                     let diagnostic = Diagnostic::error("E0506", &span, message)
                         .label("expected a field: an expression reads its record and nothing else")
                         .help("clocks and randomness would make replicas differ");
@@ -250,11 +252,7 @@ impl Parser<'_> {
     }
 
     /// One more part of the expression.
-    fn part(
-        &mut self,
-        kind: ExpressionKind,
-        span: Range<usize>,
-    ) -> Parsed<ExpressionSyntax> {
+    fn part(&mut self, kind: ExpressionKind, span: Range<usize>) -> Parsed<ExpressionSyntax> {
         self.part_count += 1;
         if self.part_count > PARTS_MAX {
             let message = format!("an expression has at most {PARTS_MAX} parts");

@@ -33,19 +33,18 @@ pub(crate) fn parse(source: &str, diagnostics: &mut Diagnostics) -> FileSyntax {
         diagnostics.push(Diagnostic::error("E0111", &span, message).label("expected '*/' later"));
     }
     let partners = partners(&lexed.tokens);
-    let mut parser =
-        Parser {
-            source,
-            tokens: lexed.tokens,
-            partners,
-            at: 0,
-            start: 0,
-            column: 0,
-            part_count: 0,
-            may_begin_line: false,
-            layout: Layout::default(),
-            diagnostics,
-        };
+    let mut parser = Parser {
+        source,
+        tokens: lexed.tokens,
+        partners,
+        at: 0,
+        start: 0,
+        column: 0,
+        part_count: 0,
+        may_begin_line: false,
+        layout: Layout::default(),
+        diagnostics,
+    };
     parser.file()
 }
 
