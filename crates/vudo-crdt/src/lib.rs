@@ -59,10 +59,14 @@ mod counter;
 #[cfg(not(target_arch = "wasm32"))]
 mod fingerprint;
 mod frame;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod head;
 mod hlc;
 mod join;
 pub mod limits;
 mod log;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod merkle;
 mod namespace;
 mod read;
 mod refusal;
