@@ -198,6 +198,19 @@ impl<'a> DocumentChange<'a> {
         DocumentChange { gen_index, key, life, operations }
     }
 
+    /// The operations, those of a change at `now`.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn operations(&self, now: Hlc) -> impl Iterator<Item = Operation<'a>> {
+        let mut reader = Reader::new(self.operations);
+        let mut operation = Operation::none(now);
+        core::iter::from_fn(move || {
+            (!reader.is_empty()).then(|| {
+                operation.read_next(&mut reader);
+                operation
+            })
+        })
+    }
+
     /// Appends the row that this change amounts to on its own: the small element of the lattice
     /// that is joined with what is there. Gives how many operations the document received; at least
     /// the one that names its life.

@@ -71,9 +71,13 @@ mod namespace;
 mod read;
 mod refusal;
 mod replica;
+#[cfg(not(target_arch = "wasm32"))]
+mod retention;
 mod row;
 pub mod schema;
 mod schema_bytes;
+#[cfg(not(target_arch = "wasm32"))]
+mod set_aside;
 mod sorted;
 #[cfg(not(target_arch = "wasm32"))]
 mod sorted_blocks;
@@ -96,6 +100,8 @@ pub use refusal::{Refusal, WriteError};
 pub use replica::{ReplicaIndex, ReplicaKey, Replicas, VersionVector};
 pub use row::{Cell, CellId, Cells, EncodedStamp, Row, Stamp};
 pub use schema::{CounterOptions, FieldSchema, GenSchema, Overflow, Schema, Strategy};
+#[cfg(not(target_arch = "wasm32"))]
+pub use set_aside::{JudgeError, LogSource, Ranges, Touched};
 pub use source::{ChunkError, ChunkId, ChunkSource, InMemory};
 pub use table::Table;
 pub use transaction::Transaction;
