@@ -336,6 +336,18 @@ impl Namespace {
         self.gens[gen_index as usize].table.loaded_rows().map(Row::parse)
     }
 
+    /// Reads every stored chunk of a Gen and calls back with its first key, and with how many rows it
+    /// has or what is wrong with it.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn visit_chunks<S: ChunkSource>(
+        &self,
+        gen_index: GenIndex,
+        source: &mut S,
+        visit: impl FnMut(&[u8], Result<usize, ChunkError<S::Error>>),
+    ) {
+        self.gens[gen_index as usize].table.visit_chunks(source, visit);
+    }
+
     /// What the chunks in memory take up: all that grows with the count of documents, but for
     /// the directory of chunks and the write buffers.
     #[cfg(not(target_arch = "wasm32"))]

@@ -308,6 +308,18 @@ impl Table {
         Ok(())
     }
 
+    /// Reads every chunk that is stored and calls back with its first key, and with how many rows
+    /// it has or what is wrong with it.
+    pub(crate) fn visit_chunks<S: ChunkSource>(
+        &self,
+        source: &mut S,
+        mut visit: impl FnMut(&[u8], Result<usize, ChunkError<S::Error>>),
+    ) {
+        for slot in self.slots.iter().filter(|slot| slot.id.is_some()) {
+            visit(&slot.first_key, slot.read(source).map(|chunk| chunk.row_count()));
+        }
+    }
+
     /// The loaded rows, ascending by key.
     pub(crate) fn loaded_rows(&self) -> impl Iterator<Item = &[u8]> {
         let chunks = self.slots.iter().filter_map(|slot| slot.chunk.as_ref());
