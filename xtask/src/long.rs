@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::command::{answers, cargo, succeed, target_folder};
-use crate::runtime;
+use crate::{mutations, runtime};
 
 /// How often random suites run here; they read `VUDO_HISTORIES`.
 const HISTORY_COUNT: &str = "1000000";
@@ -23,7 +23,7 @@ struct Job {
     run: fn(&Path, u32) -> Result<()>,
 }
 
-const JOBS: [Job; 7] = [
+const JOBS: [Job; 8] = [
     Job {
         name: "histories",
         about: "a million random histories of the merge core",
@@ -44,6 +44,11 @@ const JOBS: [Job; 7] = [
         name: "budgets",
         about: "each budget, made impossible, fails one regression test and no other",
         run: |root, _| impossible_budgets(root),
+    },
+    Job {
+        name: "mutations",
+        about: "each known bug, put back, fails the test that is there for it",
+        run: |root, _| mutations::run(root),
     },
     Job {
         name: "advisories",

@@ -7,6 +7,7 @@ mod counts;
 mod cut;
 mod gate;
 mod long;
+mod mutations;
 mod page;
 mod peers;
 mod profile;

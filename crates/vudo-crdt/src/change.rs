@@ -56,6 +56,15 @@ impl<'a> Change<'a> {
         reader.checked(change)
     }
 
+    /// Visits the documents that the change touches, of a body that has been checked.
+    pub fn for_each_document(&self, mut visit: impl FnMut(GenIndex, &'a [u8])) {
+        let mut documents = documents(self.body);
+        while !documents.is_empty() {
+            let DocumentChange { gen_index, key, .. } = DocumentChange::read(&mut documents);
+            visit(gen_index, key);
+        }
+    }
+
     /// Reads a record, leaving a fault in the reader.
     pub(crate) fn read(reader: &mut Reader<'a>) -> Change<'a> {
         let replica = reader.varint_up_to_or_zero(u32::MAX.into()) as ReplicaIndex;
@@ -187,6 +196,19 @@ impl<'a> DocumentChange<'a> {
         let life = reader.varint_up_to_or_zero(MAX_LIFE);
         let operations = reader.bytes_or_empty();
         DocumentChange { gen_index, key, life, operations }
+    }
+
+    /// The operations, those of a change at `now`.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn operations(&self, now: Hlc) -> impl Iterator<Item = Operation<'a>> {
+        let mut reader = Reader::new(self.operations);
+        let mut operation = Operation::none(now);
+        core::iter::from_fn(move || {
+            (!reader.is_empty()).then(|| {
+                operation.read_next(&mut reader);
+                operation
+            })
+        })
     }
 
     /// Appends the row that this change amounts to on its own: the small element of the lattice

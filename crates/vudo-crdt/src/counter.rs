@@ -102,6 +102,15 @@ pub(crate) fn join(left: &[u8], right: &[u8], out: &mut Vec<u8>) {
     encode_counts(&body, out);
 }
 
+/// The number of the change that a replica's total is of; zero where it has no entry.
+pub(crate) fn number_of(state: &[u8], replica: ReplicaIndex) -> u64 {
+    let mut entries = Entries::of(state);
+    while !entries.is_at_end() && entries.entry.replica != replica {
+        entries.advance();
+    }
+    entries.entry.number
+}
+
 /// The bytes of a replica's total; none where it has no entry.
 pub(crate) fn own_total(state: &[u8], replica: ReplicaIndex) -> &[u8] {
     let mut entries = Entries::of(state);

@@ -10,6 +10,8 @@ use crate::join::Joiner;
 use crate::limits::{MAX_GENS, MAX_VECTOR_REPLICAS};
 use crate::replica::{REPLICA_KEY_BYTES, ReplicaIndex, ReplicaKey, Replicas, VersionVector};
 use crate::row::{Row, Stamp};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::set_aside::Ranges;
 use crate::source::{ChunkError, ChunkSource};
 use crate::table::Table;
 use crate::wire::{MalformedFrame, Reader, is_utf8, write_bytes, write_varint};
@@ -25,6 +27,9 @@ pub struct Namespace {
     /// By replica index: the number up to which every change is held.
     pub(crate) heard: Vec<u64>,
     pub(crate) gens: Vec<GenTable>,
+    /// By replica index, as far as anything has been set aside.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) set_aside: Vec<Ranges>,
     seed: u64,
     joiner: Joiner,
 }
@@ -46,7 +51,8 @@ pub trait Observer {
         let _ = change;
     }
 
-    /// A document's state has changed; `before` is `None` where there was none.
+    /// A document's state has changed; `before` is `None` where there was none. The life is zero
+    /// where the changes that made the document are not in effect any more, and there is none now.
     fn row(&mut self, gen_index: GenIndex, before: Option<Row<'_>>, after: Row<'_>) {
         let _ = (gen_index, before, after);
     }
@@ -138,6 +144,8 @@ impl Namespace {
             replicas: Replicas::new(),
             heard: Vec::new(),
             gens: Vec::new(),
+            #[cfg(not(target_arch = "wasm32"))]
+            set_aside: Vec::new(),
             seed,
             joiner: Joiner::new(),
         }
@@ -328,6 +336,18 @@ impl Namespace {
         self.gens[gen_index as usize].table.loaded_rows().map(Row::parse)
     }
 
+    /// Reads every stored chunk of a Gen and calls back with its first key, and with how many rows it
+    /// has or what is wrong with it.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn visit_chunks<S: ChunkSource>(
+        &self,
+        gen_index: GenIndex,
+        source: &mut S,
+        visit: impl FnMut(&[u8], Result<usize, ChunkError<S::Error>>),
+    ) {
+        self.gens[gen_index as usize].table.visit_chunks(source, visit);
+    }
+
     /// What the chunks in memory take up: all that grows with the count of documents, but for
     /// the directory of chunks and the write buffers.
     #[cfg(not(target_arch = "wasm32"))]
@@ -462,6 +482,13 @@ impl Namespace {
         let stamp = Stamp { hlc: change.now, replica: change.replica, number: change.number };
         let mut operation_count = 0;
         let mut documents = change::documents(change.body);
+        #[cfg(not(target_arch = "wasm32"))]
+        if !self.set_aside.is_empty()
+            && self.set_aside(change.replica).contains(change.number)
+            && !cfg!(vudo_mutation = "set_aside_joined")
+        {
+            documents = Reader::new(&[]);
+        }
         while !documents.is_empty() {
             let document = DocumentChange::read(&mut documents);
             let table = &mut self.gens[document.gen_index as usize].table;
@@ -480,6 +507,23 @@ impl Namespace {
         *heard = change.number.max(*heard);
         observer.change(change);
         operation_count
+    }
+
+    /// A namespace with the same replicas and Gens, and nothing else.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn without_documents(&self) -> Namespace {
+        let empty = |gen_table: &GenTable| GenTable {
+            name: gen_table.name.clone(),
+            table: Table::new(self.seed),
+        };
+        Namespace {
+            replicas: self.replicas.clone(),
+            heard: vec![0; self.heard.len()],
+            gens: self.gens.iter().map(empty).collect(),
+            set_aside: Vec::new(),
+            seed: self.seed,
+            joiner: Joiner::new(),
+        }
     }
 
     /// The directory's bytes: replicas, numbers and Gens; tables are stored one by one.

@@ -137,7 +137,7 @@ pub struct Row<'a> {
     pub life: u64,
     /// Who created or deleted the document.
     pub stamp: EncodedStamp<'a>,
-    cells: &'a [u8],
+    pub(crate) cells: &'a [u8],
 }
 
 impl<'a> Row<'a> {

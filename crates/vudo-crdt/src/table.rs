@@ -7,7 +7,8 @@
 //! ```
 //!
 //! A chunk is immutable: rewriting replaces it. The row in the buffer, where there is one, is the
-//! whole state of its document; the row in the chunk is then out of date.
+//! whole state of its document; the row in the chunk is then out of date. A row of a key and nothing
+//! else says in the buffer that the one in the chunk is gone.
 //!
 //! Chunks load when they are touched, and leave again when their owner asks for memory: the hand of
 //! a clock goes round the chunks and drops those that nobody has used since it last came by.
@@ -132,12 +133,17 @@ impl Table {
     /// The row of a key whose chunk is loaded, or that has none.
     pub(crate) fn loaded_row(&self, key: &[u8]) -> Option<&[u8]> {
         if self.is_loaded() {
-            return self.buffer.get(key).or_else(|| self.row_in_chunk(key));
+            return match self.buffer.get(key) {
+                Some(row) => is_there(row).then_some(row),
+                None => self.row_in_chunk(key),
+            };
         }
         let hash = self.buffer.hash(key);
-        let buffered = self.buffer.get_hashed(key, hash);
-        let row = buffered.or_else(|| self.remembered_row(key, hash).map(|(_, row)| row));
-        row.or_else(|| self.row_in_chunk(key))
+        if let Some(row) = self.buffer.get_hashed(key, hash) {
+            return is_there(row).then_some(row);
+        }
+        let remembered = self.remembered_row(key, hash).map(|(_, row)| row);
+        remembered.or_else(|| self.row_in_chunk(key))
     }
 
     fn row_in_chunk(&self, key: &[u8]) -> Option<&[u8]> {
@@ -202,6 +208,13 @@ impl Table {
         if self.buffer.is_full() {
             self.flush();
         }
+    }
+
+    /// Takes away the row of a key, whose chunk must be loaded.
+    pub(crate) fn remove(&mut self, key: &[u8]) {
+        let mut gone = Vec::new();
+        write_bytes(&mut gone, key);
+        self.put(&gone);
     }
 
     /// How many rows there are, and the sum of their hashes. Only chunks that have changed since the
@@ -291,8 +304,20 @@ impl Table {
             }
         }
         // They are left where there is no chunk at all.
-        rest.iter().copied().all(visit);
+        rest.iter().copied().filter(|row| is_there(row)).all(visit);
         Ok(())
+    }
+
+    /// Reads every chunk that is stored and calls back with its first key, and with how many rows
+    /// it has or what is wrong with it.
+    pub(crate) fn visit_chunks<S: ChunkSource>(
+        &self,
+        source: &mut S,
+        mut visit: impl FnMut(&[u8], Result<usize, ChunkError<S::Error>>),
+    ) {
+        for slot in self.slots.iter().filter(|slot| slot.id.is_some()) {
+            visit(&slot.first_key, slot.read(source).map(|chunk| chunk.row_count()));
+        }
     }
 
     /// The loaded rows, ascending by key.
@@ -417,13 +442,21 @@ fn take_covered<'r, 's>(rest: &mut &'s [&'r [u8]], next: Option<&Slot>) -> &'s [
     covered
 }
 
-/// Merges rows in the order of their keys. A new row takes the place of the old one of its key.
+/// Whether a row of the buffer has more than a key: without, it says that the row is gone.
+fn is_there(row: &[u8]) -> bool {
+    let mut reader = Reader::new(row);
+    reader.bytes_or_empty();
+    !reader.is_empty()
+}
+
+/// Merges rows in the order of their keys. A new row takes the place of the old one of its key, and
+/// leaves it empty where it says that the row is gone.
 fn merge<'r>(
     old: impl Iterator<Item = &'r [u8]>,
     new: impl Iterator<Item = &'r [u8]>,
 ) -> impl Iterator<Item = &'r [u8]> {
     let (mut old, mut new) = (old.peekable(), new.peekable());
-    core::iter::from_fn(move || {
+    let merged = core::iter::from_fn(move || {
         let (Some(left), Some(right)) = (old.peek(), new.peek()) else {
             return old.next().or_else(|| new.next());
         };
@@ -435,7 +468,8 @@ fn merge<'r>(
                 new.next()
             }
         }
-    })
+    });
+    merged.filter(|row| is_there(row))
 }
 
 /// Merges new rows over those of a chunk into chunks of about equal size.

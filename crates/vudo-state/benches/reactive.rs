@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use common::{fill, key, record_gen};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use vudo_crdt::GenSchema;
-use vudo_state::{Database, Durability, Event, Interest, QUEUE_EVENTS_MAX, Subscription};
+use vudo_state::{Database, Durability, Event, Interest, QUEUE_DOCUMENTS_MAX, Subscription};
 
 /// A subscriber that hears nothing for this long never will.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -138,12 +138,12 @@ fn lagging(criterion: &mut Criterion) {
         bencher.iter_custom(|iterations| {
             let database = database(&gen_schema, 1);
             let subscription = subscribe(&database, Interest::Namespace);
-            (0..QUEUE_EVENTS_MAX as u64).for_each(|value| commit(&database, &gen_schema, value));
+            (0..QUEUE_DOCUMENTS_MAX as u64).for_each(|value| commit(&database, &gen_schema, value));
             let start = Instant::now();
             (0..iterations).for_each(|value| commit(&database, &gen_schema, value));
             let elapsed = start.elapsed();
             let held = std::iter::from_fn(|| subscription.try_next()).count();
-            assert_eq!(held, QUEUE_EVENTS_MAX);
+            assert_eq!(held, QUEUE_DOCUMENTS_MAX);
             commit(&database, &gen_schema, 0);
             let next = subscription.try_next().expect("there is room again");
             assert_eq!(next.lagged, iterations);

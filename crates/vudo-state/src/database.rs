@@ -14,13 +14,12 @@ use vudo_crdt::{GenSchema, ReplicaKey, Schema, Value};
 use crate::environment::{Environment, SystemEnvironment};
 use crate::error::{Error, Result};
 use crate::identity::{self, SecretKeyBytes};
-use crate::layout;
+use crate::layout::{self, NamespaceId};
 use crate::limits::{EVENTUAL_DELAY, MEMORY_BYTES_MAX};
 use crate::record::{Record, field_of};
 use crate::replication::Replication;
 use crate::shard::Shard;
 use crate::storage::{MemoryStorage, Storage, StorageError, WriteBatch};
-use crate::subscription::{Interest, Subscription};
 use crate::transaction::Transaction;
 
 /// The namespace of a handle that names no other.
@@ -332,6 +331,7 @@ impl Database {
         // What has been written leaves memory by way of the disk.
         let is_over_memory = state.is_over_memory();
         drop(state);
+        shard.subscribers.run_callbacks();
         match self.durability {
             Durability::Eventual if !is_over_memory => self.wake_flusher(),
             _ => shard.flush(applied_count)?,
@@ -464,12 +464,8 @@ impl Database {
         Ok(records)
     }
 
-    /// Subscribes to a document or to the handle's namespace.
-    ///
-    /// # Errors
-    /// The namespace cannot be opened.
-    pub fn subscribe(&self, interest: Interest) -> Result<Subscription> {
-        Ok(self.engine.shard(&self.namespace)?.subscribers.subscribe(interest))
+    pub(crate) fn shard(&self) -> Result<Arc<Shard>> {
+        self.engine.shard(&self.namespace)
     }
 
     /// The namespaces that the store holds, ascending.
@@ -477,13 +473,22 @@ impl Database {
     /// # Errors
     /// The disk failed.
     pub fn namespaces(&self) -> Result<Vec<String>> {
-        let mut names = Vec::new();
+        Ok(self.namespace_ids()?.into_iter().map(|(name, _)| name).collect())
+    }
+
+    pub(crate) fn namespace_ids(&self) -> Result<Vec<(String, NamespaceId)>> {
+        let mut found = Vec::new();
         let (from, to) = (layout::namespace(""), b"o".to_vec());
-        self.engine.storage.scan(&from, &to, &mut |key, _| {
-            names.push(String::from_utf8_lossy(&key[1..]).into_owned());
+        self.engine.storage.scan(&from, &to, &mut |key, stored| {
+            let id = stored.first_chunk().map(|bytes| NamespaceId::from_be_bytes(*bytes));
+            found.push((String::from_utf8_lossy(&key[1..]).into_owned(), id.unwrap_or_default()));
             true
         })?;
-        Ok(names)
+        Ok(found)
+    }
+
+    pub(crate) fn storage(&self) -> &dyn Storage {
+        &*self.engine.storage
     }
 
     /// Makes everything durable that has been committed.
@@ -638,12 +643,12 @@ fn check_format(storage: &dyn Storage, path: &Path) -> Result<()> {
 
 /// The store holds a secret key, so nobody else may read its folder.
 #[cfg(all(feature = "native", unix))]
-fn create_private_folder(path: &Path) -> std::io::Result<()> {
+pub(crate) fn create_private_folder(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 #[cfg(all(feature = "native", not(unix)))]
-fn create_private_folder(path: &Path) -> std::io::Result<()> {
+pub(crate) fn create_private_folder(path: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(path)
 }

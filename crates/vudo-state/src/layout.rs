@@ -4,6 +4,7 @@
 //! m name                          meta: format version, file identity, secret key, schema
 //! n name                          a namespace's number
 //! d namespace                     directory: replicas, numbers heard, names of Gens
+//! a namespace                     up to where each peer has acknowledged this replica's changes
 //! k namespace                     checkpoint: up to where tables hold the log, next chunk id
 //! t namespace gen                 a table's directory of chunks
 //! c namespace chunk               a chunk
@@ -33,6 +34,10 @@ pub(crate) fn directory(id: NamespaceId) -> Vec<u8> {
     [b"d", &id.to_be_bytes()[..]].concat()
 }
 
+pub(crate) fn acknowledged(id: NamespaceId) -> Vec<u8> {
+    [b"a", &id.to_be_bytes()[..]].concat()
+}
+
 pub(crate) fn checkpoint(id: NamespaceId) -> Vec<u8> {
     [b"k", &id.to_be_bytes()[..]].concat()
 }
@@ -43,6 +48,14 @@ pub(crate) fn table(id: NamespaceId, gen_index: GenIndex) -> Vec<u8> {
 
 pub(crate) fn chunk(id: NamespaceId, chunk: ChunkId) -> Vec<u8> {
     [b"c", &id.to_be_bytes()[..], &chunk.to_be_bytes()[..]].concat()
+}
+
+/// The setting that marks a backup: the replica whose store it was made of.
+pub(crate) const BACKUP_OF: &str = "backup of";
+
+/// Whether an entry belongs to one store alone, and to none of its copies.
+pub(crate) fn is_of_one_store(key: &[u8]) -> bool {
+    ["secret", "identity", BACKUP_OF].iter().any(|name| key == meta(name))
 }
 
 pub(crate) fn is_chunk(key: &[u8]) -> bool {

@@ -28,6 +28,8 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "native")]
+mod backup;
 mod database;
 mod document;
 mod environment;
@@ -35,13 +37,22 @@ mod error;
 mod identity;
 mod layout;
 mod limits;
+mod live;
+mod notices;
+mod observe;
+mod outbox;
+mod query;
+mod queue;
 mod record;
 mod replication;
 mod shard;
 pub mod storage;
 mod subscription;
 mod transaction;
+mod verify;
 
+#[cfg(feature = "native")]
+pub use backup::BackupReport;
 pub use database::{
     DEFAULT_NAMESPACE, Database, DocumentId, Durability, NAMESPACE_NAME_BYTES_MAX, OpenOptions,
 };
@@ -49,11 +60,15 @@ pub use document::{Document, FromValue};
 pub use environment::{Environment, SystemEnvironment};
 pub use error::{Error, Refusal, Result};
 pub use identity::SecretKeyBytes;
-pub use limits::MEMORY_BYTES_MAX;
+pub use limits::{MEMORY_BYTES_MAX, QUEUE_DOCUMENTS_MAX, QUEUE_STEPS_MAX};
+pub use live::{LiveQuery, ResultChange, Step};
+pub use outbox::{Outbox, PendingChange};
+pub use query::{Condition, Direction, Place, Query};
 pub use record::Record;
 pub use replication::{OutgoingFrame, Replication};
 pub use shard::ListenerGuard;
 pub use subscription::{
-    ChangeKind, DocumentEvent, Event, Interest, Origin, QUEUE_EVENTS_MAX, Subscription,
+    CallbackGuard, ChangeKind, DocumentEvent, Event, Interest, Origin, Subscription, Transition,
 };
 pub use transaction::Transaction;
+pub use verify::VerifyReport;

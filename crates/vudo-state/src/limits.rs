@@ -13,3 +13,7 @@ pub(crate) const PAGE_CACHE_BYTES: usize = 2 << 20;
 pub(crate) const EVENTUAL_DELAY: Duration = Duration::from_millis(20);
 /// How much memory the documents of one namespace take up, unless it is said otherwise.
 pub const MEMORY_BYTES_MAX: usize = 64 << 20;
+/// A subscriber that is this many changed documents behind is told that it lagged.
+pub const QUEUE_DOCUMENTS_MAX: usize = 16_384;
+/// A reader of a live query that is this many steps behind is told that it lagged.
+pub const QUEUE_STEPS_MAX: usize = 16_384;

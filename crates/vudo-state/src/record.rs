@@ -5,7 +5,7 @@ use vudo_crdt::{FieldSchema, GenSchema, Row, Value};
 use crate::error::{Error, Result};
 
 /// A document's key and the values of its fields. It does not change when the document does.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Record {
     /// The document's key.
     pub key: String,
@@ -22,6 +22,15 @@ impl Record {
             }
         }
         Ok(Record { key: String::from_utf8_lossy(row.key).into_owned(), fields })
+    }
+
+    /// As [`Record::read`], without the counters that do not fit their types.
+    pub(crate) fn read_lenient(gen_schema: &GenSchema, row: &Row<'_>) -> Record {
+        let shown = |field: &FieldSchema| {
+            field.read(row).ok().flatten().map(|value| (field.name.clone(), value))
+        };
+        let fields = gen_schema.fields.iter().filter_map(shown).collect();
+        Record { key: String::from_utf8_lossy(row.key).into_owned(), fields }
     }
 
     /// The value of a field; `None` where it shows none.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vudo_crdt::{Applied, Fingerprint, FrameWriter, VersionVector};
+use vudo_crdt::{Applied, Fingerprint, FrameWriter, ReplicaKey, VersionVector};
 
 use crate::database::Database;
 use crate::error::Result;
@@ -83,6 +83,14 @@ impl Replication {
     /// The frame is malformed or leaves out changes, which is the peer's fault, or the disk failed.
     pub fn apply_frame(&self, frame: &[u8]) -> Result<Applied> {
         self.shard.apply_frame(frame)
+    }
+
+    /// Notes what a peer has said is durable there, for the [`crate::Outbox`]. The number goes to
+    /// disk with the next commit.
+    pub fn record_durable(&self, peer: ReplicaKey, durable: &VersionVector) {
+        // A peer that claims more than there is would acknowledge what is still to be written.
+        let written = self.shard.durable_vector();
+        self.shard.acknowledgements.record(peer, durable, &written);
     }
 
     /// The fingerprint of the state, and the vector of the changes that it reflects.

@@ -17,15 +17,17 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use vudo_crdt::wire::Reader;
 use vudo_crdt::{
-    Applied, Change, ChunkId, ChunkSource, Fingerprint, GenIndex, Namespace, Observer,
-    ReplicaIndex, ReplicaKey, Row, Transaction, VersionVector,
+    Applied, Change, ChunkId, ChunkSource, Fingerprint, GenIndex, GenSchema, Namespace,
+    ReplicaIndex, ReplicaKey, Transaction, VersionVector, limits,
 };
 
 use crate::database::OpenOptions;
 use crate::error::{Error, Result};
 use crate::layout::{self, Checkpoint, NamespaceId};
+use crate::notices::{Notices, Recorder};
+use crate::outbox::Acknowledgements;
 use crate::storage::{Storage, StorageError, WriteBatch};
-use crate::subscription::{ChangeKind, DocumentEvent, Event, Origin, Subscribers};
+use crate::subscription::{Origin, Subscribers};
 
 /// After this much log the tables are written out, which bounds how much opening replays.
 const CHECKPOINT_BYTES: usize = 1 << 20;
@@ -42,8 +44,9 @@ pub(crate) struct Shard {
     /// Chunks that have their ids but are not on disk yet, in the batch that takes them there. Kept
     /// after a failure, for the next checkpoint.
     travelling: Mutex<Option<Arc<WriteBatch>>>,
-    pub(crate) subscribers: Subscribers,
+    pub(crate) subscribers: Arc<Subscribers>,
     pub(crate) durable_listeners: Listeners,
+    pub(crate) acknowledgements: Acknowledgements,
 }
 
 pub(crate) struct State {
@@ -61,8 +64,7 @@ pub(crate) struct State {
     applied_count: u64,
     durable_count: u64,
     durable_vector: VersionVector,
-    /// What the change that is being applied does; kept for its allocation.
-    events: Vec<DocumentEvent>,
+    pub(crate) notices: Notices,
     /// What chunks may take up in memory, and from where on some are dropped: more than that
     /// while nothing more can be.
     memory_bytes_max: usize,
@@ -95,7 +97,7 @@ impl Drop for StateGuard<'_> {
 
 /// Changes that are applied and not on disk yet.
 #[derive(Default)]
-struct Pending {
+pub(crate) struct Pending {
     record: Vec<u8>,
     change_count: u64,
 }
@@ -105,6 +107,13 @@ pub(crate) struct StoredChunks<'a> {
     storage: &'a dyn Storage,
     travelling: Option<&'a Mutex<Option<Arc<WriteBatch>>>>,
     id: NamespaceId,
+}
+
+impl<'a> StoredChunks<'a> {
+    /// Chunks that are on disk, and no others.
+    pub(crate) fn of_storage(storage: &'a dyn Storage, id: NamespaceId) -> StoredChunks<'a> {
+        StoredChunks { storage, travelling: None, id }
+    }
 }
 
 impl ChunkSource for StoredChunks<'_> {
@@ -122,33 +131,8 @@ impl ChunkSource for StoredChunks<'_> {
     }
 }
 
-/// Takes down what applying a change does.
-struct Recorder<'a> {
-    pending: &'a mut Pending,
-    events: Option<&'a mut Vec<DocumentEvent>>,
-}
-
-impl Observer for Recorder<'_> {
-    fn change(&mut self, change: &Change<'_>) {
-        self.pending.push(change);
-    }
-
-    fn row(&mut self, gen_index: GenIndex, before: Option<Row<'_>>, after: Row<'_>) {
-        if let Some(events) = &mut self.events {
-            let was_alive = before.is_some_and(|row| row.is_alive());
-            let kind = match (was_alive, after.is_alive()) {
-                (false, true) => ChangeKind::Created,
-                (true, true) => ChangeKind::Updated,
-                (true, false) => ChangeKind::Deleted,
-                (false, false) => return,
-            };
-            events.push(DocumentEvent::new(gen_index, after.key, kind));
-        }
-    }
-}
-
 impl Pending {
-    fn push(&mut self, change: &Change<'_>) {
+    pub(crate) fn push(&mut self, change: &Change<'_>) {
         change.write_log_record(&mut self.record);
         self.change_count += 1;
     }
@@ -189,6 +173,7 @@ impl Shard {
                 Error::damaged(format!("the checkpoint of namespace '{name}': {what}"))
             })?,
         };
+        let acknowledgements = Acknowledgements::open(&*storage, id, own_key)?;
         let replayed = replay(&mut namespace, id, &*storage, checkpoint.position)?;
         namespace.evict(options.memory_bytes_max);
         let directory_counts = (namespace.replicas().keys().len(), namespace.gen_names().len());
@@ -206,7 +191,7 @@ impl Shard {
             applied_count: 0,
             durable_count: 0,
             durable_vector,
-            events: Vec::new(),
+            notices: Notices::default(),
             memory_bytes_max: options.memory_bytes_max,
             evict_above: options.memory_bytes_max,
             is_over_memory: false,
@@ -218,8 +203,9 @@ impl Shard {
             state: Mutex::new(state),
             flush_ended: Condvar::new(),
             travelling: Mutex::default(),
-            subscribers: Subscribers::default(),
+            subscribers: Arc::default(),
             durable_listeners: Listeners::default(),
+            acknowledgements,
         })
     }
 
@@ -234,12 +220,8 @@ impl Shard {
 
     /// Applies a local transaction. Gives what [`Shard::flush`] has to be asked for.
     pub(crate) fn commit(&self, state: &mut State, transaction: Transaction) -> Result<u64> {
-        let has_subscribers = self.subscribers.any();
-        let mut recorder = Recorder {
-            pending: &mut state.pending,
-            events: has_subscribers.then_some(&mut state.events),
-        };
-        let number = transaction.commit(&mut state.namespace, &mut self.chunks(), &mut recorder)?;
+        let (namespace, mut recorder) = state.recorder(self.subscribers.any());
+        let number = transaction.commit(namespace, &mut self.chunks(), &mut recorder)?;
         state.applied_count += u64::from(number.is_some());
         self.publish(state, Origin::Local);
         state.keep_within_memory();
@@ -249,26 +231,20 @@ impl Shard {
     /// Applies a peer's frame, durably.
     pub(crate) fn apply_frame(&self, frame: &[u8]) -> Result<Applied> {
         let mut state = self.lock();
-        let inner = &mut *state;
-        let mut recorder = Recorder {
-            pending: &mut inner.pending,
-            events: self.subscribers.any().then_some(&mut inner.events),
-        };
-        let applied = inner.namespace.apply_frame(frame, &mut self.chunks(), &mut recorder)?;
-        inner.applied_count += applied.changes;
-        let wanted = inner.applied_count;
-        self.publish(inner, Origin::Remote);
+        let (namespace, mut recorder) = state.recorder(self.subscribers.any());
+        let applied = namespace.apply_frame(frame, &mut self.chunks(), &mut recorder)?;
+        state.applied_count += applied.changes;
+        let wanted = state.applied_count;
+        self.publish(&mut state, Origin::Remote);
         drop(state);
+        self.subscribers.run_callbacks();
         self.flush(wanted)?;
         Ok(applied)
     }
 
     fn publish(&self, state: &mut State, origin: Origin) {
-        if !state.events.is_empty() {
-            let changes = std::mem::take(&mut state.events);
-            let gens = state.namespace.gen_names().map(Arc::from).collect::<Vec<Arc<str>>>();
-            self.subscribers.publish(&Event::new(self.name.clone(), origin, changes, &gens));
-        }
+        let State { notices, namespace, .. } = state;
+        notices.publish(&self.name, origin, &self.subscribers, namespace, &mut self.chunks());
     }
 
     /// Returns when at least this many of the applied changes are on disk. Concurrent callers
@@ -279,6 +255,7 @@ impl Shard {
         };
         let mut batch = WriteBatch::default();
         let flushed = state.write_pending(self.id, &mut batch);
+        self.acknowledgements.write_changed(self.id, &mut batch);
         drop(state);
         let written = self.storage.commit(&batch);
         let mut state = self.lock();
@@ -332,6 +309,11 @@ impl Shard {
         drop(state);
         if is_checkpoint_due {
             self.checkpoint()?;
+        }
+        let mut batch = WriteBatch::default();
+        self.acknowledgements.write_changed(self.id, &mut batch);
+        if !batch.writes.is_empty() {
+            self.storage.commit(&batch)?;
         }
         Ok(())
     }
@@ -470,6 +452,22 @@ struct Flushed {
 }
 
 impl State {
+    /// The namespace, and what takes down how it changes.
+    fn recorder(&mut self, has_subscribers: bool) -> (&mut Namespace, Recorder<'_>) {
+        let State { namespace, pending, notices, .. } = self;
+        notices.prepare();
+        (namespace, Recorder { pending, notices, has_subscribers })
+    }
+
+    /// The index of a Gen, which the namespace takes in where it does not have it.
+    pub(crate) fn intern_gen(&mut self, gen_schema: &GenSchema) -> Result<GenIndex> {
+        let found = self.namespace.intern_gen(&gen_schema.name);
+        found.ok_or_else(|| {
+            let what = format!("a namespace holds at most {} Gens", limits::MAX_GENS);
+            Error::Frame(what)
+        })
+    }
+
     /// Moves what is pending into a batch.
     fn write_pending(&mut self, id: NamespaceId, batch: &mut WriteBatch) -> Flushed {
         let pending = std::mem::take(&mut self.pending);
@@ -610,11 +608,7 @@ fn replay_record(
                 "a log record names a replica that is not in the directory",
             ));
         }
-        namespace.apply_own(
-            &change,
-            &mut StoredChunks { storage, travelling: None, id },
-            &mut (),
-        )?;
+        namespace.apply_own(&change, &mut StoredChunks::of_storage(storage, id), &mut ())?;
     }
     Ok(())
 }
@@ -648,7 +642,7 @@ impl Listeners {
         ListenerGuard { entries: self.entries.clone(), id }
     }
 
-    fn notify(&self) {
+    pub(crate) fn notify(&self) {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let callbacks: Vec<Callback> =
             entries.callbacks.iter().map(|(_, callback)| callback.clone()).collect();

@@ -1,6 +1,6 @@
 //! A transaction: reads and writes over many documents that become one change.
 
-use vudo_crdt::{GenIndex, GenSchema, Strategy, Value, WriteError, limits};
+use vudo_crdt::{GenIndex, GenSchema, Strategy, Value, WriteError};
 
 use crate::error::{Error, Refusal, Result};
 use crate::record::{Record, field_of};
@@ -138,11 +138,7 @@ impl<'a> Transaction<'a> {
     }
 
     fn gen_index(&mut self, gen_schema: &GenSchema) -> Result<GenIndex> {
-        let found = self.state.namespace.intern_gen(&gen_schema.name);
-        found.ok_or_else(|| {
-            let what = format!("a namespace holds at most {} Gens", limits::MAX_GENS);
-            Error::Frame(what)
-        })
+        self.state.intern_gen(gen_schema)
     }
 }
 

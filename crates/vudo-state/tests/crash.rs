@@ -21,7 +21,7 @@ fn step_gen() -> GenSchema {
         FieldSchema::new("number", 1, Strategy::Lww, ValueType::I64),
         FieldSchema::new("load", 2, Strategy::Lww, ValueType::String),
     ];
-    GenSchema { name: "Step".into(), fields }
+    GenSchema::new("Step", fields)
 }
 
 /// What a transaction of this number stores beside it. Some are long, so that journals and logs

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use vudo_crdt::{FieldSchema, GenSchema, Schema, Strategy, Value, ValueType, VersionVector};
-use vudo_state::{ChangeKind, Database, DocumentId, Error, Interest, Origin, QUEUE_EVENTS_MAX};
+use vudo_state::{ChangeKind, Database, DocumentId, Error, Interest, Origin, QUEUE_DOCUMENTS_MAX};
 
 fn task_gen() -> GenSchema {
     let fields = vec![
@@ -99,11 +99,11 @@ fn subscribers_hear_of_local_and_remote_changes_and_of_their_own_lag() {
     let event = subscription.next_within(Duration::from_secs(1)).unwrap();
     assert_eq!((event.origin, event.documents.len()), (Origin::Remote, 1));
     assert_eq!(event.documents[0].kind, ChangeKind::Created);
-    for number in 0..QUEUE_EVENTS_MAX as i64 + 5 {
+    for number in 0..QUEUE_DOCUMENTS_MAX as i64 + 5 {
         let vote = [("votes", Value::from(number + 1))];
         right.update(&task, &right.document_id("milk"), &vote).unwrap();
     }
-    for _ in 0..QUEUE_EVENTS_MAX {
+    for _ in 0..QUEUE_DOCUMENTS_MAX {
         let event = subscription.try_next().unwrap();
         assert_eq!((event.documents[0].kind, event.lagged), (ChangeKind::Updated, 0));
     }

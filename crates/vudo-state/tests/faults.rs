@@ -17,7 +17,7 @@ const FLIPS: usize = 400;
 
 fn note_gen() -> GenSchema {
     let text = FieldSchema::new("text", 1, Strategy::Lww, ValueType::String);
-    GenSchema { name: "Note".into(), fields: vec![text] }
+    GenSchema::new("Note", [text])
 }
 
 fn write(database: &Database, number: u64) -> vudo_state::Result<()> {

@@ -8,7 +8,7 @@ fn documents_that_do_not_fit_into_memory_leave_it_and_come_back() {
     let folder = tempfile::tempdir().unwrap();
     let options = OpenOptions { memory_bytes_max: 200_000 };
     let title = FieldSchema::new("title", 1, Strategy::Lww, ValueType::String);
-    let gen_schema = GenSchema { name: "Task".into(), fields: vec![title] };
+    let gen_schema = GenSchema::new("Task", [title]);
     let text = |number: usize| format!("{number} {}", "x".repeat(200));
     let database = Database::open_with(folder.path(), &options).unwrap();
     for first in (0..20_000).step_by(500) {

@@ -28,8 +28,9 @@ pub use vudo_crdt::{
 pub use vudo_macros::{gen_source, include_gen};
 pub use vudo_p2p as p2p;
 pub use vudo_state::{
-    ChangeKind, Database, Document, DocumentId, Durability, Error, Event, FromValue, Interest,
-    Origin, Record, Result, Subscription, Transaction,
+    ChangeKind, Condition, Database, Direction, Document, DocumentId, Durability, Error, Event,
+    FromValue, Interest, LiveQuery, Origin, Outbox, Query, Record, Result, Step, Subscription,
+    Transaction,
 };
 
 /// What a Gen looks like, from the bytes that [`include_gen!`] writes.

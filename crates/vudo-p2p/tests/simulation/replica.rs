@@ -64,7 +64,7 @@ pub(crate) fn task() -> GenSchema {
         FieldSchema::new("title", 1, Strategy::Lww, ValueType::String),
         FieldSchema::new("votes", 2, Strategy::PnCounter, ValueType::I64),
     ];
-    GenSchema { name: "Task".into(), fields }
+    GenSchema::new("Task", fields)
 }
 
 /// A replica, switched on or off.

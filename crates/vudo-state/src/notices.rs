@@ -1,0 +1,146 @@
+//! What applying changes does, taken down while it happens: for the log, for subscribers, and for
+//! live queries.
+
+use std::sync::Arc;
+
+use vudo_crdt::{Cell, Change, GenIndex, Namespace, Observer, ReplicaIndex, Row, Strategy};
+
+use crate::live::Followed;
+use crate::shard::{Pending, StoredChunks};
+use crate::subscription::{ChangeKind, DocumentEvent, Origin, Subscribers, Transition};
+
+/// Notes of the changes that are being applied, and whom they are for.
+#[derive(Default)]
+pub(crate) struct Notices {
+    pub(crate) queries: Vec<Followed>,
+    /// By index.
+    gen_names: Vec<Arc<str>>,
+    /// Documents of the change that is being applied.
+    documents: Vec<NotedDocument>,
+    changes: Vec<Noted>,
+}
+
+struct Noted {
+    replica: ReplicaIndex,
+    number: u64,
+    documents: Vec<NotedDocument>,
+}
+
+/// The name of its Gen is filled in when it is told: a frame may bring Gens along.
+struct NotedDocument {
+    gen_index: GenIndex,
+    key: String,
+    kind: ChangeKind,
+    fields: Vec<u32>,
+}
+
+impl Notices {
+    /// Makes ready for changes.
+    pub(crate) fn prepare(&mut self) {
+        self.queries.retain(|query| !query.is_over());
+    }
+
+    /// Tells everybody what the changes since did. Their order is the order of the log.
+    pub(crate) fn publish(
+        &mut self,
+        namespace_name: &Arc<str>,
+        origin: Origin,
+        subscribers: &Subscribers,
+        namespace: &mut Namespace,
+        chunks: &mut StoredChunks<'_>,
+    ) {
+        self.queries.iter_mut().for_each(|query| query.finish(namespace, chunks));
+        if self.changes.is_empty() {
+            return;
+        }
+        let new_names = namespace.gen_names().skip(self.gen_names.len()).map(Arc::from);
+        self.gen_names.extend(new_names);
+        for Noted { replica, number, documents } in self.changes.drain(..) {
+            let named = |NotedDocument { gen_index, key, kind, fields }| {
+                let gen_name = self.gen_names[gen_index as usize].clone();
+                DocumentEvent { gen_name, key, kind, fields }
+            };
+            let documents = documents.into_iter().map(named).collect();
+            subscribers.publish(Transition {
+                namespace: namespace_name.clone(),
+                origin,
+                replica: *namespace.replicas().key(replica),
+                number,
+                documents,
+            });
+        }
+    }
+}
+
+/// Takes down what applying a change does.
+pub(crate) struct Recorder<'a> {
+    pub(crate) pending: &'a mut Pending,
+    pub(crate) notices: &'a mut Notices,
+    pub(crate) has_subscribers: bool,
+}
+
+impl Observer for Recorder<'_> {
+    fn change(&mut self, change: &Change<'_>) {
+        self.pending.push(change);
+        if !self.notices.documents.is_empty() {
+            let documents = std::mem::take(&mut self.notices.documents);
+            let Change { replica, number, .. } = *change;
+            self.notices.changes.push(Noted { replica, number, documents });
+        }
+    }
+
+    fn row(&mut self, gen_index: GenIndex, before: Option<Row<'_>>, after: Row<'_>) {
+        let Notices { queries, documents, .. } = &mut *self.notices;
+        queries.iter_mut().for_each(|query| query.stage(gen_index, before, &after));
+        if !self.has_subscribers {
+            return;
+        }
+        let was_alive = before.is_some_and(|row| row.is_alive());
+        let kind = match (was_alive, after.is_alive()) {
+            (false, true) => ChangeKind::Created,
+            (true, true) => ChangeKind::Updated,
+            (true, false) => ChangeKind::Deleted,
+            (false, false) => return,
+        };
+        let fields = match kind {
+            ChangeKind::Deleted => Vec::new(),
+            ChangeKind::Created => changed_fields(None, &after),
+            ChangeKind::Updated => changed_fields(before.as_ref(), &after),
+        };
+        // Deleted and made again without a field: nobody can see a difference.
+        if kind == ChangeKind::Updated && fields.is_empty() {
+            return;
+        }
+        // Keys are checked to be UTF-8 where they enter.
+        let key = String::from_utf8_lossy(after.key).into_owned();
+        documents.push(NotedDocument { gen_index, key, kind, fields });
+    }
+}
+
+/// The fields whose cells are not what they were, ascending.
+fn changed_fields(before: Option<&Row<'_>>, after: &Row<'_>) -> Vec<u32> {
+    let mut fields = Vec::new();
+    let mut old = before.into_iter().flat_map(Row::cells).peekable();
+    for cell in after.cells() {
+        while let Some(gone) = old.next_if(|old| old.id < cell.id) {
+            fields.push(gone.id.field_number());
+        }
+        match old.next_if(|old| old.id == cell.id) {
+            Some(old) if is_same(&old, &cell) => {}
+            _ => fields.push(cell.id.field_number()),
+        }
+    }
+    fields.extend(old.map(|gone| gone.id.field_number()));
+    fields.dedup();
+    fields
+}
+
+/// Registers are told apart by who wrote them, too; other states name their writers themselves, and
+/// carry the stamp of whatever stands in front of them.
+fn is_same(left: &Cell<'_>, right: &Cell<'_>) -> bool {
+    let is_register = matches!(
+        Strategy::from_tag(right.id.tag()),
+        Some(Strategy::Immutable | Strategy::Lww | Strategy::LwwContent)
+    );
+    left.state == right.state && (!is_register || left.stamp == right.stamp)
+}

@@ -1,0 +1,110 @@
+//! Known bugs, put back one at a time: for each a named test must fail.
+//!
+//! A bug stands in the code behind `cfg(vudo_mutation = "name")`, which nothing but this sets. A
+//! wrapper around the compiler sets it for the crates of the workspace only, so that dependencies
+//! are compiled once. A test that does not compile, or does not run, is a fault here as well.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::command::{cargo, target_folder};
+
+/// A bug and the test that is there for it.
+struct Mutation {
+    package: &'static str,
+    /// The name in `cfg(vudo_mutation = "name")`.
+    name: &'static str,
+    /// A test target of the package; `None` for the tests in its library.
+    target: Option<&'static str>,
+    /// The full name of the test.
+    test: &'static str,
+}
+
+const fn credit(name: &'static str, test: &'static str) -> Mutation {
+    Mutation { package: "vudo-credit", name, target: Some("known_bugs"), test }
+}
+
+const fn crdt(name: &'static str, target: &'static str, test: &'static str) -> Mutation {
+    Mutation { package: "vudo-crdt", name, target: Some(target), test }
+}
+
+const MUTATIONS: &[Mutation] = &[
+    crdt(
+        "needed_change_dropped",
+        "set_aside",
+        "a_value_superseded_above_a_checkpoint_and_then_needed_again",
+    ),
+    crdt("set_aside_joined", "set_aside", "a_cut_that_comes_first_is_as_one_that_comes_last"),
+    Mutation {
+        package: "vudo-state",
+        name: "journal_without_sync",
+        target: Some("crash"),
+        test: "whatever_crashes_nothing_acknowledged_is_lost_and_nothing_is_torn",
+    },
+    credit("negative_amounts", "an_amount_that_wraps_around_is_no_amount"),
+    credit("unverified_votes", "forged_votes_settle_nothing"),
+    credit("duplicate_votes", "one_members_votes_are_one_vote"),
+    credit("quorum_of_two_thirds", "two_quorums_of_six_are_never_disjoint"),
+    credit("own_limit", "a_device_cannot_set_its_own_limit"),
+    credit("settled_twice", "a_certificate_is_posted_once"),
+    credit("payee_not_credited", "a_payee_is_credited_with_what_the_payer_is_debited"),
+    credit("spent_forgotten", "a_grant_that_comes_again_forgets_no_spend"),
+    credit("spend_lost_on_merge", "two_offline_spends_both_arrive"),
+    credit("expiry_by_own_clock", "deposits_end_by_the_log_and_not_by_a_clock"),
+    credit("refund_of_all", "closing_frees_what_was_not_spent_and_no_more"),
+    credit("silent_overdraft", "an_overdraft_is_refused_with_a_reason"),
+    credit("replayed_request", "a_request_is_ordered_once"),
+];
+
+pub(crate) fn run(root: &Path) -> Result<()> {
+    let folder = target_folder(root)?.join("mutations");
+    std::fs::create_dir_all(&folder)?;
+    let mut faults = Vec::new();
+    for mutation in MUTATIONS {
+        let is_caught = is_caught(root, &folder, mutation)
+            .with_context(|| format!("{}, {}", mutation.package, mutation.name))?;
+        let verdict = if is_caught { "caught by" } else { "NOT CAUGHT by" };
+        println!("{}: {} {verdict} {}", mutation.package, mutation.name, mutation.test);
+        if !is_caught {
+            faults.push(mutation.name);
+        }
+    }
+    if !faults.is_empty() {
+        bail!("bugs that no test catches: {}", faults.join(", "));
+    }
+    println!("{} bugs put back, all of them caught", MUTATIONS.len());
+    Ok(())
+}
+
+/// Whether the test of a mutation fails, and only it was run.
+fn is_caught(root: &Path, folder: &Path, mutation: &Mutation) -> Result<bool> {
+    let mut arguments = vec!["test", "--release", "--package", mutation.package];
+    match mutation.target {
+        Some(target) => arguments.extend(["--test", target]),
+        None => arguments.push("--lib"),
+    }
+    arguments.extend(["--", "--exact", mutation.test]);
+    let mut command = cargo(root, &arguments);
+    command.env("CARGO_TARGET_DIR", folder);
+    command.env("RUSTC_WORKSPACE_WRAPPER", wrapper(folder, mutation.name)?);
+    let tests = command.output()?;
+    let said = String::from_utf8_lossy(&tests.stdout);
+    let verdict = format!("test {} ... ", mutation.test);
+    match said.lines().find_map(|line| line.strip_prefix(&verdict)) {
+        Some("FAILED") => Ok(true),
+        Some("ok") => Ok(false),
+        _ => bail!("the test did not run:\n{}", String::from_utf8_lossy(&tests.stderr)),
+    }
+}
+
+/// A compiler wrapper that puts one bug back. It has a path of its own for each, by which cargo
+/// keeps the artefacts apart.
+fn wrapper(folder: &Path, name: &str) -> Result<PathBuf> {
+    let path = folder.join(name);
+    let script = format!("#!/bin/sh\nexec \"$@\" --cfg 'vudo_mutation=\"{name}\"'\n");
+    std::fs::write(&path, script)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
+    Ok(path)
+}
