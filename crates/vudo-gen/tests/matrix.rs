@@ -141,9 +141,11 @@ fn every_strategy_of_the_values_of_a_map() {
     assert_eq!(count, 585);
 }
 
+type Words = &'static [&'static str];
+
 /// Each option with the strategies that take it, values that are right and values that are not.
 #[rustfmt::skip]
-const OPTIONS: [(&str, &[&str], &[&str], &[&str]); 8] = [
+const OPTIONS: [(&str, Words, Words, Words); 8] = [
     ("tie_break", &["lww"], &["\"replica\"", "\"actor_id\"", "\"content\"", "content_hash"],
         &["\"clock\"", "1", "none"]),
     ("min_value", &["g_counter", "pn_counter", "bounded_counter", "escrow"], &["0", "-3", "-1.0"],

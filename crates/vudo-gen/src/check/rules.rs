@@ -386,7 +386,8 @@ impl Scope<'_, '_> {
             _ => {
                 let is_text = operator == BinaryOperator::Add
                     && (&left_kind, &right_kind) == (&Kind::Text, &Kind::Text);
-                if !is_text && !(left_kind.is_number() && right_kind.is_number()) {
+                let are_numbers = left_kind.is_number() && right_kind.is_number();
+                if !is_text && !are_numbers {
                     let wrong = if left_kind.is_number() { &right_kind } else { &left_kind };
                     let place = if left_kind.is_number() { right_syntax } else { left_syntax };
                     let message = format!("'{symbol}' computes, and this is {}", wrong.described());
