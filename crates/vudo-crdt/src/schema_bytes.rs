@@ -159,7 +159,7 @@ mod tests {
             CounterOptions { min_value: Some(-3), max_value: Some(900), overflow: Overflow::Error };
         let mut title = FieldSchema::new("title", 1, Strategy::Lww, ValueType::String);
         title.default = Some(Value::from("untitled"));
-        let fields = [title, score].into();
+        let fields = [title, score];
         let mut task = GenSchema::new("a.Task", fields);
         let small =
             Expression::apply(Operation::Less, [Expression::Field(2), Expression::Field(1)]);
