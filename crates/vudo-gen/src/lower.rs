@@ -25,7 +25,7 @@ pub(crate) fn lower(model: &Model, refused: &mut [Diagnostics]) -> Schema {
                 }
             }
         }
-        let rules = gen_model.rules.iter().map(|rule| rule.rule.clone()).collect();
+        let rules = gen_model.rules.clone();
         schema.gens.push(GenSchema { name: gen_model.name.clone(), fields, rules });
     }
     for one in &model.enums {
@@ -36,6 +36,11 @@ pub(crate) fn lower(model: &Model, refused: &mut [Diagnostics]) -> Schema {
 
 fn lower_field(field: &FieldModel) -> Result<FieldSchema, String> {
     let FieldModel { name, number, kind, merge, .. } = field;
+    if let Some(before) = field.predecessors.first() {
+        let shape = FieldModel::shape(&before.kind, before.merge);
+        let number = before.number;
+        return Err(format!("reading number {number} ('{shape}') is not in this version"));
+    }
     let Type::Scalar(value_type) = kind else {
         return Err(format!("the type {kind} is not in this version"));
     };
