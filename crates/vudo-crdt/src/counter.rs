@@ -102,6 +102,54 @@ pub(crate) fn join(left: &[u8], right: &[u8], out: &mut Vec<u8>) {
     encode_counts(&body, out);
 }
 
+/// Shows every replica that has an entry.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn replicas(state: &[u8], mut show: impl FnMut(ReplicaIndex)) {
+    let mut entries = Entries::of(state);
+    while !entries.is_at_end() {
+        show(entries.entry.replica);
+        entries.advance();
+    }
+}
+
+/// Appends a state with its replicas under other indexes.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn write_renamed(
+    state: &[u8],
+    index_of: impl Fn(ReplicaIndex) -> ReplicaIndex,
+    out: &mut Vec<u8>,
+) {
+    let mut renamed = Vec::new();
+    let mut entries = Entries::of(state);
+    while !entries.is_at_end() {
+        renamed.push(Entry { replica: index_of(entries.entry.replica), ..entries.entry });
+        entries.advance();
+    }
+    renamed.sort_unstable_by_key(|entry| entry.replica);
+    let mut body = Vec::new();
+    renamed.iter().for_each(|entry| entry.encode(&mut body));
+    encode_counts(&body, out);
+}
+
+/// Whether bytes are the state of a counter of floats, or else of integers, of so many replicas.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn is_state(state: &[u8], replica_count: usize, is_float: bool) -> bool {
+    let Some(body) = decode_counts(state) else { return false };
+    let mut reader = Reader::new(body);
+    let mut next = 0;
+    let mut fits = !reader.is_empty();
+    while !reader.is_empty() {
+        let replica = reader.varint_or_zero();
+        let number = reader.varint_or_zero();
+        let total = reader.bytes_or_empty();
+        let is_total =
+            if is_float { decode_float(total).is_some() } else { decode_integer(total).is_some() };
+        fits &= replica >= next && number != 0 && is_total;
+        next = replica.saturating_add(1);
+    }
+    fits && next <= replica_count as u64 && !reader.has_failed()
+}
+
 /// The number of the change that a replica's total is of; zero where it has no entry.
 pub(crate) fn number_of(state: &[u8], replica: ReplicaIndex) -> u64 {
     let mut entries = Entries::of(state);

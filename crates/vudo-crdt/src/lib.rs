@@ -68,6 +68,8 @@ mod log;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod merkle;
 mod namespace;
+#[cfg(not(target_arch = "wasm32"))]
+mod pages;
 mod read;
 mod refusal;
 mod replica;
@@ -96,6 +98,8 @@ pub use frame::{Frame, FrameWriter, checksum};
 pub use hlc::Hlc;
 pub use log::Log;
 pub use namespace::{Applied, ApplyError, Namespace, Observer};
+#[cfg(not(target_arch = "wasm32"))]
+pub use pages::{PageSource, PagesError, StateRoot, page_leaf};
 pub use read::{CounterOverflow, counter_total};
 pub use refusal::{Refusal, WriteError};
 pub use replica::{ReplicaIndex, ReplicaKey, Replicas, VersionVector};

@@ -9,6 +9,8 @@ use crate::frame::Frame;
 use crate::join::Joiner;
 use crate::limits::{MAX_GENS, MAX_VECTOR_REPLICAS};
 use crate::replica::{REPLICA_KEY_BYTES, ReplicaIndex, ReplicaKey, Replicas, VersionVector};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::row::key_of;
 use crate::row::{Row, Stamp};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::set_aside::Ranges;
@@ -269,6 +271,33 @@ impl Namespace {
             place += 1;
         }
         place
+    }
+
+    /// Whether a Gen of this name would be added by interning it.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn is_new_gen(&self, name: &[u8]) -> bool {
+        self.gen_place(name) == self.gens.len()
+    }
+
+    /// Whether so many Gens more may be added.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn has_room_for_gens(&self, count: usize) -> bool {
+        self.gens.len() + count <= MAX_GENS
+    }
+
+    /// Joins a whole row, whose chunk is loaded and whose indexes are the namespace's.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn join_row<O: Observer>(&mut self, gen_index: usize, row: &[u8], observer: &mut O) {
+        let table = &mut self.gens[gen_index].table;
+        let stored = table.loaded_row(key_of(row)).unwrap_or_default();
+        let joined = self.joiner.join_row(stored, row, &self.replicas);
+        if stored != joined {
+            if O::SEES_ROWS {
+                let before = (!stored.is_empty()).then(|| Row::parse(stored));
+                observer.row(gen_index as GenIndex, before, Row::parse(joined));
+            }
+            table.put(joined);
+        }
     }
 
     /// The names of the Gens, in the order of their indexes.
