@@ -49,6 +49,8 @@
 extern crate alloc;
 
 #[cfg(not(target_arch = "wasm32"))]
+mod blame;
+#[cfg(not(target_arch = "wasm32"))]
 mod buffer;
 #[cfg(not(target_arch = "wasm32"))]
 mod cache;
@@ -91,6 +93,8 @@ mod transaction;
 pub mod value;
 pub mod wire;
 
+#[cfg(not(target_arch = "wasm32"))]
+pub use blame::FieldWrite;
 pub use change::{Change, GenIndex};
 #[cfg(not(target_arch = "wasm32"))]
 pub use fingerprint::Fingerprint;
