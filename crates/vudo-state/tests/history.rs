@@ -9,7 +9,7 @@ fn task_gen() -> GenSchema {
         FieldSchema::new("title", 1, Strategy::Lww, ValueType::String),
         FieldSchema::new("votes", 2, Strategy::PnCounter, ValueType::I64),
     ];
-    GenSchema { name: "Task".into(), fields }
+    GenSchema::new("Task", fields)
 }
 
 fn open(folder: &TempDir) -> Database {
