@@ -80,7 +80,11 @@ pub(crate) fn decode_float(bytes: &[u8]) -> Option<f64> {
 
 /// Whether bytes are the payload of an operation on this counter.
 pub(crate) fn is_operation(payload: &[u8], id: CellId) -> bool {
-    let payload = decode_counts(payload).unwrap_or_default();
+    is_payload(decode_counts(payload).unwrap_or_default(), id)
+}
+
+/// The same of what is inside.
+pub(crate) fn is_payload(payload: &[u8], id: CellId) -> bool {
     match Strategy::from_tag(id.tag()) {
         Some(Strategy::PnCounterFloat) => decode_float(payload).is_some(),
         Some(Strategy::GCounter) => decode_integer(payload).is_some_and(|total| total >= 0),

@@ -23,8 +23,12 @@
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
+#[cfg(not(target_arch = "wasm32"))]
+use crate::counter;
 use crate::hlc::Hlc;
 use crate::replica::{ReplicaIndex, Replicas};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::row::CellId;
 use crate::value::{check_value, decode_counts, encode_counts, step_over_value};
 use crate::wire::{MalformedFrame, Reader, write_bytes, write_varint};
 
@@ -158,6 +162,69 @@ pub(crate) fn write_canonical(state: &[u8], replicas: &Replicas, out: &mut Vec<u
         entry.encode_state(&mut body);
     }
     encode_counts(&body, out);
+}
+
+/// Shows every replica that has an entry.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn replicas(state: &[u8], mut show: impl FnMut(ReplicaIndex)) {
+    let mut entries = Entries::of(state);
+    while !entries.is_at_end() {
+        show(entries.entry.replica);
+        entries.advance();
+    }
+}
+
+/// Appends a state with its replicas under other indexes.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn write_renamed(
+    state: &[u8],
+    index_of: impl Fn(ReplicaIndex) -> ReplicaIndex,
+    out: &mut Vec<u8>,
+) {
+    let mut renamed = Vec::new();
+    let mut entries = Entries::of(state);
+    while !entries.is_at_end() {
+        renamed.push(Entry { replica: index_of(entries.entry.replica), ..entries.entry });
+        entries.advance();
+    }
+    renamed.sort_unstable_by_key(|entry| entry.replica);
+    let mut body = Vec::new();
+    renamed.iter().for_each(|entry| entry.encode(&mut body));
+    encode_counts(&body, out);
+}
+
+/// Whether bytes are the state of this cell, of so many replicas.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn is_state(state: &[u8], replica_count: usize, id: CellId) -> bool {
+    let Some(body) = decode_counts(state) else { return false };
+    let mut reader = Reader::new(body);
+    let mut next = 0;
+    let mut fits = !reader.is_empty();
+    while !reader.is_empty() {
+        let replica = reader.varint_or_zero();
+        let covered = reader.varint_or_zero();
+        let ahead = reader.varint_or_zero();
+        fits &= replica >= next && (covered, ahead) != (0, 0);
+        fits &= covered.checked_add(ahead).is_some();
+        next = replica.saturating_add(1);
+        if id.is_counter() {
+            fits &= covered == 0 && counter::is_payload(reader.bytes_or_empty(), id);
+        } else if ahead > 0 {
+            let payload = reader.bytes_or_empty();
+            fits &= payload.is_empty() || is_dated_value(payload);
+        }
+    }
+    fits && next <= replica_count as u64 && !reader.has_failed()
+}
+
+/// Whether bytes are a time and a value.
+#[cfg(not(target_arch = "wasm32"))]
+fn is_dated_value(payload: &[u8]) -> bool {
+    let mut reader = Reader::new(payload);
+    Hlc::read(&mut reader);
+    let value = step_over_value(&mut reader);
+    check_value(value, &mut reader);
+    reader.is_empty() && !reader.has_failed()
 }
 
 /// An operation on an `mv_register`, read where it lies.

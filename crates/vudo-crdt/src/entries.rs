@@ -4,14 +4,20 @@
 //! to in an earlier life is left as it is. So a row of an entry is there only while what it is in
 //! has the life in which it was written, and nothing about that has to be kept with it.
 
+#[cfg(not(target_arch = "wasm32"))]
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use crate::change::{DocumentChange, Entries, GenIndex};
 use crate::hlc::Hlc;
 use crate::join::Joiner;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::namespace::Namespace;
 use crate::namespace::Observer;
 use crate::replica::Replicas;
 use crate::row::{Row, Stamp, entries_prefix, extend_to_entries};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::row::{is_entry_key, split_entry_key};
 use crate::source::{ChunkError, ChunkSource};
 use crate::table::Table;
 
@@ -46,6 +52,67 @@ pub(crate) fn load_entries<S: ChunkSource>(
         key.truncate(key_length);
     }
     Ok(())
+}
+
+/// Documents and entries whose life here is greater than in a state that is being joined: what that
+/// state has of their entries has ended.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) type Outlived = BTreeSet<(usize, Vec<u8>)>;
+
+#[cfg(not(target_arch = "wasm32"))]
+impl Namespace {
+    /// Loads what joining a whole row needs.
+    pub(crate) fn load_for_row<S: ChunkSource>(
+        &mut self,
+        gen_index: usize,
+        row: &[u8],
+        source: &mut S,
+    ) -> Result<(), ChunkError<S::Error>> {
+        let row = Row::parse(row);
+        self.load(gen_index as GenIndex, row.key, source)?;
+        self.load_ending(gen_index as GenIndex, row.key, row.life, source)
+    }
+
+    /// Joins a whole row of a state, which is loaded for and whose indexes are the namespace's. The
+    /// rows of a state come in the order of its pages: what an entry is in comes before the entry.
+    pub(crate) fn join_row<O: Observer>(
+        &mut self,
+        gen_index: usize,
+        row: &[u8],
+        outlived: &mut Outlived,
+        observer: &mut O,
+    ) {
+        let new = Row::parse(row);
+        let mut rest = new.key;
+        while let Some((owner, _, _)) = split_entry_key(rest) {
+            if !outlived.is_empty() && outlived.contains(&(gen_index, Vec::from(owner))) {
+                return;
+            }
+            rest = owner;
+        }
+        let is_entry = is_entry_key(new.key);
+        let gen_table = &mut self.gens[gen_index];
+        let stored = gen_table.stored_row(new.key);
+        let before = if stored.is_empty() { Row::none() } else { Row::parse(stored) };
+        let loses_entries = before.life < new.life && before.has_entries();
+        if before.life > new.life && new.has_entries() {
+            outlived.insert((gen_index, Vec::from(new.key)));
+        }
+        let joined = self.joiner.join_row(stored, row, &self.replicas);
+        if stored != joined {
+            if O::SEES_ROWS && is_entry {
+                observer.entry(gen_index as GenIndex, Row::parse(joined));
+            } else if O::SEES_ROWS {
+                let before = (!stored.is_empty()).then_some(before);
+                observer.row(gen_index as GenIndex, before, Row::parse(joined));
+            }
+            let table = if is_entry { &mut gen_table.entries } else { &mut gen_table.documents };
+            table.put(joined);
+        }
+        if loses_entries {
+            gen_table.entries.remove_loaded(&entries_prefix(new.key));
+        }
+    }
 }
 
 /// Joins the entries of collections that a change writes to.

@@ -97,7 +97,7 @@ impl Namespace {
         Ok(out)
     }
 
-    fn gens_by_name(&self) -> Vec<usize> {
+    pub(crate) fn gens_by_name(&self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.gens.len()).collect();
         order.sort_unstable_by(|left, right| self.gens[*left].name.cmp(&self.gens[*right].name));
         order
@@ -105,7 +105,7 @@ impl Namespace {
 }
 
 /// Appends a row with every replica named by its key.
-fn write_canonical_row(row: &Row<'_>, replicas: &Replicas, out: &mut Vec<u8>) {
+pub(crate) fn write_canonical_row(row: &Row<'_>, replicas: &Replicas, out: &mut Vec<u8>) {
     let write_stamp = |stamp: EncodedStamp<'_>, out: &mut Vec<u8>| {
         let stamp = stamp.decode();
         out.extend_from_slice(&replicas.key(stamp.replica).0);

@@ -26,6 +26,14 @@ impl Hlc {
         Hlc(milliseconds.min(CEILING >> 16) << 16)
     }
 
+    /// The time of these parts, if it is one.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn of_parts(milliseconds: u64, counter: u64) -> Option<Hlc> {
+        let is_in_range = milliseconds <= CEILING >> 16 && counter <= 0xffff;
+        let bits = milliseconds.wrapping_shl(16) | counter;
+        (is_in_range && bits <= CEILING).then_some(Hlc(bits))
+    }
+
     /// Milliseconds since 1970.
     pub fn milliseconds(self) -> u64 {
         self.0 >> 16

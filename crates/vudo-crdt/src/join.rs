@@ -32,6 +32,19 @@ impl Joiner {
         document.write_row(stamp, &self.references, &mut self.delta)
     }
 
+    /// The row that a whole row makes of the document's row, which is empty where it has none.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn join_row<'j>(
+        &'j mut self,
+        stored: &[u8],
+        row: &[u8],
+        replicas: &Replicas,
+    ) -> &'j [u8] {
+        self.delta.clear();
+        self.delta.extend_from_slice(row);
+        self.join(stored, replicas)
+    }
+
     /// The row that this makes of the document's row, which is empty where it has none.
     pub(crate) fn join<'j>(&'j mut self, stored: &[u8], replicas: &Replicas) -> &'j [u8] {
         if stored.is_empty() {

@@ -49,6 +49,8 @@
 extern crate alloc;
 
 #[cfg(not(target_arch = "wasm32"))]
+mod blame;
+#[cfg(not(target_arch = "wasm32"))]
 mod buffer;
 #[cfg(not(target_arch = "wasm32"))]
 mod cache;
@@ -70,6 +72,8 @@ mod log;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod merkle;
 mod namespace;
+#[cfg(not(target_arch = "wasm32"))]
+mod pages;
 mod read;
 mod refusal;
 mod replica;
@@ -91,6 +95,8 @@ mod transaction;
 pub mod value;
 pub mod wire;
 
+#[cfg(not(target_arch = "wasm32"))]
+pub use blame::FieldWrite;
 pub use change::{Change, GenIndex};
 pub use counter::Direction;
 pub use dots::{LiveValue, live_values};
@@ -100,6 +106,8 @@ pub use frame::{Frame, FrameWriter, checksum};
 pub use hlc::Hlc;
 pub use log::Log;
 pub use namespace::{Applied, ApplyError, Namespace, Observer, TablePart};
+#[cfg(not(target_arch = "wasm32"))]
+pub use pages::{PageSource, PagesError, StateRoot, page_leaf};
 pub use read::{CounterOverflow, Reading, TransactionView, counter_total};
 pub use refusal::{Refusal, WriteError};
 pub use replica::{ReplicaIndex, ReplicaKey, Replicas, VersionVector};

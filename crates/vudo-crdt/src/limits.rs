@@ -15,6 +15,8 @@ pub const MAX_FIELD_NUMBER: u32 = 65_535;
 pub const MAX_VALUE_DEPTH: usize = 8;
 /// Longest element of a set and longest key of a map, encoded.
 pub const MAX_ELEMENT_BYTES: usize = 1024;
+/// Longest key of an entry, which may lie in entries itself.
+pub const MAX_ENTRY_KEY_BYTES: usize = MAX_KEY_BYTES + MAX_VALUE_DEPTH * (MAX_ELEMENT_BYTES + 4);
 /// Most other replicas whose writes one change refers to.
 pub const MAX_CHANGE_REPLICAS: usize = 16_384;
 /// Most parts of the condition of a rule.
@@ -26,7 +28,13 @@ pub const MAX_LIFE: u64 = u64::MAX - 1;
 pub const MAX_CHANGE_BYTES: usize = 16 << 20;
 /// Largest frame: a change of the largest size and its headers must fit.
 pub const MAX_FRAME_BYTES: usize = MAX_CHANGE_BYTES + (1 << 20);
-/// Most replicas that one frame names.
+/// A page of state ends before its rows take more, in their canonical form.
+pub const PAGE_ROWS_BYTES: usize = 256 << 10;
+/// Largest page: a row that is larger than a usual page has one for itself.
+pub const MAX_PAGE_BYTES: usize = 64 << 20;
+/// Most rows in a page.
+pub const MAX_PAGE_ROWS: u64 = 16_384;
+/// Most replicas that one frame or page names.
 pub const MAX_FRAME_REPLICAS: usize = 16_384;
 /// Most replicas that one version vector names.
 pub const MAX_VECTOR_REPLICAS: usize = 65_536;

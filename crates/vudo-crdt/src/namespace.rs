@@ -34,7 +34,7 @@ pub struct Namespace {
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) set_aside: Vec<Ranges>,
     seed: u64,
-    joiner: Joiner,
+    pub(crate) joiner: Joiner,
     founder: Option<ReplicaIndex>,
 }
 
@@ -62,6 +62,14 @@ impl TablePart {
 }
 
 impl GenTable {
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn table(&self, part: TablePart) -> &Table {
+        match part {
+            TablePart::Documents => &self.documents,
+            TablePart::Entries => &self.entries,
+        }
+    }
+
     /// The row of a document or entry; empty where there is none.
     pub(crate) fn stored_row(&self, key: &[u8]) -> &[u8] {
         let table = if is_entry_key(key) { &self.entries } else { &self.documents };
@@ -317,6 +325,18 @@ impl Namespace {
             place += 1;
         }
         place
+    }
+
+    /// Whether a Gen of this name would be added by interning it.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn is_new_gen(&self, name: &[u8]) -> bool {
+        self.gen_place(name) == self.gens.len()
+    }
+
+    /// Whether so many Gens more may be added.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn has_room_for_gens(&self, count: usize) -> bool {
+        self.gens.len() + count <= MAX_GENS
     }
 
     /// The names of the Gens, in the order of their indexes.

@@ -145,7 +145,7 @@ impl CellId {
     }
 
     /// Whether the cell takes part in the running stamp of its row.
-    fn has_stamp(self) -> bool {
+    pub(crate) fn has_stamp(self) -> bool {
         !self.has_dots() && !self.is_collection()
     }
 

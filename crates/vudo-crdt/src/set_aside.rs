@@ -26,6 +26,7 @@ use crate::namespace::{Namespace, Observer};
 use crate::replica::ReplicaIndex;
 use crate::row::{Row, entries_prefix, key_of};
 use crate::source::{ChunkError, ChunkSource};
+use crate::wire::{MalformedFrame, Reader, write_varint};
 
 /// Numbers of one replica's changes, as ranges.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,6 +74,32 @@ impl Ranges {
     /// Whether there is no number.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
+    }
+
+    /// Appends their bytes: a count, then first and last of each range.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        write_varint(out, self.ranges.len() as u64);
+        for (first, last) in &self.ranges {
+            write_varint(out, *first);
+            write_varint(out, *last);
+        }
+    }
+
+    /// Reads what [`Ranges::encode`] wrote.
+    ///
+    /// # Errors
+    /// Says what is wrong with the bytes.
+    pub fn decode(reader: &mut Reader<'_>) -> Result<Ranges, MalformedFrame> {
+        let mut ranges = Ranges::new();
+        for _ in 0..reader.varint()? {
+            let (first, last) = (reader.varint()?, reader.varint()?);
+            let end = ranges.ranges.last().map_or(0, |range| range.1.saturating_add(1));
+            if first > last || (first <= end && end != 0) {
+                return Err(MalformedFrame::NotSorted);
+            }
+            ranges.ranges.push((first, last));
+        }
+        Ok(ranges)
     }
 
     /// First and last of each range, ascending.
@@ -314,6 +341,9 @@ mod tests {
                 assert_eq!(ranges.contains(number), expected.contains(&number));
             });
             assert!(ranges.ranges.is_sorted_by(|left, right| left.1 + 1 < right.0));
+            let mut bytes = Vec::new();
+            ranges.encode(&mut bytes);
+            assert_eq!(Ranges::decode(&mut Reader::new(&bytes)), Ok(ranges));
         }
         assert!(Ranges::above(u64::MAX).is_empty());
         assert!(Ranges::above(3).contains(u64::MAX) && !Ranges::above(3).contains(3));

@@ -4,6 +4,8 @@
 
 use std::path::Path;
 
+use vudo_crdt::head::{Head, SignedHead};
+use vudo_crdt::merkle::{MerkleLog, leaf_hash};
 use vudo_crdt::{
     FieldSchema, InMemory, Log, Namespace, ReplicaKey, Strategy, TablePart, Transaction, Value,
     ValueType,
@@ -83,6 +85,20 @@ fn frames_and_states_have_the_bytes_they_always_had() {
     let state = namespace.canonical_bytes(&mut InMemory).unwrap();
     check("state.hex", &state);
     check("fingerprint.hex", &namespace.fingerprint(&mut InMemory).unwrap().0);
+    let mut pages = Vec::new();
+    let emit = |page| -> Result<(), std::convert::Infallible> {
+        pages.push(page);
+        Ok(())
+    };
+    let root = namespace.write_pages(&mut InMemory, emit).unwrap();
+    assert_eq!(root.page_count, 2, "one for each Gen");
+    check("page.hex", &pages[0]);
+    check("state_root.hex", &root.root);
+    let mut merkle = MerkleLog::new();
+    for change in log.changes().filter(|change| change.replica == 0) {
+        merkle.push(leaf_hash("home", &namespace, &change), |_, _| ());
+    }
+    check("log_root.hex", &merkle.root());
     check("directory.hex", &namespace.encode_directory());
     let mut chunks = Vec::new();
     namespace.table_mut(0, TablePart::Documents).persist(&mut 1, |_, bytes| chunks.push(bytes));
@@ -93,6 +109,41 @@ fn frames_and_states_have_the_bytes_they_always_had() {
     let mut peer = Namespace::new(1);
     peer.apply_frame(&frame, &mut InMemory, &mut ()).unwrap();
     assert_eq!(peer.canonical_bytes(&mut InMemory).unwrap(), state);
+}
+
+/// The fuzzer begins with these pages and heads, of this format.
+#[test]
+fn the_seeds_of_the_fuzzer_are_pages_and_heads_of_this_format() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
+    let seed = |path: &str, bytes: &[u8]| {
+        let path = corpus.join(path);
+        if std::env::var_os("VUDO_BLESS").is_some() {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, bytes).unwrap();
+        }
+        assert!(std::fs::read(&path).unwrap() == bytes, "{} is out of date", path.display());
+    };
+    for (name, (namespace, _)) in
+        [("all_strategies", example()), ("delete_and_recreate", recreation())]
+    {
+        let mut place = 0;
+        let emit = |page: Vec<u8>| -> Result<(), std::convert::Infallible> {
+            let content = &page[..page.len() - vudo_crdt::checksum(&[]).len()];
+            seed(&format!("page/{name}_{place}"), content);
+            place += 1;
+            Ok(())
+        };
+        namespace.write_pages(&mut InMemory, emit).unwrap();
+    }
+    let head = Head {
+        namespace: "home".into(),
+        replica: ReplicaKey([0x11; 32]),
+        length: 300,
+        root: [0x22; 32],
+    };
+    let mut bytes = Vec::new();
+    SignedHead { head, signature: [0x33; 64] }.encode(&mut bytes);
+    seed("head/of_300", &bytes);
 }
 
 /// A document that is deleted and created again.

@@ -257,3 +257,63 @@ fn a_log_that_cannot_be_read_leaves_the_old_judgement() {
     assert!(store.namespace.set_aside(replica).is_empty());
     assert_eq!(store.bytes(), before);
 }
+
+#[test]
+fn blame_names_the_writer_and_what_was_beaten() {
+    let mut store = Store::new();
+    store.create(1, 1_000);
+    store.set_title(1, 1_001, "first");
+    store.set_title(2, 1_005, "second");
+    store.set_title(1, 1_002, "third");
+    store.add_votes(1, 5);
+    store.add_votes(1, 7);
+    let blame = |store: &mut Store, field: &FieldSchema| {
+        let Store { namespace, log, task } = store;
+        let writes = namespace.blame(*task, KEY, field.id(), log, &mut InMemory).unwrap();
+        let shown = writes.into_iter().map(|write| {
+            let text = Value::decode(&write.value).map(|value| value.to_string());
+            let flags = (write.is_current, write.is_set_aside);
+            (write.replica, write.number, text.unwrap_or_default(), flags)
+        });
+        shown.collect::<Vec<_>>()
+    };
+    let text = |text: &str| text.to_owned();
+    let (current, beaten, aside) = ((true, false), (false, false), (false, true));
+    // The third is written over the second, so its time comes after it whatever the clock says.
+    let expected = [
+        (0, 3, text("third"), current),
+        (1, 1, text("second"), beaten),
+        (0, 2, text("first"), beaten),
+    ];
+    assert_eq!(blame(&mut store, &title()), expected);
+    let votes = blame(&mut store, &votes());
+    assert_eq!(
+        votes.iter().map(|vote| (vote.1, vote.3)).collect::<Vec<_>>(),
+        [(5, current), (4, beaten)]
+    );
+    store.judge(1, Ranges::above(2));
+    let expected = [
+        (0, 3, text("third"), aside),
+        (1, 1, text("second"), current),
+        (0, 2, text("first"), beaten),
+    ];
+    assert_eq!(blame(&mut store, &title()), expected);
+    // The writer is known where the log has been dropped.
+    store.log.retain(|_| false);
+    assert_eq!(blame(&mut store, &title()), [(1, 1, text("second"), current)]);
+}
+
+#[test]
+fn values_at_an_earlier_version() {
+    let mut store = Store::new();
+    store.create(1, 1_000);
+    let mut versions = Vec::new();
+    for number in 0..4 {
+        store.set_title(1 + number % 2, 1_001 + u64::from(number), &format!("title {number}"));
+        versions.push((store.namespace.version_vector(), store.bytes()));
+    }
+    for (vector, bytes) in versions {
+        let then = store.namespace.at_version(&vector, &mut store.log).unwrap();
+        assert_eq!(then.canonical_bytes(&mut InMemory).unwrap(), bytes);
+    }
+}

@@ -260,6 +260,10 @@ impl Database {
         ReplicaKey(self.engine.key.verifying_key().to_bytes())
     }
 
+    pub(crate) fn signing_key(&self) -> &SigningKey {
+        &self.engine.key
+    }
+
     /// The seed of the store's key, which a network node uses as its identity. Keep it secret.
     pub fn secret_key(&self) -> SecretKeyBytes {
         self.engine.key.to_bytes()

@@ -5,6 +5,7 @@
 //! n name                          a namespace's number
 //! d namespace                     directory: replicas, numbers heard, names of Gens
 //! a namespace                     up to where each peer has acknowledged this replica's changes
+//! j namespace                     judgements: which changes of which replicas are set aside
 //! k namespace                     checkpoint: up to where tables hold the log, next chunk id
 //! t namespace gen                 directory of the chunks with a Gen's documents
 //! e namespace gen                 the same of the entries of their collections
@@ -37,6 +38,10 @@ pub(crate) fn directory(id: NamespaceId) -> Vec<u8> {
 
 pub(crate) fn acknowledged(id: NamespaceId) -> Vec<u8> {
     [b"a", &id.to_be_bytes()[..]].concat()
+}
+
+pub(crate) fn judgements(id: NamespaceId) -> Vec<u8> {
+    [b"j", &id.to_be_bytes()[..]].concat()
 }
 
 pub(crate) fn checkpoint(id: NamespaceId) -> Vec<u8> {

@@ -34,6 +34,7 @@ mod database;
 mod document;
 mod environment;
 mod error;
+mod history;
 mod identity;
 mod layout;
 mod limits;
@@ -60,6 +61,7 @@ pub use database::{
 pub use document::{Document, FromValue};
 pub use environment::{Environment, SystemEnvironment};
 pub use error::{Error, Refusal, Result};
+pub use history::{Blame, is_signature};
 pub use identity::SecretKeyBytes;
 pub use limits::{MEMORY_BYTES_MAX, QUEUE_DOCUMENTS_MAX, QUEUE_STEPS_MAX};
 pub use live::{LiveQuery, ResultChange, Step};

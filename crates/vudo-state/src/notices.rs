@@ -81,6 +81,16 @@ pub(crate) struct Recorder<'a> {
     pub(crate) has_subscribers: bool,
 }
 
+impl Recorder<'_> {
+    /// What has been taken down is the effect of a judgement by this store, not of a change.
+    pub(crate) fn judged(self, own: ReplicaIndex) {
+        let documents = std::mem::take(&mut self.notices.documents);
+        if !documents.is_empty() {
+            self.notices.changes.push(Noted { replica: own, number: 0, documents });
+        }
+    }
+}
+
 impl Observer for Recorder<'_> {
     fn change(&mut self, change: &Change<'_>) {
         self.pending.push(change);

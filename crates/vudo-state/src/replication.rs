@@ -13,7 +13,7 @@ use crate::shard::{ListenerGuard, Shard};
 pub struct Replication {
     shard: Arc<Shard>,
     /// Keeps the store open.
-    _database: Database,
+    database: Database,
 }
 
 /// Changes on their way to a peer.
@@ -29,7 +29,15 @@ pub struct OutgoingFrame {
 
 impl Replication {
     pub(crate) fn new(shard: Arc<Shard>, database: Database) -> Replication {
-        Replication { shard, _database: database }
+        Replication { shard, database }
+    }
+
+    pub(crate) fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
+    pub(crate) fn database(&self) -> &Database {
+        &self.database
     }
 
     /// The namespace's name.

@@ -15,14 +15,15 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use vudo_crdt::wire::Reader;
+use vudo_crdt::wire::{MalformedFrame, Reader};
 use vudo_crdt::{
-    Applied, Change, ChunkId, ChunkSource, Fingerprint, GenIndex, GenSchema, Namespace,
+    Applied, Change, ChunkId, ChunkSource, Fingerprint, GenIndex, GenSchema, Namespace, Ranges,
     ReplicaIndex, ReplicaKey, TablePart, Transaction, VersionVector, limits,
 };
 
 use crate::database::OpenOptions;
 use crate::error::{Error, Result};
+use crate::history::HashedLogs;
 use crate::layout::{self, Checkpoint, NamespaceId};
 use crate::notices::{Notices, Recorder};
 use crate::outbox::Acknowledgements;
@@ -46,6 +47,8 @@ pub(crate) struct Shard {
     travelling: Mutex<Option<Arc<WriteBatch>>>,
     pub(crate) subscribers: Arc<Subscribers>,
     pub(crate) durable_listeners: Listeners,
+    /// Locked before the state, where both are.
+    hashed: Mutex<HashedLogs>,
     pub(crate) acknowledgements: Acknowledgements,
 }
 
@@ -70,6 +73,8 @@ pub(crate) struct State {
     memory_bytes_max: usize,
     evict_above: usize,
     is_over_memory: bool,
+    /// Whether anything has ever been set aside.
+    is_judged: bool,
 }
 
 /// The locked state of a namespace. When it is let go, chunks leave that memory has no room for.
@@ -175,6 +180,12 @@ impl Shard {
             })?,
         };
         let acknowledgements = Acknowledgements::open(&*storage, id, own_key)?;
+        let judgements = storage.get(&layout::judgements(id))?;
+        if let Some(stored) = &judgements {
+            restore_judgements(&mut namespace, stored).map_err(|what| {
+                Error::damaged(format!("the judgements of namespace '{name}': {what}"))
+            })?;
+        }
         let replayed = replay(&mut namespace, id, &*storage, checkpoint.position)?;
         namespace.evict(options.memory_bytes_max);
         let directory_counts = (namespace.replicas().keys().len(), namespace.gen_names().len());
@@ -196,6 +207,7 @@ impl Shard {
             memory_bytes_max: options.memory_bytes_max,
             evict_above: options.memory_bytes_max,
             is_over_memory: false,
+            is_judged: judgements.is_some(),
         };
         Ok(Shard {
             name: name.into(),
@@ -207,6 +219,7 @@ impl Shard {
             subscribers: Arc::default(),
             durable_listeners: Listeners::default(),
             acknowledgements,
+            hashed: Mutex::default(),
         })
     }
 
@@ -291,6 +304,56 @@ impl Shard {
             state = self.flush_ended.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         None
+    }
+
+    /// Judges which changes of these replicas are set aside, and makes that durable: see
+    /// [`crate::Replication::judge`].
+    pub(crate) fn judge(&self, judgements: &[(ReplicaKey, Ranges)]) -> Result<usize> {
+        loop {
+            self.flush_all()?;
+            // More than there will ever be, so that the turn comes in any case.
+            let Some((turn, mut state)) = self.flush_turn(u64::MAX) else { continue };
+            // The log on disk has to be whole: what came since is flushed first.
+            if state.durable_count < state.applied_count {
+                drop(state);
+                drop(turn);
+                continue;
+            }
+            let mut of_index = Vec::new();
+            for (key, ranges) in judgements {
+                of_index.push((state.namespace.intern_replica(*key), ranges.clone()));
+            }
+            state.is_judged = true;
+            let own = state.own;
+            let (namespace, mut recorder) = state.recorder(self.subscribers.any());
+            let (log, chunks) = (&mut self.stored_log(), &mut self.chunks());
+            let judged = namespace.judge(of_index, log, chunks, &mut recorder);
+            recorder.judged(own);
+            let rebuilt = match judged {
+                Ok(rebuilt) => rebuilt,
+                Err(error) => {
+                    // The turn ends with the state unlocked.
+                    drop(state);
+                    return Err(error.into());
+                }
+            };
+            self.publish(&mut state, Origin::Local);
+            drop(state);
+            let written = self.checkpoint();
+            drop(turn);
+            // A callback may write, and so wait for a turn.
+            self.subscribers.run_callbacks();
+            return written.map(|()| rebuilt);
+        }
+    }
+
+    /// The log on disk.
+    pub(crate) fn stored_log(&self) -> StoredLog<'_> {
+        StoredLog { storage: &*self.storage, id: self.id, name: &self.name }
+    }
+
+    pub(crate) fn lock_hashed(&self) -> MutexGuard<'_, HashedLogs> {
+        self.hashed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes everything durable that has been applied.
@@ -527,6 +590,9 @@ impl State {
                 batch.remove(layout::chunk(id, chunk));
             }
         }
+        if self.is_judged {
+            batch.put(layout::judgements(id), encode_judgements(&self.namespace));
+        }
         self.checkpoint.position = self.next_position;
         batch.put(layout::checkpoint(id), self.checkpoint.encode());
         batch.put(layout::directory(id), self.namespace.encode_directory());
@@ -565,6 +631,67 @@ impl State {
         self.pending.record.extend_from_slice(&later.record);
         self.pending.change_count += later.change_count;
     }
+}
+
+/// The changes on disk.
+pub(crate) struct StoredLog<'a> {
+    storage: &'a dyn Storage,
+    id: NamespaceId,
+    name: &'a str,
+}
+
+impl StoredLog<'_> {
+    /// Visits the changes from a position on. Gives the position behind the last one.
+    pub(crate) fn visit_from(&self, from: u64, visit: &mut dyn FnMut(&Change<'_>)) -> Result<u64> {
+        let mut malformed = None;
+        let mut next = from;
+        let to = layout::log(self.id, u64::MAX);
+        self.storage.scan(&layout::log(self.id, from), &to, &mut |key, record| {
+            let mut reader = Reader::new(record);
+            while !reader.is_empty() {
+                match Change::read_log_record(&mut reader) {
+                    Ok(change) => visit(&change),
+                    Err(what) => {
+                        malformed = Some(what);
+                        return false;
+                    }
+                }
+            }
+            next = layout::trailing_u64(key) + 1;
+            true
+        })?;
+        match malformed {
+            Some(what) => {
+                Err(Error::damaged(format!("the log of namespace '{}': {what}", self.name)))
+            }
+            None => Ok(next),
+        }
+    }
+}
+
+/// What is set aside, by replica key, in order of indexes.
+fn encode_judgements(namespace: &Namespace) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (index, key) in namespace.replicas().keys().iter().enumerate() {
+        let ranges = namespace.set_aside(index as ReplicaIndex);
+        if !ranges.is_empty() {
+            out.extend_from_slice(&key.0);
+            ranges.encode(&mut out);
+        }
+    }
+    out
+}
+
+fn restore_judgements(
+    namespace: &mut Namespace,
+    stored: &[u8],
+) -> std::result::Result<(), MalformedFrame> {
+    let mut reader = Reader::new(stored);
+    while !reader.is_empty() {
+        let replica = namespace.intern_replica(ReplicaKey(reader.array()?));
+        namespace.restore_set_aside(replica, Ranges::decode(&mut reader)?);
+    }
+    Ok(())
 }
 
 struct Replayed {

@@ -103,7 +103,8 @@ pub struct Transition {
     pub origin: Origin,
     /// The replica that made the change.
     pub replica: ReplicaKey,
-    /// Which of the replica's changes it is.
+    /// Which of the replica's changes it is; zero where changes were set aside or taken back here,
+    /// which is no change itself.
     pub number: u64,
     /// What it changed, each document once. A change that loses everywhere is told of to nobody.
     pub documents: Vec<DocumentEvent>,

@@ -5,10 +5,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use vudo_crdt::{Ranges, ReplicaKey, VersionVector};
+use vudo_crdt::{InMemory, Ranges, ReplicaKey, VersionVector};
 
 use crate::random::Random;
-use crate::store::{Changes, Packet, Shape, Store, fields};
+use crate::store::{Changes, Packet, Shape, Store, fields, pages_of};
 
 const HISTORY_COUNT: u64 = 2_000;
 const OPERATION_COUNT_MIN: u64 = 50;
@@ -225,13 +225,26 @@ impl World {
         let bytes = self.stores[0].canonical_bytes();
         let fingerprint = self.stores[0].fingerprint();
         let vector = self.stores[0].vector();
+        let (root, pages) = self.stores[0].pages();
         for store in &mut self.stores {
             assert_eq!(store.vector(), vector);
             assert!(store.canonical_bytes() == bytes, "canonical bytes differ");
             assert_eq!(store.fingerprint(), fingerprint);
+            assert_eq!(store.pages().0, root);
             store.check(&self.shape.fields);
         }
         assert_eq!(vector.change_count(), self.changes.len() as u64);
+        // A replica that comes from elsewhere gets the same by pages, in steps as well.
+        let mut late = Store::new(9, &mut self.random);
+        if self.random.one_in(2) {
+            let source = &mut self.stores[0];
+            let old = source.namespace.at_version(&self.checkpoint, &mut source.log).unwrap();
+            let (old_root, old_pages) = pages_of(&old, &mut InMemory);
+            late.join_pages(&old_root, &old_pages, &self.checkpoint);
+        }
+        late.join_pages(&root, &pages, &vector);
+        assert!(late.canonical_bytes() == bytes, "pages give another state");
+        assert_eq!(late.vector(), vector);
     }
 }
 

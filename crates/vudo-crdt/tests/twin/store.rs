@@ -6,9 +6,9 @@ use std::convert::Infallible;
 
 use vudo_crdt::{
     Applied, ApplyError, Change as LoggedChange, ChunkId, ChunkSource, CounterOptions, Direction,
-    FieldSchema, FrameWriter, GenIndex, InMemory, Log, Namespace, Observer, Overflow, Ranges,
-    Reading, Refusal, ReplicaIndex, ReplicaKey, Row, Strategy, TablePart, Transaction,
-    TransactionView, Value, ValueType, VersionVector, WriteError, split_entry_key,
+    FieldSchema, FrameWriter, GenIndex, InMemory, Log, Namespace, Observer, Overflow, PageSource,
+    Ranges, Reading, Refusal, ReplicaIndex, ReplicaKey, Row, StateRoot, Strategy, TablePart,
+    Transaction, TransactionView, Value, ValueType, VersionVector, WriteError, split_entry_key,
 };
 
 use crate::model::{Cell, Change, DocumentId, Place, Stamp, Time, Twin, TwinTransaction};
@@ -30,6 +30,31 @@ impl ChunkSource for Chunks {
     fn load(&mut self, id: ChunkId) -> Result<Vec<u8>, Infallible> {
         Ok(self.stored.get(&id).expect("a chunk was freed while in use").clone())
     }
+}
+
+/// Pages in memory.
+struct Pages<'p>(&'p [Vec<u8>]);
+
+impl PageSource for Pages<'_> {
+    type Error = Infallible;
+
+    fn page(&mut self, index: u64) -> Result<Vec<u8>, Infallible> {
+        Ok(self.0[index as usize].clone())
+    }
+}
+
+/// A state in pages.
+pub(crate) fn pages_of(
+    namespace: &Namespace,
+    source: &mut impl ChunkSource<Error = Infallible>,
+) -> (StateRoot, Vec<Vec<u8>>) {
+    let mut pages = Vec::new();
+    let emit = |page| -> Result<(), Infallible> {
+        pages.push(page);
+        Ok(())
+    };
+    let root = namespace.write_pages(source, emit).unwrap();
+    (root, pages)
 }
 
 /// One field for each strategy and for each way in which counters are read.
@@ -385,6 +410,21 @@ impl Store {
         }
         self.namespace = reopened;
         self.set_founder(self.founder);
+    }
+
+    pub(crate) fn pages(&mut self) -> (StateRoot, Vec<Vec<u8>>) {
+        pages_of(&self.namespace, &mut self.chunks)
+    }
+
+    /// Joins a state in pages, which is that of the changes up to a vector.
+    pub(crate) fn join_pages(
+        &mut self,
+        root: &StateRoot,
+        pages: &[Vec<u8>],
+        vector: &VersionVector,
+    ) {
+        let (mut pages, disk) = (Pages(pages), &mut self.chunks);
+        self.namespace.join_pages(root, vector, &mut pages, disk, &mut ()).unwrap();
     }
 
     pub(crate) fn canonical_bytes(&mut self) -> Vec<u8> {
