@@ -44,7 +44,19 @@ pub(crate) fn value_to_json(value: &Value) -> Json {
         Value::Bool(truth) => json!(truth),
         Value::Float(number) => json!(number),
         Value::String(text) => json!(text),
-        Value::Bytes(_) => json!(value.to_string()),
+        Value::Bytes(_) | Value::Opaque(_) => json!(value.to_string()),
+        Value::None => Json::Null,
+        Value::Variant(number) => json!(number),
+        Value::List(values) => values.iter().map(value_to_json).collect(),
+        Value::Map(entries) => {
+            let named = entries.iter().map(|(key, value)| (key.to_string(), value_to_json(value)));
+            Json::Object(named.collect())
+        }
+        Value::Record(fields) => {
+            let named =
+                fields.iter().map(|(number, value)| (number.to_string(), value_to_json(value)));
+            Json::Object(named.collect())
+        }
         Value::Int(number) => match i64::try_from(*number) {
             Ok(small) if small.unsigned_abs() < 1 << 53 => json!(small),
             _ => json!(number.to_string()),

@@ -173,7 +173,7 @@ pub(crate) fn inspect(context: &Context, module: &Path) -> Result<()> {
                             "name": field.name,
                             "number": field.number,
                             "strategy": field.strategy.name(),
-                            "type": field.value_type.name(),
+                            "type": field.value_type.to_string(),
                         })
                     })
                     .collect();
@@ -188,7 +188,7 @@ pub(crate) fn inspect(context: &Context, module: &Path) -> Result<()> {
     for gen_schema in &schema.gens {
         println!("{}", gen_schema.name);
         for field in &gen_schema.fields {
-            let (strategy, kind) = (field.strategy.name(), field.value_type.name());
+            let (strategy, kind) = (field.strategy.name(), &field.value_type);
             println!("    {}: {kind}, {strategy}, field number {}", field.name, field.number);
         }
         for rule in &gen_schema.rules {

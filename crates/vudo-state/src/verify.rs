@@ -128,8 +128,8 @@ impl Database {
         let Some(directory) = read(&layout::directory(id))? else {
             return Ok(None);
         };
-        let tables = |gen_index| {
-            read(&layout::table(id, gen_index)).unwrap_or_else(|error| {
+        let tables = |gen_index, part| {
+            read(&layout::table(id, gen_index, part)).unwrap_or_else(|error| {
                 damages.push(format!("the directory of table {gen_index}: {error}"));
                 None
             })
