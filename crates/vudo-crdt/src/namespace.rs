@@ -662,6 +662,8 @@ impl Namespace {
         let (replicas, mut documents) = change::split_body(change.body);
         self.joiner.references.clear();
         self.joiner.references.push(change.replica);
+        // Only operations on collections and registers of many values refer to them.
+        let replicas = if cfg!(feature = "collections") { replicas } else { &[] };
         for key in replicas.chunks_exact(REPLICA_KEY_BYTES) {
             let index = self.intern_replica_bytes(key);
             self.joiner.references.push(index);
@@ -683,8 +685,10 @@ impl Namespace {
             operation_count += written.operation_count.max(1);
             let stored = table.loaded_row(document.key).unwrap_or_default();
             let before = if stored.is_empty() { Row::none() } else { Row::parse(stored) };
-            let loses_entries =
-                before.life < document.life && !entries.is_empty() && before.has_entries();
+            let loses_entries = cfg!(feature = "collections")
+                && before.life < document.life
+                && !entries.is_empty()
+                && before.has_entries();
             let is_in_effect = before.life <= document.life;
             let joined = joiner.join(stored, replicas);
             if stored != joined {
@@ -697,7 +701,7 @@ impl Namespace {
             if loses_entries {
                 entries.remove_loaded(&entries_prefix(document.key));
             }
-            if written.has_entries && is_in_effect {
+            if cfg!(feature = "collections") && written.has_entries && is_in_effect {
                 let mut merge = EntryMerge { stamp, joiner, replicas, entries, observer };
                 operation_count += merge.join(&document, &mut Vec::from(document.key));
             }

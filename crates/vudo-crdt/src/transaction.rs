@@ -767,7 +767,7 @@ impl Transaction {
         write_body_head(self.document_count(), &replicas, &mut body);
         for bytes in self.documents.iter() {
             let document = DocumentChange::of(bytes);
-            match self.entries.len() == 0 {
+            match !cfg!(feature = "collections") || self.entries.len() == 0 {
                 true => body.extend_from_slice(bytes),
                 false => {
                     let mut operations = Vec::new();
@@ -845,7 +845,7 @@ impl Transaction {
         key: &[u8],
         life: u64,
     ) -> Result<(), Refusal> {
-        if self.entries.len() > 0 {
+        if cfg!(feature = "collections") && self.entries.len() > 0 {
             let prefix = entries_prefix(key);
             let count = self.entries_within(gen_index, &prefix).count();
             let (Ok(first) | Err(first)) = position(&self.entries, gen_index, &prefix);
