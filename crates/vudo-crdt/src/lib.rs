@@ -108,7 +108,9 @@ pub use log::Log;
 pub use namespace::{Applied, ApplyError, Namespace, Observer, TablePart};
 #[cfg(not(target_arch = "wasm32"))]
 pub use pages::{PageSource, PagesError, StateRoot, page_leaf};
-pub use read::{CounterOverflow, Reading, TransactionView, counter_total};
+pub use read::{
+    CounterOverflow, Reading, TransactionView, counter_float_total, counter_total, fit_total,
+};
 pub use refusal::{Refusal, WriteError};
 pub use replica::{ReplicaIndex, ReplicaKey, Replicas, VersionVector};
 pub use row::{Cell, CellId, Cells, EncodedStamp, Row, Stamp, entry_key, split_entry_key};

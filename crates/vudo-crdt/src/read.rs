@@ -57,7 +57,7 @@ impl FieldSchema {
             Strategy::PnCounter | Strategy::GCounter => {
                 let (least, greatest) = self.type_range();
                 let total = counter_total(row.state(self.id()));
-                let fitted = fit(total, least, greatest, self.counter.overflow)?;
+                let fitted = fit_total(total, least, greatest, self.counter.overflow)?;
                 Ok(Some(Value::Int(fitted)))
             }
             Strategy::BoundedCounter => {
@@ -65,7 +65,7 @@ impl FieldSchema {
                 let moved = counter::moved(row.state(self.id()));
                 let total = counter::start_within(least, greatest).wrapping_add(moved);
                 // Only forged rights take it past its bounds.
-                let fitted = fit(total, least, greatest, self.counter.overflow)?;
+                let fitted = fit_total(total, least, greatest, self.counter.overflow)?;
                 Ok(Some(Value::Int(fitted)))
             }
             Strategy::MvRegister | Strategy::OrSet | Strategy::Map => Ok(None),
@@ -218,7 +218,16 @@ pub fn counter_total(state: &[u8]) -> i128 {
     counter::integer_sum(state)
 }
 
-fn fit(
+/// The total in the state of a counter of floats; zero where nobody has added to it.
+pub fn counter_float_total(state: &[u8]) -> f64 {
+    counter::float_sum(state)
+}
+
+/// What an integer counter shows whose total may be out of the range of its type.
+///
+/// # Errors
+/// It is, and an error was asked for.
+pub fn fit_total(
     total: i128,
     least: i128,
     greatest: i128,

@@ -124,6 +124,46 @@ pub enum ValueType {
 /// The largest integer that a JavaScript `number` holds exactly, and so the bound of `Int`.
 pub const MAX_SAFE_INTEGER: i64 = (1 << 53) - 1;
 
+/// The tags of types that are told apart by code that has no room for [`ValueType`].
+#[allow(missing_docs)] // The names say it all.
+pub mod tag {
+    pub const BOOL: u8 = 1;
+    pub const STRING: u8 = 2;
+    pub const F32: u8 = 11;
+    pub const F64: u8 = 12;
+    pub const BYTES: u8 = 15;
+    pub const UUID: u8 = 16;
+    pub const IDENTITY: u8 = 19;
+}
+
+/// [`ValueType::integer_range`] of the type of a tag.
+pub fn integer_range_of(tag: u8) -> Option<(i128, i128)> {
+    let safe = i128::from(MAX_SAFE_INTEGER);
+    Some(match tag {
+        3 => (i8::MIN.into(), i8::MAX.into()),
+        4 => (i16::MIN.into(), i16::MAX.into()),
+        5 => (i32::MIN.into(), i32::MAX.into()),
+        6 => (i64::MIN.into(), i64::MAX.into()),
+        7 => (0, u8::MAX.into()),
+        8 => (0, u16::MAX.into()),
+        9 => (0, u32::MAX.into()),
+        10 => (0, u64::MAX.into()),
+        // `Int`, `Timestamp` and `Duration`, and `UInt`.
+        13 | 17 | 18 => (-safe, safe),
+        14 => (0, safe),
+        _ => return None,
+    })
+}
+
+/// [`ValueType::byte_count`] of the type of a tag.
+pub fn byte_count_of(tag: u8) -> Option<usize> {
+    match tag {
+        tag::UUID => Some(16),
+        tag::IDENTITY => Some(32),
+        _ => None,
+    }
+}
+
 impl ValueType {
     /// The types without parts, in the order of their tags, which begin at 1.
     pub const SCALARS: [ValueType; 19] = [
@@ -215,21 +255,7 @@ impl ValueType {
 
     /// The least and the greatest value of a type that holds integers; `None` for the other types.
     pub fn integer_range(&self) -> Option<(i128, i128)> {
-        Some(match self {
-            ValueType::I8 => (i8::MIN.into(), i8::MAX.into()),
-            ValueType::I16 => (i16::MIN.into(), i16::MAX.into()),
-            ValueType::I32 => (i32::MIN.into(), i32::MAX.into()),
-            ValueType::I64 => (i64::MIN.into(), i64::MAX.into()),
-            ValueType::U8 => (0, u8::MAX.into()),
-            ValueType::U16 => (0, u16::MAX.into()),
-            ValueType::U32 => (0, u32::MAX.into()),
-            ValueType::U64 => (0, u64::MAX.into()),
-            ValueType::Int | ValueType::Timestamp | ValueType::Duration => {
-                (-i128::from(MAX_SAFE_INTEGER), MAX_SAFE_INTEGER.into())
-            }
-            ValueType::UInt => (0, MAX_SAFE_INTEGER.into()),
-            _ => return None,
-        })
+        integer_range_of(self.tag())
     }
 
     /// Whether the type is `f32` or `f64`.
@@ -246,11 +272,7 @@ impl ValueType {
     /// How many bytes a value of a type of bytes has; `None` where they may be any number, and for
     /// the other types.
     pub fn byte_count(&self) -> Option<usize> {
-        match self {
-            ValueType::Uuid => Some(16),
-            ValueType::Identity => Some(32),
-            _ => None,
-        }
+        byte_count_of(self.tag())
     }
 
     /// Whether the type holds bytes.
@@ -343,15 +365,9 @@ impl Value {
     /// Appends the value's bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
-            Value::Bool(truth) => {
-                let kind = if *truth { KIND_TRUE } else { KIND_FALSE };
-                write_byte(out, kind << 2 | WIRE_NOTHING);
-            }
+            Value::Bool(truth) => encode_bool(*truth, out),
             Value::Int(number) => encode_int(*number, out),
-            Value::Float(number) => {
-                write_byte(out, KIND_FLOAT << 2 | WIRE_EIGHT);
-                out.extend_from_slice(&canonical_float_bits(*number).to_le_bytes());
-            }
+            Value::Float(number) => encode_float(*number, out),
             Value::String(text) => {
                 write_byte(out, KIND_STRING << 2 | WIRE_LENGTH);
                 write_bytes(out, text.as_bytes());
@@ -476,7 +492,7 @@ fn decode_parts(kind: u8, inside: &[u8]) -> Option<Value> {
 ///
 /// # Panics
 /// In debug builds for a number that is in neither `i64` nor `u64`: field types admit none.
-fn encode_int(number: i128, out: &mut Vec<u8>) {
+pub fn encode_int(number: i128, out: &mut Vec<u8>) {
     if let Ok(signed) = i64::try_from(number) {
         encode_i64(signed, out);
     } else {
@@ -484,6 +500,51 @@ fn encode_int(number: i128, out: &mut Vec<u8>) {
         write_byte(out, KIND_UNSIGNED_LARGE << 2 | WIRE_VARINT);
         write_varint(out, number as u64);
     }
+}
+
+/// The integer in a value's bytes.
+pub fn decode_int(bytes: &[u8]) -> Option<i128> {
+    if let Some(number) = decode_i64(bytes) {
+        return Some(number.into());
+    }
+    let mut reader = Reader::new(bytes);
+    let is_large = reader.byte_or_zero() == KIND_UNSIGNED_LARGE << 2 | WIRE_VARINT;
+    let number = reader.varint_or_zero();
+    (is_large && !reader.has_failed()).then_some(number.into())
+}
+
+/// Appends a truth value.
+pub fn encode_bool(truth: bool, out: &mut Vec<u8>) {
+    let kind = if truth { KIND_TRUE } else { KIND_FALSE };
+    write_byte(out, kind << 2 | WIRE_NOTHING);
+}
+
+/// The truth value in a value's bytes.
+pub fn decode_bool(bytes: &[u8]) -> Option<bool> {
+    match bytes {
+        [byte] if *byte == KIND_FALSE << 2 => Some(false),
+        [byte] if *byte == KIND_TRUE << 2 => Some(true),
+        _ => None,
+    }
+}
+
+/// Appends a float.
+pub fn encode_float(number: f64, out: &mut Vec<u8>) {
+    write_byte(out, KIND_FLOAT << 2 | WIRE_EIGHT);
+    out.extend_from_slice(&canonical_float_bits(number).to_le_bytes());
+}
+
+/// The float in a value's bytes.
+pub fn decode_float(bytes: &[u8]) -> Option<f64> {
+    let mut reader = Reader::new(bytes);
+    let is_float = reader.byte_or_zero() == KIND_FLOAT << 2 | WIRE_EIGHT;
+    let number = f64::from_le_bytes(reader.array_or_zero());
+    (is_float && !reader.has_failed()).then_some(number)
+}
+
+/// The bytes in a value's bytes.
+pub fn decode_byte_string(bytes: &[u8]) -> Option<&[u8]> {
+    decode_bytes(KIND_BYTES, bytes)
 }
 
 /// Appends an integer of `i64`: what [`Value::Int`] would, without the wide arithmetic.

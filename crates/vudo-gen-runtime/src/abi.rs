@@ -8,22 +8,17 @@ use core::cell::UnsafeCell;
 use alloc::vec::Vec;
 
 use vudo_crdt::limits::MAX_FRAME_BYTES;
-use vudo_crdt::value::{decode_utf8, encode_bytes, encode_utf8, skip_value};
-use vudo_crdt::wire::{Reader, write_byte, zigzag_decode};
-use vudo_crdt::{
-    CellId, FieldSchema, GenIndex, MalformedFrame, Namespace, Overflow, Refusal, Strategy,
-    Transaction, Value, ValueType, counter_total,
+use vudo_crdt::value::{
+    decode_utf8, encode_bool, encode_bytes, encode_float, encode_int, encode_utf8, integer_range_of,
 };
+use vudo_crdt::{CellId, GenIndex, Namespace, Refusal, Transaction, counter_total};
 
 use crate::code::{Code, Outcome};
+use crate::field::Field;
 use crate::session::{Session, text};
 
 /// Raised when an export changes its meaning; new exports do not raise it.
 const ABI_VERSION: u32 = 1;
-
-const HAS_DEFAULT: u8 = 1;
-const HAS_MINIMUM: u8 = 2;
-const HAS_MAXIMUM: u8 = 4;
 
 static ZEROS: [u8; 1024] = [0; 1024];
 
@@ -207,13 +202,6 @@ fn cell_of(word: u32) -> CellId {
     CellId::from_bits(word & 0xf_ffff)
 }
 
-/// The field that a field word describes, without default and options.
-fn field_of(word: u32) -> FieldSchema {
-    let strategy = Strategy::from_tag((word & 15) as u8).unwrap_or(Strategy::Lww);
-    let value_type = ValueType::scalar_of_tag((word >> 20) as u8).unwrap_or(ValueType::Bool);
-    FieldSchema::new("", word >> 4 & 0xffff, strategy, value_type)
-}
-
 /// Sets the register of a document to a value in its bytes.
 #[inline(never)]
 fn set(
@@ -244,24 +232,23 @@ extern "C" fn set_string(gen_index: GenIndex, field: u32, key_length: usize, now
 extern "C" fn set_bytes(gen_index: GenIndex, field: u32, key_length: usize, now: f64) -> u32 {
     run(|session, input, _| {
         let (key, value) = split(input, key_length)?;
-        let count = field_of(field).value_type.byte_count();
-        if count.is_some_and(|count| count != value.len()) {
-            return Err(Refusal::TypeMismatch.into());
-        }
         let mut bytes = Vec::new();
         encode_bytes(value, &mut bytes);
+        if !Field::of(field).admits(&bytes) {
+            return Err(Refusal::TypeMismatch.into());
+        }
         set(session, gen_index, field, key, &bytes, now)
     })
 }
 
 #[inline(never)]
-fn set_value(gen_index: GenIndex, field: u32, key_length: usize, value: Value, now: f64) -> u32 {
+fn set_value(gen_index: GenIndex, field: u32, key_length: usize, value: &[u8], now: f64) -> u32 {
     run(|session, input, _| {
         let (key, _) = split(input, key_length)?;
-        if !field_of(field).value_type.admits(&value) {
+        if !Field::of(field).admits(value) {
             return Err(Refusal::TypeMismatch.into());
         }
-        set(session, gen_index, field, key, &value.to_bytes(), now)
+        set(session, gen_index, field, key, value, now)
     })
 }
 
@@ -273,7 +260,9 @@ extern "C" fn set_bool(
     value: u32,
     now: f64,
 ) -> u32 {
-    set_value(gen_index, field, key_length, Value::Bool(value != 0), now)
+    let mut bytes = Vec::new();
+    encode_bool(value != 0, &mut bytes);
+    set_value(gen_index, field, key_length, &bytes, now)
 }
 
 #[unsafe(no_mangle)]
@@ -284,9 +273,12 @@ extern "C" fn set_integer(
     value: i64,
     now: f64,
 ) -> u32 {
-    let is_u64 = field >> 20 == u32::from(ValueType::U64.tag());
-    let wide = if is_u64 { i128::from(value as u64) } else { value.into() };
-    set_value(gen_index, field, key_length, Value::Int(wide), now)
+    // Only of `u64` are there numbers past `i64`, and no type has both those and negative ones.
+    let (_, greatest) = integer_range_of((field >> 20) as u8).unwrap_or_default();
+    let is_u64 = greatest > i64::MAX.into();
+    let mut bytes = Vec::new();
+    encode_int(if is_u64 { i128::from(value as u64) } else { value.into() }, &mut bytes);
+    set_value(gen_index, field, key_length, &bytes, now)
 }
 
 #[unsafe(no_mangle)]
@@ -297,7 +289,9 @@ extern "C" fn set_float(
     value: f64,
     now: f64,
 ) -> u32 {
-    set_value(gen_index, field, key_length, Value::Float(value), now)
+    let mut bytes = Vec::new();
+    encode_float(value, &mut bytes);
+    set_value(gen_index, field, key_length, &bytes, now)
 }
 
 /// Adds to a counter of `i64` without options.
@@ -324,7 +318,7 @@ extern "C" fn add_bounded(
     amount: i64,
     now: f64,
 ) -> u32 {
-    let bounds = field_with(field, extras).counter_bounds();
+    let bounds = Field::with_extras(field, extras_at(extras)).counter_bounds();
     add_within(gen_index, field, key_length, bounds, amount, now)
 }
 
@@ -382,35 +376,25 @@ fn state_of<'s>(
 /// Puts what a field of any kind shows into the output.
 #[unsafe(no_mangle)]
 extern "C" fn get(gen_index: GenIndex, field: u32, key_length: usize) -> u32 {
-    read(gen_index, &field_of(field), key_length)
+    read(gen_index, &Field::of(field), key_length)
 }
 
 /// As `get`, for a field with a default or options: `extras` says where in the compiler's data
 /// they are.
 #[unsafe(no_mangle)]
 extern "C" fn get_with(gen_index: GenIndex, field: u32, extras: usize, key_length: usize) -> u32 {
-    read(gen_index, &field_with(field, extras), key_length)
+    read(gen_index, &Field::with_extras(field, extras_at(extras)), key_length)
 }
 
 #[inline(never)]
-fn read(gen_index: GenIndex, field: &FieldSchema, key_length: usize) -> u32 {
+fn read(gen_index: GenIndex, field: &Field<'_>, key_length: usize) -> u32 {
     run(|session, input, output| {
         let (key, _) = split(input, key_length)?;
         let row = session.row(gen_index, key);
         if !row.is_alive() {
             return Err(Refusal::NotFound.into());
         }
-        let value = field.read(&row)?;
-        match value.ok_or(Code::NOT_SET)? {
-            Value::Bool(truth) => write_byte(output, truth.into()),
-            Value::Int(number) => output.extend_from_slice(&(number as u64).to_le_bytes()),
-            Value::Float(number) => output.extend_from_slice(&number.to_le_bytes()),
-            Value::String(text) => output.extend_from_slice(text.as_bytes()),
-            Value::Bytes(bytes) => output.extend_from_slice(&bytes),
-            // The compiler builds modules for the types above alone.
-            _ => return Err(Code::NOT_SET),
-        }
-        Ok(())
+        if field.read(row.state(field.id), output)? { Ok(()) } else { Err(Code::NOT_SET) }
     })
 }
 
@@ -427,28 +411,7 @@ extern "C" fn get_total(gen_index: GenIndex, field: u32, key_length: usize) -> u
     })
 }
 
-/// A field with its default and options: overflow, flags, then what the flags announce.
-fn field_with(word: u32, extras: usize) -> FieldSchema {
-    let mut field = field_of(word);
-    let mut reader = Reader::new(schema().get(extras..).unwrap_or_default());
-    // The compiler wrote these bytes; were they damaged, the field would do without.
-    let _ = (|| {
-        field.counter.overflow = match reader.byte()? {
-            0 => Overflow::Saturate,
-            1 => Overflow::Wrap,
-            _ => Overflow::Error,
-        };
-        let flags = reader.byte()?;
-        if flags & HAS_MINIMUM != 0 {
-            field.counter.min_value = Some(zigzag_decode(reader.varint()?));
-        }
-        if flags & HAS_MAXIMUM != 0 {
-            field.counter.max_value = Some(zigzag_decode(reader.varint()?));
-        }
-        if flags & HAS_DEFAULT != 0 {
-            field.default = Value::decode(skip_value(&mut reader)?);
-        }
-        Ok::<(), MalformedFrame>(())
-    })();
-    field
+/// What the compiler's data has of a field from a place on.
+fn extras_at(place: usize) -> &'static [u8] {
+    schema().get(place..).unwrap_or_default()
 }

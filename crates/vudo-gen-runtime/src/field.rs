@@ -1,0 +1,145 @@
+//! A field as the compiler describes it: a word, and for some an entry in the compiler's data.
+//!
+//! Types are told apart by their tags and values by their bytes: `ValueType` and `Value`, which can
+//! be anything that a Gen can say, would cost a module more than all of this.
+
+use alloc::vec::Vec;
+
+use vudo_crdt::value::{
+    byte_count_of, decode_bool, decode_byte_string, decode_float, decode_int, decode_utf8,
+    integer_range_of, skip_value, tag,
+};
+use vudo_crdt::wire::{Reader, write_byte, zigzag_decode};
+use vudo_crdt::{
+    CellId, CounterOverflow, MalformedFrame, Overflow, Strategy, counter_float_total,
+    counter_total, fit_total,
+};
+
+const HAS_DEFAULT: u8 = 1;
+const HAS_MINIMUM: u8 = 2;
+const HAS_MAXIMUM: u8 = 4;
+
+/// A field without its name.
+pub(crate) struct Field<'s> {
+    /// The cell that holds it.
+    pub(crate) id: CellId,
+    type_tag: u8,
+    overflow: Overflow,
+    min_value: Option<i64>,
+    max_value: Option<i64>,
+    /// An encoded value, or nothing.
+    default: &'s [u8],
+}
+
+impl<'s> Field<'s> {
+    /// The field that a word describes: `type tag << 20 | field number << 4 | strategy tag`.
+    pub(crate) fn of(word: u32) -> Field<'s> {
+        Field {
+            id: CellId::from_bits(word & 0xf_ffff),
+            type_tag: (word >> 20) as u8,
+            overflow: Overflow::Saturate,
+            min_value: None,
+            max_value: None,
+            default: &[],
+        }
+    }
+
+    /// The same with its default and options: overflow, flags, then what the flags announce.
+    pub(crate) fn with_extras(word: u32, extras: &'s [u8]) -> Field<'s> {
+        let mut field = Field::of(word);
+        let mut reader = Reader::new(extras);
+        // The compiler wrote these bytes; were they damaged, the field would do without.
+        let _ = (|| {
+            field.overflow = match reader.byte()? {
+                0 => Overflow::Saturate,
+                1 => Overflow::Wrap,
+                _ => Overflow::Error,
+            };
+            let flags = reader.byte()?;
+            if flags & HAS_MINIMUM != 0 {
+                field.min_value = Some(zigzag_decode(reader.varint()?));
+            }
+            if flags & HAS_MAXIMUM != 0 {
+                field.max_value = Some(zigzag_decode(reader.varint()?));
+            }
+            if flags & HAS_DEFAULT != 0 {
+                field.default = skip_value(&mut reader)?;
+            }
+            Ok::<(), MalformedFrame>(())
+        })();
+        field
+    }
+
+    /// The least and the greatest value of the field's type of integers.
+    fn type_range(&self) -> (i128, i128) {
+        integer_range_of(self.type_tag).unwrap_or((i64::MIN.into(), i64::MAX.into()))
+    }
+
+    /// The least and the greatest value that a local write may take a counter to.
+    pub(crate) fn counter_bounds(&self) -> (i128, i128) {
+        let (mut least, mut greatest) = self.type_range();
+        if let Some(minimum) = self.min_value {
+            least = least.max(minimum.into());
+        }
+        if let Some(maximum) = self.max_value {
+            greatest = greatest.min(maximum.into());
+        }
+        (least, greatest)
+    }
+
+    /// Whether an encoded value is of the field's type.
+    #[inline(never)]
+    pub(crate) fn admits(&self, value: &[u8]) -> bool {
+        self.show(value, &mut Vec::new())
+    }
+
+    /// Appends what the field shows, given the state of its cell. Gives whether it shows anything.
+    pub(crate) fn read(&self, state: &[u8], out: &mut Vec<u8>) -> Result<bool, CounterOverflow> {
+        match Strategy::from_tag(self.id.tag()) {
+            Some(Strategy::PnCounter | Strategy::GCounter) => {
+                let (least, greatest) = self.type_range();
+                let total = fit_total(counter_total(state), least, greatest, self.overflow)?;
+                out.extend_from_slice(&(total as u64).to_le_bytes());
+                Ok(true)
+            }
+            Some(Strategy::PnCounterFloat) => {
+                let mut total = counter_float_total(state);
+                if self.type_tag == tag::F32 {
+                    total = f64::from(total as f32);
+                }
+                out.extend_from_slice(&total.to_le_bytes());
+                Ok(true)
+            }
+            _ => Ok(self.show(state, out) || self.show(self.default, out)),
+        }
+    }
+
+    /// Appends a value of the field's type as hosts read it. Gives whether it is of that type.
+    #[inline(never)]
+    fn show(&self, value: &[u8], out: &mut Vec<u8>) -> bool {
+        let shown = match self.type_tag {
+            tag::BOOL => decode_bool(value).map(|truth| write_byte(out, truth.into())),
+            tag::STRING => decode_utf8(value).map(|text| out.extend_from_slice(text)),
+            tag::F32 | tag::F64 => {
+                let fits = |number: &f64| {
+                    let narrow = f64::from(*number as f32);
+                    self.type_tag == tag::F64 || number.is_nan() || narrow == *number
+                };
+                let number = decode_float(value).filter(fits);
+                number.map(|number| out.extend_from_slice(&number.to_le_bytes()))
+            }
+            tag::BYTES | tag::UUID | tag::IDENTITY => {
+                let wanted = byte_count_of(self.type_tag);
+                let fits = |bytes: &&[u8]| wanted.is_none_or(|count| count == bytes.len());
+                decode_byte_string(value).filter(fits).map(|bytes| out.extend_from_slice(bytes))
+            }
+            _ => {
+                let (least, greatest) = self.type_range();
+                let fits = |number: &i128| least <= *number && *number <= greatest;
+                let number = decode_int(value).filter(fits);
+                number.map(|number| out.extend_from_slice(&(number as u64).to_le_bytes()))
+            }
+        };
+        shown.is_some()
+    }
+}
