@@ -222,6 +222,10 @@ impl Shard {
         })
     }
 
+    pub(crate) fn id(&self) -> NamespaceId {
+        self.id
+    }
+
     pub(crate) fn lock(&self) -> StateGuard<'_> {
         StateGuard(self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
