@@ -201,10 +201,10 @@ fn live_queries(criterion: &mut Criterion) {
         });
     });
     // All documents in order, and the first twenty of them, which any change may reach.
+    let (mut number, mut value) = (0, COUNT as i64);
     for (name, query) in [("all_sorted", above(0)), ("first_20", above(0).limit(20))] {
         let live = database.live(query).expect("a live query");
         group.bench_function(name, |bencher| {
-            let (mut number, mut value) = (0, COUNT as i64);
             bencher.iter(|| {
                 number = (number + 7_919) % COUNT;
                 value += 1;

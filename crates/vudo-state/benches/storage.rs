@@ -72,6 +72,8 @@ fn opening_after_a_kill(criterion: &mut Criterion) {
         let folder = tempfile::tempdir().expect("a folder");
         let database = Database::open(folder.path()).expect("a new store");
         fill(&database, &gen_schema, count);
+        // In a pause the tables follow the log.
+        std::thread::sleep(Duration::from_millis(400));
         let killed = killed_copy(folder.path());
         group.bench_function(format!("store_{count}"), |bencher| {
             bencher.iter_custom(|iterations| {
