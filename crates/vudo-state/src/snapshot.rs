@@ -1,11 +1,12 @@
 //! Snapshots: a namespace as it was when it held certain changes; and pins, which name such moments.
 //!
 //! A moment is a version vector. What the namespace was then is the join of the changes that the
-//! vector covers, so a snapshot is made of the log, in memory, and costs what the log has: it keeps
-//! nothing on disk but its vector, and nothing that is written later can reach it.
+//! vector covers, without those that have been set aside since. So a snapshot is made of the log, in
+//! memory, and costs what the log has: it keeps nothing on disk but its vector, and nothing that is
+//! written later can reach it.
 
 use vudo_crdt::wire::Reader;
-use vudo_crdt::{GenSchema, InMemory, Namespace, Row, VersionVector};
+use vudo_crdt::{GenSchema, InMemory, Namespace, Ranges, ReplicaIndex, Row, VersionVector};
 
 use crate::database::Database;
 use crate::error::{Error, Result};
@@ -95,9 +96,14 @@ impl Database {
 
     fn snapshot_at(&self, vector: VersionVector) -> Result<Snapshot> {
         let shard = self.shard()?;
-        let (directory, keys) = {
+        let (directory, keys, set_aside) = {
             let state = shard.lock();
-            (state.namespace.encode_directory(), state.namespace.replicas().keys().to_vec())
+            let namespace = &state.namespace;
+            let keys = namespace.replicas().keys().to_vec();
+            let replicas = 0..keys.len() as ReplicaIndex;
+            let set_aside: Vec<Ranges> =
+                replicas.map(|replica| namespace.set_aside(replica).clone()).collect();
+            (namespace.encode_directory(), keys, set_aside)
         };
         // The same indexes, and no documents.
         let opened = Namespace::open(&directory, |_| None, 0);
@@ -106,9 +112,9 @@ impl Database {
         let covered: Vec<u64> = keys.iter().map(|key| vector.get(key)).collect();
         let mut failure = None;
         shard.visit_log(&VersionVector::new(), |change| {
-            let is_covered =
-                covered.get(change.replica as usize).is_some_and(|last| change.number <= *last);
-            if is_covered {
+            let replica = change.replica as usize;
+            let is_covered = covered.get(replica).is_some_and(|last| change.number <= *last);
+            if is_covered && !set_aside[replica].contains(change.number) {
                 failure = namespace.apply_own(change, &mut InMemory, &mut ()).err();
             }
             failure.is_none()

@@ -9,7 +9,7 @@ use vudo_state::{Condition, Database, Direction, Query, Record, Step};
 fn city_gen() -> GenSchema {
     let field = |name, number| FieldSchema::new(name, number, Strategy::Lww, ValueType::String);
     let fields = vec![field("name", 1), field("country", 2), field("subcountry", 3)];
-    GenSchema { name: "City".into(), fields }
+    GenSchema::new("City", fields)
 }
 
 /// Rows of the file: key, then name, country, subcountry.
@@ -62,7 +62,7 @@ fn the_cities_of_the_world_are_imported_followed_by_country_and_kept() {
     let (most, later) = rows.split_at(rows.len() - 2_000);
     let folder = tempfile::tempdir().unwrap();
     let database = Database::open(folder.path()).unwrap();
-    database.define(&Schema { gens: vec![city_gen()] }).unwrap();
+    database.define(&Schema { gens: vec![city_gen()], ..Schema::default() }).unwrap();
     import(&database, most);
     database.pin("before the rest").unwrap();
 
