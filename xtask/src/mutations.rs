@@ -43,6 +43,12 @@ const MUTATIONS: &[Mutation] = &[
         target: Some("crash"),
         test: "whatever_crashes_nothing_acknowledged_is_lost_and_nothing_is_torn",
     },
+    Mutation {
+        package: "vudo-state",
+        name: "failed_chunks_forgotten",
+        target: Some("crash"),
+        test: "whatever_crashes_nothing_acknowledged_is_lost_and_nothing_is_torn",
+    },
     credit("negative_amounts", "an_amount_that_wraps_around_is_no_amount"),
     credit("unverified_votes", "forged_votes_settle_nothing"),
     credit("duplicate_votes", "one_members_votes_are_one_vote"),

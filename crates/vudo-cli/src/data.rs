@@ -1,6 +1,6 @@
 //! `get`, `set`, `delete`, `list` and `stats`: what works on documents.
 
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::str::FromStr;
 
 use anyhow::{Context as _, Result, bail};
@@ -114,23 +114,33 @@ pub(crate) fn gen_schema(database: &Database, name: &str) -> Result<GenSchema> {
     })
 }
 
-pub(crate) fn get(context: &Context, address: &Address) -> Result<()> {
-    let database = open(context)?;
-    let gen_schema = gen_schema(&database, &address.gen_name)?;
+pub(crate) fn get(
+    database: &Database,
+    is_json: bool,
+    address: &Address,
+    output: &mut dyn Write,
+) -> Result<()> {
+    let gen_schema = gen_schema(database, &address.gen_name)?;
     let record = database.read(&gen_schema, &database.document_id(&address.key))?;
     let record =
         record.with_context(|| format!("there is no {}/{}", address.gen_name, address.key))?;
-    if context.json {
-        println!("{}", record_to_json(&record));
+    if is_json {
+        writeln!(output, "{}", record_to_json(&record))?;
     } else {
-        record.fields.iter().for_each(|(name, value)| println!("{name} = {value}"));
+        let mut fields = record.fields.iter();
+        fields.try_for_each(|(name, value)| writeln!(output, "{name} = {value}"))?;
     }
     Ok(())
 }
 
-pub(crate) fn set(context: &Context, address: &Address, fields: &[Assignment]) -> Result<()> {
-    let database = open(context)?;
-    let gen_schema = gen_schema(&database, &address.gen_name)?;
+pub(crate) fn set(
+    database: &Database,
+    is_json: bool,
+    address: &Address,
+    fields: &[Assignment],
+    output: &mut dyn Write,
+) -> Result<()> {
+    let gen_schema = gen_schema(database, &address.gen_name)?;
     let values: Vec<Value> =
         fields.iter().map(|field| field.value(&gen_schema)).collect::<Result<_>>()?;
     let key = address.key.as_str();
@@ -143,21 +153,25 @@ pub(crate) fn set(context: &Context, address: &Address, fields: &[Assignment]) -
         }
         transaction.read(&gen_schema, key)
     })?;
-    if let (true, Some(record)) = (context.json, record) {
-        println!("{}", record_to_json(&record));
+    if let (true, Some(record)) = (is_json, record) {
+        writeln!(output, "{}", record_to_json(&record))?;
     }
     Ok(())
 }
 
-pub(crate) fn delete(context: &Context, address: &Address) -> Result<()> {
-    let database = open(context)?;
-    let gen_schema = gen_schema(&database, &address.gen_name)?;
+pub(crate) fn delete(database: &Database, address: &Address) -> Result<()> {
+    let gen_schema = gen_schema(database, &address.gen_name)?;
     Ok(database.delete(&gen_schema, &database.document_id(&address.key))?)
 }
 
-pub(crate) fn list(context: &Context, gen_name: &str, limit: Option<usize>) -> Result<()> {
-    let database = open(context)?;
-    let gen_schema = gen_schema(&database, gen_name)?;
+pub(crate) fn list(
+    database: &Database,
+    is_json: bool,
+    gen_name: &str,
+    limit: Option<usize>,
+    output: &mut dyn Write,
+) -> Result<()> {
+    let gen_schema = gen_schema(database, gen_name)?;
     let mut records = Vec::new();
     let limit = limit.unwrap_or(usize::MAX);
     database.for_each(&gen_schema, |record| {
@@ -166,11 +180,10 @@ pub(crate) fn list(context: &Context, gen_name: &str, limit: Option<usize>) -> R
         }
         records.len() < limit
     })?;
-    let mut out = BufWriter::new(std::io::stdout().lock());
     for record in &records {
-        let written = match context.json {
-            true => writeln!(out, "{}", record_to_json(record)),
-            false => writeln!(out, "{}", line_of(record)),
+        let written = match is_json {
+            true => writeln!(output, "{}", record_to_json(record)),
+            false => writeln!(output, "{}", line_of(record)),
         };
         // A reader that has seen enough, such as `head`, closes the pipe.
         if written.is_err() {
@@ -186,8 +199,7 @@ fn line_of(record: &Record) -> String {
     format!("{}  {}", record.key, fields.join("  "))
 }
 
-pub(crate) fn stats(context: &Context) -> Result<()> {
-    let database = open(context)?;
+pub(crate) fn stats(database: &Database, is_json: bool, output: &mut dyn Write) -> Result<()> {
     let mut namespaces = Vec::new();
     for name in database.namespaces()? {
         let namespace = database.in_namespace(&name);
@@ -204,7 +216,7 @@ pub(crate) fn stats(context: &Context) -> Result<()> {
         let (vector, fingerprint) = replication.fingerprint()?;
         namespaces.push((name, gens, vector, fingerprint));
     }
-    if context.json {
+    if is_json {
         let rows: Vec<_> = namespaces
             .iter()
             .map(|(name, gens, vector, fingerprint)| {
@@ -221,19 +233,23 @@ pub(crate) fn stats(context: &Context) -> Result<()> {
             .collect();
         let replica = database.replica_key().to_string();
         let disk_bytes = database.disk_bytes();
-        println!("{}", json!({ "replica": replica, "disk_bytes": disk_bytes, "namespaces": rows }));
+        writeln!(
+            output,
+            "{}",
+            json!({ "replica": replica, "disk_bytes": disk_bytes, "namespaces": rows })
+        )?;
         return Ok(());
     }
-    println!("replica     {}", database.replica_key());
-    println!("on disk     {} bytes", database.disk_bytes());
+    writeln!(output, "replica     {}", database.replica_key())?;
+    writeln!(output, "on disk     {} bytes", database.disk_bytes())?;
     for (name, gens, vector, fingerprint) in namespaces {
-        println!("namespace   {name}");
+        writeln!(output, "namespace   {name}")?;
         for (gen_name, count) in gens {
-            println!("  {gen_name:<16} {count} documents");
+            writeln!(output, "  {gen_name:<16} {count} documents")?;
         }
-        println!("  {:<16} {}", "replicas", vector.replica_count());
-        println!("  {:<16} {}", "changes", vector.change_count());
-        println!("  {:<16} {fingerprint}", "fingerprint");
+        writeln!(output, "  {:<16} {}", "replicas", vector.replica_count())?;
+        writeln!(output, "  {:<16} {}", "changes", vector.change_count())?;
+        writeln!(output, "  {:<16} {fingerprint}", "fingerprint")?;
     }
     Ok(())
 }

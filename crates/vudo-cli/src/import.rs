@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -15,7 +15,7 @@ use serde_json::json;
 use vudo_crdt::{GenSchema, Value};
 use vudo_state::Database;
 
-use crate::{Context, data, values};
+use crate::{data, values};
 
 /// One change holds at most so many documents, so that no peer has to take a huge one.
 const ROWS_PER_CHANGE: usize = 1_000;
@@ -49,19 +49,32 @@ struct BadRow {
     reason: String,
 }
 
-pub(crate) fn run(context: &Context, options: &Options) -> Result<()> {
-    let database = data::open(context)?;
-    let gen_schema = data::gen_schema(&database, &options.gen_name)?;
-    let imported = import(&database, &gen_schema, options, !context.json)?;
-    if context.json {
+impl Options {
+    /// Names the file as it is named in a folder.
+    pub(crate) fn move_to(&mut self, folder: &Path) {
+        self.file = folder.join(&self.file);
+    }
+}
+
+pub(crate) fn run(
+    database: &Database,
+    is_json: bool,
+    options: &Options,
+    output: &mut dyn Write,
+    errors: &mut dyn Write,
+) -> Result<()> {
+    let gen_schema = data::gen_schema(database, &options.gen_name)?;
+    let imported = import(database, &gen_schema, options, !is_json, errors)?;
+    if is_json {
         let bad: Vec<_> = imported
             .bad
             .iter()
             .map(|bad| json!({ "line": bad.line, "reason": bad.reason }))
             .collect();
-        println!("{}", json!({ "imported": imported.count, "bad": bad }));
+        writeln!(output, "{}", json!({ "imported": imported.count, "bad": bad }))?;
     } else {
-        println!("{} documents imported, {} rows left out", imported.count, imported.bad.len());
+        let (count, left_out) = (imported.count, imported.bad.len());
+        writeln!(output, "{count} documents imported, {left_out} rows left out")?;
     }
     Ok(())
 }
@@ -84,7 +97,7 @@ pub(crate) fn import_csv(
         key: key.to_owned(),
         skip_bad: false,
     };
-    import(database, gen_schema, &options, true)
+    import(database, gen_schema, &options, true, &mut std::io::stderr())
 }
 
 fn import(
@@ -92,6 +105,7 @@ fn import(
     gen_schema: &GenSchema,
     options: &Options,
     is_for_people: bool,
+    errors: &mut dyn Write,
 ) -> Result<Imported> {
     let file = &options.file;
     let mut bad = Vec::new();
@@ -113,10 +127,10 @@ fn import(
         Ok(())
     })?;
     for row in bad.iter().take(BAD_ROWS_SHOWN) {
-        eprintln!("{}:{}: {}", file.display(), row.line, row.reason);
+        writeln!(errors, "{}:{}: {}", file.display(), row.line, row.reason)?;
     }
     if bad.len() > BAD_ROWS_SHOWN {
-        eprintln!("... and {} more", bad.len() - BAD_ROWS_SHOWN);
+        writeln!(errors, "... and {} more", bad.len() - BAD_ROWS_SHOWN)?;
     }
     if !bad.is_empty() && !options.skip_bad {
         bail!(

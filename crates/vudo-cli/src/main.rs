@@ -4,12 +4,15 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(unix)]
+mod control;
 mod data;
 mod demo;
 mod import;
 mod network;
 mod output;
 mod schema;
+mod store;
 mod values;
 
 use std::path::PathBuf;
@@ -100,36 +103,8 @@ enum Command {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
-    /// Import rows of a CSV file or lines of JSON.
-    Import(import::Options),
-    /// Print a document.
-    Get {
-        /// As in Task/milk.
-        document: data::Address,
-    },
-    /// Set fields of a document, which is created where there is none.
-    ///
-    /// `title=milk` sets a field; `votes+=2` and `votes-=1` add to a counter.
-    Set {
-        /// As in Task/milk.
-        document: data::Address,
-        /// As in title=milk or votes+=1.
-        #[arg(required = true)]
-        fields: Vec<data::Assignment>,
-    },
-    /// Delete a document.
-    Delete {
-        /// As in Task/milk.
-        document: data::Address,
-    },
-    /// List the documents of a Gen, ascending by key.
-    List {
-        /// The Gen.
-        gen_name: String,
-        /// At most so many.
-        #[arg(long)]
-        limit: Option<usize>,
-    },
+    #[command(flatten)]
+    Store(store::StoreCommand),
     /// Let other stores sync with this one; prints the ticket that they need.
     Serve {
         /// The address to listen on.
@@ -144,8 +119,6 @@ enum Command {
         #[arg(long, default_value_t = 30)]
         timeout_seconds: u64,
     },
-    /// Say what the store holds.
-    Stats,
     /// See VUDO do its job: compile, import, sync between two processes, merge, measure.
     Demo {
         /// Leave the measuring of the budgets out.
@@ -172,16 +145,11 @@ fn main() -> ExitCode {
         Command::Describe { field, files } => schema::describe(&context, &field, &files),
         Command::Explain { code } => schema::explain(&context, code.as_deref()),
         Command::Init { files } => schema::init(&context, &files),
-        Command::Import(options) => import::run(&context, &options),
-        Command::Get { document } => data::get(&context, &document),
-        Command::Set { document, fields } => data::set(&context, &document, &fields),
-        Command::Delete { document } => data::delete(&context, &document),
-        Command::List { gen_name, limit } => data::list(&context, &gen_name, limit),
+        Command::Store(command) => store::open_and_run(&context, command),
         Command::Serve { bind } => network::serve(&context, bind),
         Command::Sync { ticket, timeout_seconds } => {
             network::sync(&context, &ticket, timeout_seconds)
         }
-        Command::Stats => data::stats(&context),
         Command::Demo { skip_budgets } => demo::run(skip_budgets),
     };
     match done {

@@ -19,6 +19,8 @@ pub(crate) fn runtime() -> Result<Runtime> {
 
 pub(crate) fn serve(context: &Context, bind: SocketAddr) -> Result<()> {
     let database = data::open(context)?;
+    #[cfg(unix)]
+    let _listening = crate::control::listen(&database, &context.store)?;
     runtime()?.block_on(async {
         let node = Node::spawn(&database, Config { bind }).await?;
         let ticket = node.share(&context.namespace)?;

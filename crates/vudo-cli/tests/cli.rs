@@ -277,3 +277,47 @@ fn the_demo_runs() {
     assert!(said.contains("visits 2 + 3 = 5"), "{said}");
     assert!(Path::new(place.folder.path()).exists());
 }
+
+#[cfg(unix)]
+#[test]
+fn commands_work_while_another_process_serves_the_store() {
+    use std::io::Write;
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixStream;
+
+    let place = Place::new();
+    place.succeed(&["--store", "held", "init", "task.dol"]);
+    place.succeed(&["--store", "held", "set", "Task/before", "votes+=1"]);
+    let server = Server::start(&place, "held");
+    fn on_store<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+        [&["--store", "held"], arguments].concat()
+    }
+    place.succeed(&on_store(&["set", "Task/milk", "title=Buy milk", "votes+=3"]));
+    assert_eq!(place.succeed(&on_store(&["get", "Task/milk"])), "title = Buy milk\nvotes = 3\n");
+    let lines: String = (0..3_000).map(|number| format!("{number},title {number}\n")).collect();
+    place.write("tasks.csv", &format!("id,title\n{lines}"));
+    let imported =
+        place.succeed(&on_store(&["import", "tasks.csv", "--gen", "Task", "--key", "id"]));
+    assert!(imported.starts_with("3000 documents imported"), "{imported}");
+    let listed = place.succeed(&on_store(&["list", "Task", "--json"]));
+    assert_eq!(listed.lines().count(), 3_002);
+    assert!(place.fail(&on_store(&["get", "Task/none"])).contains("there is no Task/none"));
+    assert!(place.fail(&on_store(&["set", "Task/a", "size=300"])).contains("'300' is no u8"));
+    let outbox = place.succeed(&on_store(&["outbox", "--json"]));
+    assert!(outbox.contains("\"pending\":5"), "{outbox}");
+    place.succeed(&on_store(&["backup", "copy"]));
+    let verified = place.succeed(&on_store(&["verify"]));
+    assert!(verified.contains("3002 documents"), "{verified}");
+
+    let socket = place.path("held/control.sock");
+    assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+    for garbage in [&b"\xFF\xFF\xFF\xFFxx"[..], &b"\x02\x00\x00\x00{}"[..], b"\x01"] {
+        UnixStream::connect(&socket).unwrap().write_all(garbage).unwrap();
+    }
+    place.succeed(&on_store(&["delete", "Task/milk"]));
+    drop(server);
+    // The socket of a process that was killed is in nobody's way.
+    assert_eq!(place.succeed(&on_store(&["list", "Task"])).lines().count(), 3_001);
+    let stats = place.succeed(&["--store", "copy", "stats", "--json"]);
+    assert!(stats.contains("\"Task\":3002"), "{stats}");
+}

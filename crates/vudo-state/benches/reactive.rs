@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 use common::{fill, key, record_gen};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use vudo_crdt::GenSchema;
-use vudo_state::{Database, Durability, Event, Interest, QUEUE_DOCUMENTS_MAX, Subscription};
+use vudo_state::{
+    Condition, Database, Direction, Durability, Event, Interest, QUEUE_DOCUMENTS_MAX, Query,
+    Subscription,
+};
 
 /// A subscriber that hears nothing for this long never will.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -98,7 +101,7 @@ fn delivery(criterion: &mut Criterion) {
 fn fan_out(criterion: &mut Criterion) {
     let gen_schema = record_gen();
     let mut group = common::group(criterion, "reactive/fan_out");
-    for count in [0u64, 1, 10, 100] {
+    for count in [0u64, 1, 10, 100, 1_000, 10_000] {
         let database = database(&gen_schema, 1);
         let subscriptions: Vec<Subscription> =
             (0..count).map(|_| subscribe(&database, Interest::Namespace)).collect();
@@ -130,6 +133,95 @@ fn fan_out(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// An interest of the subscriber of a number, in documents of a Gen.
+type MakeInterest = fn(String, u64) -> Interest;
+
+/// A commit that concerns one of 10,000 subscribers, whatever they are interested in.
+fn filters(criterion: &mut Criterion) {
+    const COUNT: u64 = 10_000;
+    let gen_schema = record_gen();
+    let gen_name = || "Record".to_owned();
+    let interests: [(&str, MakeInterest); 3] = [
+        ("document", |gen_name, number| Interest::Document { gen_name, key: key(number) }),
+        ("field", |gen_name, number| Interest::Field {
+            gen_name,
+            key: key(number),
+            field_number: 3,
+        }),
+        // Nobody else's key begins like this one, so all but one are passed over.
+        ("prefix", |gen_name, number| Interest::Prefix {
+            gen_name,
+            key_prefix: if number == 0 { "record".to_owned() } else { format!("other{number}") },
+        }),
+    ];
+    let mut group = common::group(criterion, "reactive/one_of_10000");
+    for (name, interest) in interests {
+        let database = database(&gen_schema, 1);
+        let subscriptions: Vec<Subscription> =
+            (0..COUNT).map(|number| subscribe(&database, interest(gen_name(), number))).collect();
+        group.bench_function(name, |bencher| {
+            let mut value = 0;
+            bencher.iter(|| {
+                value += 1;
+                commit(&database, &gen_schema, value);
+                assert!(subscriptions[0].try_next().is_some());
+            });
+        });
+        assert!(subscriptions[1..].iter().all(|one| one.try_next().is_none()));
+    }
+    group.finish();
+}
+
+/// A change to one of 100,000 documents, and the steps that follow from it.
+fn live_queries(criterion: &mut Criterion) {
+    const COUNT: u64 = 100_000;
+    let gen_schema = record_gen();
+    let database = database(&gen_schema, COUNT);
+    let above = |least: i64| {
+        let query = Query::of(&gen_schema).filter("value", Condition::AtLeast(least.into()));
+        query.and_then(|query| query.sort_by("value", Direction::Descending)).expect("its fields")
+    };
+    let change = |number: u64, value: i64| {
+        let id = database.document_id(&key(number));
+        let fields = [("value", value.into())];
+        database.update(&gen_schema, &id, &fields).expect("the document is there");
+    };
+    let mut group = common::group(criterion, "reactive/live_100000");
+    group.bench_function("start", |bencher| {
+        bencher.iter(|| {
+            let live = database.live(above(0)).expect("a live query");
+            assert_eq!(live.match_count(), COUNT);
+        });
+    });
+    group.bench_function("commit_without", |bencher| {
+        let mut number = 0;
+        bencher.iter(|| {
+            number = (number + 7_919) % COUNT;
+            change(number, number as i64);
+        });
+    });
+    // All documents in order, and the first twenty of them, which any change may reach.
+    let (mut number, mut value) = (0, COUNT as i64);
+    for (name, query) in [("all_sorted", above(0)), ("first_20", above(0).limit(20))] {
+        let live = database.live(query).expect("a live query");
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                number = (number + 7_919) % COUNT;
+                value += 1;
+                change(number, value);
+                let change = live.try_next().expect("it is at the front now");
+                assert_eq!((change.lagged, change.match_count), (0, COUNT));
+                change.steps.len()
+            });
+        });
+    }
+    group.bench_function("snapshot_of_20", |bencher| {
+        let live = database.live(above(0).limit(20)).expect("a live query");
+        bencher.iter(|| assert_eq!(live.snapshot().expect("it can be read").len(), 20));
+    });
+    group.finish();
+}
+
 /// A subscriber that does not read must cost a commit no more than one that does.
 fn lagging(criterion: &mut Criterion) {
     let gen_schema = record_gen();
@@ -153,5 +245,5 @@ fn lagging(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, subscribing, delivery, fan_out, lagging);
+criterion_group!(benches, subscribing, delivery, fan_out, filters, live_queries, lagging);
 criterion_main!(benches);

@@ -237,5 +237,42 @@ fn write_concurrently(medium: Medium, write_count: u64) -> Duration {
     elapsed
 }
 
-criterion_group!(benches, single_writes, reads, transactions, concurrent_writes);
+/// What waits to be acknowledged, and a past moment, out of a log of 10,000 changes.
+fn queue_and_snapshots(criterion: &mut Criterion) {
+    const CHANGE_COUNT: u64 = 10_000;
+    let store = Store::with_documents(Medium::Eventual, 0);
+    for number in 0..CHANGE_COUNT {
+        let fields = [("value", (number as i64).into())];
+        let id = store.id(number);
+        store.database.create(&store.gen_schema, &id, &fields).expect("a new document");
+    }
+    store.database.flush().expect("the disk takes what is pending");
+    let outbox = store.database.outbox().expect("the namespace is open");
+    let mut group = common::group(criterion, "state_engine/of_10000_changes");
+    group.bench_function("pending_count", |bencher| {
+        bencher.iter(|| assert_eq!(outbox.pending_count(), CHANGE_COUNT));
+    });
+    group.bench_function("first_100_pending", |bencher| {
+        bencher.iter(|| assert_eq!(outbox.pending(100).expect("it can be read").len(), 100));
+    });
+    group.bench_function("pin", |bencher| {
+        bencher.iter(|| store.database.pin("a moment").expect("the disk takes it"));
+    });
+    group.bench_function("snapshot_of_a_pin", |bencher| {
+        bencher.iter(|| {
+            let snapshot = store.database.snapshot_of_pin("a moment").expect("it can be read");
+            assert!(snapshot.read(&store.gen_schema, &key(777)).expect("a value").is_some());
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(
+    benches,
+    queue_and_snapshots,
+    single_writes,
+    reads,
+    transactions,
+    concurrent_writes
+);
 criterion_main!(benches);

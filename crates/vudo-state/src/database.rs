@@ -15,7 +15,7 @@ use crate::environment::{Environment, SystemEnvironment};
 use crate::error::{Error, Result};
 use crate::identity::{self, SecretKeyBytes};
 use crate::layout::{self, NamespaceId};
-use crate::limits::{EVENTUAL_DELAY, MEMORY_BYTES_MAX};
+use crate::limits::{EVENTUAL_DELAY, MEMORY_BYTES_MAX, SETTLE_DELAY, SETTLE_LOG_BYTES};
 use crate::record::{Record, field_of, is_in_rows, load_fields};
 use crate::replication::Replication;
 use crate::shard::{Shard, State};
@@ -94,8 +94,11 @@ struct Engine {
     seed: u64,
     shards: Arc<OpenShards>,
     options: OpenOptions,
+    /// Whether the tables follow the log in pauses. On storage of somebody else's they only do what
+    /// they are asked to, which a simulation can replay.
+    settles: bool,
     schema: Mutex<Arc<Schema>>,
-    /// Flushes what was committed eventually; started by the first such commit.
+    /// Flushes what was committed eventually; started when there is something for it to do.
     flusher: Mutex<Option<Flusher>>,
 }
 
@@ -115,6 +118,11 @@ impl OpenShards {
 
     fn flush(&self) -> Result<()> {
         self.all().iter().try_for_each(|shard| shard.flush_all())
+    }
+
+    /// Flushes, and writes out the tables of namespaces with more log than this behind them.
+    fn write_out(&self, log_bytes: usize) -> Result<()> {
+        self.all().iter().try_for_each(|shard| shard.write_out(log_bytes))
     }
 }
 
@@ -161,12 +169,8 @@ impl Database {
             })?;
         check_format(&storage, path)?;
         let file_identity = identity::of_file(&file).map_err(|error| failed(&error))?;
-        Database::assemble(
-            Arc::new(storage),
-            Some(file_identity),
-            Arc::new(SystemEnvironment),
-            options,
-        )
+        let environment = Arc::new(SystemEnvironment);
+        Database::assemble(Arc::new(storage), Some(file_identity), environment, options, true)
     }
 
     /// A store that lives as long as its last handle.
@@ -199,7 +203,7 @@ impl Database {
         file_identity: Option<Vec<u8>>,
         environment: Arc<dyn Environment>,
     ) -> Result<Database> {
-        Database::assemble(storage, file_identity, environment, &OpenOptions::default())
+        Database::assemble(storage, file_identity, environment, &OpenOptions::default(), false)
     }
 
     fn assemble(
@@ -207,6 +211,7 @@ impl Database {
         file_identity: Option<Vec<u8>>,
         environment: Arc<dyn Environment>,
         options: &OpenOptions,
+        settles: bool,
     ) -> Result<Database> {
         let key = identity::load_or_mint(&*storage, file_identity, &*environment)?;
         let mut seed = [0; 8];
@@ -223,6 +228,7 @@ impl Database {
             seed: u64::from_le_bytes(seed),
             shards: Arc::default(),
             options: options.clone(),
+            settles,
             schema: Mutex::new(Arc::new(schema)),
             flusher: Mutex::default(),
         };
@@ -552,6 +558,18 @@ impl Database {
         Ok(self.engine.storage.get(&layout::meta(&format!("setting/{name}")))?)
     }
 
+    /// Lets the tables follow the log in the next pause, where the store is on a disk of its own.
+    pub(crate) fn settle_later(&self) {
+        if self.engine.settles {
+            self.wake_flusher();
+        }
+    }
+
+    /// Writes everything out that is only in memory or in the log.
+    pub(crate) fn write_out(&self) -> Result<()> {
+        self.engine.shards.write_out(0)
+    }
+
     fn wake_flusher(&self) {
         let mut flusher = self.engine.flusher.lock().unwrap_or_else(PoisonError::into_inner);
         let flusher = flusher.get_or_insert_with(|| start_flusher(self.engine.shards.clone()));
@@ -599,11 +617,12 @@ impl Engine {
     }
 }
 
-/// Starts the thread that makes eventual commits durable.
+/// Starts the thread that makes eventual commits durable, and writes the tables out in pauses.
 fn start_flusher(shards: Arc<OpenShards>) -> Flusher {
     let (wake, woken) = sync_channel(1);
     let thread = std::thread::spawn(move || {
-        while woken.recv().is_ok() {
+        let mut is_woken = woken.recv().is_ok();
+        while is_woken {
             let deadline = Instant::now() + EVENTUAL_DELAY;
             // Waking again does not shorten the delay; closing does, and flushes by itself.
             loop {
@@ -616,6 +635,18 @@ fn start_flusher(shards: Arc<OpenShards>) -> Flusher {
             if let Err(error) = shards.flush() {
                 tracing::error!("{error}");
             }
+            // In a pause the tables follow the log, so that opening after a crash has little to
+            // replay.
+            is_woken = match woken.recv_timeout(SETTLE_DELAY) {
+                Ok(()) => true,
+                Err(RecvTimeoutError::Disconnected) => false,
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Err(error) = shards.write_out(SETTLE_LOG_BYTES) {
+                        tracing::error!("{error}");
+                    }
+                    woken.recv().is_ok()
+                }
+            };
         }
     });
     Flusher { wake, thread }

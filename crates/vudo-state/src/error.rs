@@ -87,6 +87,12 @@ pub enum Error {
     /// A namespace has 1 to 255 bytes.
     #[error("'{0}' is no name for a namespace: it takes 1 to 255 bytes")]
     NamespaceName(String),
+    /// A pin's name has 1 to 255 bytes.
+    #[error("'{0}' is no name for a pin: it takes 1 to 255 bytes")]
+    PinName(String),
+    /// The namespace has no pin of this name.
+    #[error("the namespace has no pin '{0}'; set one with Database::pin first")]
+    UnknownPin(String),
     /// A counter's total does not fit its type, and its Gen asks for an error then.
     #[error("{0}")]
     CounterOverflow(#[from] CounterOverflow),

@@ -6,6 +6,7 @@
 //! d namespace                     directory: replicas, numbers heard, names of Gens
 //! a namespace                     up to where each peer has acknowledged this replica's changes
 //! j namespace                     judgements: which changes of which replicas are set aside
+//! p namespace name                a pin: the version vector of a moment
 //! k namespace                     checkpoint: up to where tables hold the log, next chunk id
 //! t namespace gen                 directory of the chunks with a Gen's documents
 //! e namespace gen                 the same of the entries of their collections
@@ -42,6 +43,10 @@ pub(crate) fn acknowledged(id: NamespaceId) -> Vec<u8> {
 
 pub(crate) fn judgements(id: NamespaceId) -> Vec<u8> {
     [b"j", &id.to_be_bytes()[..]].concat()
+}
+
+pub(crate) fn pin(id: NamespaceId, name: &str) -> Vec<u8> {
+    [b"p", &id.to_be_bytes()[..], name.as_bytes()].concat()
 }
 
 pub(crate) fn checkpoint(id: NamespaceId) -> Vec<u8> {

@@ -48,6 +48,7 @@ mod queue;
 mod record;
 mod replication;
 mod shard;
+mod snapshot;
 pub mod storage;
 mod subscription;
 mod transaction;
@@ -71,6 +72,7 @@ pub use query::{Condition, Direction, Place, Query};
 pub use record::Record;
 pub use replication::{OutgoingFrame, Replication};
 pub use shard::ListenerGuard;
+pub use snapshot::Snapshot;
 pub use subscription::{
     CallbackGuard, ChangeKind, DocumentEvent, Event, Interest, Origin, Subscription, Transition,
 };

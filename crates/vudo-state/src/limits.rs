@@ -9,6 +9,10 @@ pub(crate) const JOURNAL_BYTES_MAX: u64 = 1 << 20;
 /// inner pages of the tree.
 #[cfg(feature = "native")]
 pub(crate) const PAGE_CACHE_BYTES: usize = 2 << 20;
+/// After a pause of this length the tables follow the log.
+pub(crate) const SETTLE_DELAY: Duration = Duration::from_millis(100);
+/// So much log may stay behind them: joining it again takes a fraction of a millisecond.
+pub(crate) const SETTLE_LOG_BYTES: usize = 32 << 10;
 /// How long an eventual commit may wait for the disk.
 pub(crate) const EVENTUAL_DELAY: Duration = Duration::from_millis(20);
 /// How much memory the documents of one namespace take up, unless it is said otherwise.

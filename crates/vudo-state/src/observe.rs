@@ -6,7 +6,7 @@ use crate::database::Database;
 use crate::error::Result;
 use crate::live::LiveQuery;
 use crate::query::{Place, Query};
-use crate::record::Record;
+use crate::record::{Record, is_in_rows, load_fields};
 use crate::subscription::{CallbackGuard, Event, Interest, Subscription};
 
 impl Database {
@@ -44,7 +44,7 @@ impl Database {
             return Ok(Vec::new());
         }
         let shard = self.shard()?;
-        let state = shard.lock();
+        let mut state = shard.lock();
         let Some(gen_index) = state.namespace.find_gen(&query.gen_schema().name) else {
             return Ok(Vec::new());
         };
@@ -63,7 +63,17 @@ impl Database {
             found.insert(place, Record::read_row(query.gen_schema(), &row));
             true
         })?;
-        found.into_values().collect()
+        let gen_schema = query.gen_schema();
+        if is_in_rows(gen_schema) {
+            return found.into_values().collect();
+        }
+        let mut records = Vec::new();
+        for place in found.into_keys() {
+            let namespace = &mut state.namespace;
+            load_fields(namespace, &mut shard.chunks(), gen_schema, gen_index, place.key())?;
+            records.push(Record::read(&mut &*namespace, gen_schema, gen_index, place.key())?);
+        }
+        Ok(records)
     }
 
     /// How many documents meet the conditions of a query. Its limit does not count.

@@ -90,7 +90,9 @@ impl Replication {
     /// # Errors
     /// The frame is malformed or leaves out changes, which is the peer's fault, or the disk failed.
     pub fn apply_frame(&self, frame: &[u8]) -> Result<Applied> {
-        self.shard.apply_frame(frame)
+        let applied = self.shard.apply_frame(frame)?;
+        self.database.settle_later();
+        Ok(applied)
     }
 
     /// Notes what a peer has said is durable there, for the [`crate::Outbox`]. The number goes to

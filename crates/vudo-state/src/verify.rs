@@ -29,7 +29,7 @@ impl Database {
     /// # Errors
     /// The disk failed in a way that kept it from being read. Damage is no error: it is reported.
     pub fn verify(&self) -> Result<VerifyReport> {
-        self.flush()?;
+        self.write_out()?;
         let mut report = VerifyReport::default();
         let mut damages = Vec::new();
         let checked = self.storage().verify(&mut |key| {

@@ -196,3 +196,37 @@ fn whatever_crashes_nothing_acknowledged_is_lost_and_nothing_is_torn() {
         assert!(refused_openings > 0);
     }
 }
+
+/// How many calls of the disk it takes to open what a kill left of a store of so many documents and
+/// to read one of them, and how many of them are syncs.
+fn calls_to_open(document_count: u64) -> (u64, u64) {
+    let files = CrashingFiles::new(1);
+    let database = common::open(&files).unwrap();
+    let fast = database.with_durability(Durability::Eventual);
+    for start in (0..document_count).step_by(1_000) {
+        fast.transaction(|transaction| {
+            for number in start..start + 1_000 {
+                let key = format!("document {number:06}");
+                transaction.create(&step_gen(), &key)?;
+                transaction.set(&step_gen(), &key, "load", "some text of some length")?;
+            }
+            Ok(())
+        })
+        .unwrap();
+    }
+    database.flush().unwrap();
+    let left = files.kill_process();
+    drop((database, fast));
+    let database = common::open(&left).unwrap();
+    let id = database.document_id("document 000500");
+    assert!(database.read(&step_gen(), &id).unwrap().is_some());
+    (left.call_count(), left.sync_count())
+}
+
+#[test]
+fn opening_after_a_crash_does_not_grow_with_the_data() {
+    let (few, many) = (calls_to_open(10_000), calls_to_open(100_000));
+    println!("calls and syncs to open: {few:?} with 10,000 documents, {many:?} with 100,000");
+    assert!(many.0 < few.0 * 2, "ten times the documents take {many:?} calls, not {few:?}");
+    assert_eq!(few.1, many.1);
+}

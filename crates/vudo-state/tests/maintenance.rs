@@ -137,3 +137,41 @@ fn damage_is_found_and_named_and_the_rest_stays_readable() {
     }
     assert!(named >= 3, "{named} damaged chunks were named");
 }
+
+#[test]
+fn a_pin_names_a_moment_that_can_be_read_whatever_comes_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(folder.path()).unwrap();
+    let id = |number: u64| database.document_id(&format!("note {number:05}"));
+    fill(&database, 30);
+    database.pin("first").unwrap();
+    let first = database.list(&note_gen()).unwrap();
+    database.update(&note_gen(), &id(3), &[("text", "changed".into())]).unwrap();
+    database.delete(&note_gen(), &id(4)).unwrap();
+    let peer = Database::open_in_memory().unwrap();
+    peer.create(&note_gen(), &peer.document_id("of a peer"), &[]).unwrap();
+    exchange(&peer, &database);
+    database.pin("second").unwrap();
+    let second = database.list(&note_gen()).unwrap();
+    fill(&database.in_namespace("other"), 2);
+    (30..40).for_each(|number| database.create(&note_gen(), &id(number), &[]).unwrap());
+    let now = database.list(&note_gen()).unwrap();
+    drop(database);
+
+    let database = Database::open(folder.path()).unwrap();
+    let names: Vec<String> = database.pins().unwrap().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["first", "second"]);
+    assert_eq!(database.in_namespace("other").pins().unwrap(), []);
+    let of_pin = |name| database.snapshot_of_pin(name).unwrap().list(&note_gen()).unwrap();
+    assert_eq!((of_pin("first"), of_pin("second")), (first, second));
+    let snapshot = database.snapshot().unwrap();
+    assert_eq!(snapshot.list(&note_gen()).unwrap(), now);
+    database.delete(&note_gen(), &database.document_id("note 00001")).unwrap();
+    assert!(snapshot.read(&note_gen(), "note 00001").unwrap().is_some());
+    assert!(snapshot.read(&note_gen(), "note 00004").unwrap().is_none());
+    assert!(database.unpin("first").unwrap());
+    assert!(!database.unpin("first").unwrap());
+    let unknown = database.snapshot_of_pin("first").err().expect("it is gone");
+    assert!(unknown.to_string().contains("no pin 'first'"), "{unknown}");
+    assert!(matches!(database.pin(""), Err(Error::PinName(_))));
+}

@@ -1,0 +1,187 @@
+//! The commands that work on one store: run here, or by the process that has the store open.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use clap::Subcommand;
+use serde_json::json;
+use vudo_state::{Database, Error};
+
+use crate::{Context, data, import};
+
+/// A command that works on one store.
+#[derive(Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Import rows of a CSV file or lines of JSON.
+    Import(import::Options),
+    /// Print a document.
+    Get {
+        /// As in Task/milk.
+        document: data::Address,
+    },
+    /// Set fields of a document, which is created where there is none.
+    ///
+    /// `title=milk` sets a field; `votes+=2` and `votes-=1` add to a counter.
+    Set {
+        /// As in Task/milk.
+        document: data::Address,
+        /// As in title=milk or votes+=1.
+        #[arg(required = true)]
+        fields: Vec<data::Assignment>,
+    },
+    /// Delete a document.
+    Delete {
+        /// As in Task/milk.
+        document: data::Address,
+    },
+    /// List the documents of a Gen, ascending by key.
+    List {
+        /// The Gen.
+        gen_name: String,
+        /// At most so many.
+        #[arg(long)]
+        limit: Option<usize>,
+    },
+    /// Say what the store holds.
+    Stats,
+    /// Write everything into a folder that can be opened as a store, which writes under its own key.
+    Backup {
+        /// The folder, which must not exist.
+        folder: PathBuf,
+    },
+    /// Read everything that is on disk, and name what is damaged.
+    Verify,
+    /// Say what this store wrote that no other one has acknowledged as durable.
+    Outbox {
+        /// Name at most so many changes.
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
+}
+
+impl StoreCommand {
+    /// The command with its files named as they are named in a folder.
+    #[must_use]
+    pub(crate) fn in_folder(mut self, folder: &Path) -> StoreCommand {
+        match &mut self {
+            StoreCommand::Backup { folder: named } => *named = folder.join(&*named),
+            StoreCommand::Import(options) => options.move_to(folder),
+            _ => {}
+        }
+        self
+    }
+}
+
+/// Opens the store and runs a command on it, or lets the process that has it open do so.
+pub(crate) fn open_and_run(context: &Context, command: StoreCommand) -> Result<()> {
+    match data::open(context) {
+        Ok(database) => {
+            let mut output = std::io::BufWriter::new(std::io::stdout().lock());
+            run(&database, context, command, &mut output, &mut std::io::stderr())?;
+            output.flush()?;
+            Ok(())
+        }
+        Err(error) => match error.downcast_ref::<Error>() {
+            #[cfg(unix)]
+            Some(Error::InUse { .. }) if crate::control::forward(context)? => Ok(()),
+            _ => Err(error),
+        },
+    }
+}
+
+/// Runs a command on a store. What it prints goes to `output`, and to `errors` what is wrong with
+/// rows that it leaves out.
+pub(crate) fn run(
+    database: &Database,
+    context: &Context,
+    command: StoreCommand,
+    output: &mut dyn Write,
+    errors: &mut dyn Write,
+) -> Result<()> {
+    let is_json = context.json;
+    match command {
+        StoreCommand::Import(options) => import::run(database, is_json, &options, output, errors),
+        StoreCommand::Get { document } => data::get(database, is_json, &document, output),
+        StoreCommand::Set { document, fields } => {
+            data::set(database, is_json, &document, &fields, output)
+        }
+        StoreCommand::Delete { document } => data::delete(database, &document),
+        StoreCommand::List { gen_name, limit } => {
+            data::list(database, is_json, &gen_name, limit, output)
+        }
+        StoreCommand::Stats => data::stats(database, is_json, output),
+        StoreCommand::Backup { folder } => backup(database, is_json, &folder, output),
+        StoreCommand::Verify => verify(database, is_json, output),
+        StoreCommand::Outbox { limit } => outbox(database, is_json, limit, output),
+    }
+}
+
+fn backup(database: &Database, is_json: bool, folder: &Path, output: &mut dyn Write) -> Result<()> {
+    let report = database.backup(folder)?;
+    let (entries, bytes) = (report.entries, report.bytes);
+    match is_json {
+        true => writeln!(output, "{}", json!({ "entries": entries, "bytes": bytes }))?,
+        false => writeln!(output, "{bytes} bytes in {}", folder.display())?,
+    }
+    Ok(())
+}
+
+fn verify(database: &Database, is_json: bool, output: &mut dyn Write) -> Result<()> {
+    let report = database.verify()?;
+    if is_json {
+        let found = json!({
+            "namespaces": report.namespaces,
+            "documents": report.documents,
+            "changes": report.changes,
+            "damages": report.damages,
+        });
+        writeln!(output, "{found}")?;
+    } else {
+        report.damages.iter().try_for_each(|damage| writeln!(output, "damaged: {damage}"))?;
+        let (documents, changes) = (report.documents, report.changes);
+        writeln!(output, "{documents} documents and {changes} changes read")?;
+    }
+    match report.damages.len() {
+        0 => Ok(()),
+        count => {
+            output.flush()?;
+            bail!(
+                "{count} places of the store are damaged; everything else can be read. Restore a \
+                 backup, or sync a new store from a peer"
+            )
+        }
+    }
+}
+
+fn outbox(database: &Database, is_json: bool, limit: usize, output: &mut dyn Write) -> Result<()> {
+    let outbox = database.outbox()?;
+    let pending_count = outbox.pending_count();
+    let pending = outbox.pending(limit)?;
+    if is_json {
+        let changes: Vec<_> = (pending.iter())
+            .map(|change| {
+                let documents: Vec<String> = (change.documents.iter())
+                    .map(|(gen_name, key)| format!("{gen_name}/{key}"))
+                    .collect();
+                json!({ "number": change.number, "documents": documents })
+            })
+            .collect();
+        let peers: serde_json::Map<String, serde_json::Value> = (outbox.peers().iter())
+            .map(|(peer, number)| (peer.to_string(), json!(number)))
+            .collect();
+        let found = json!({ "pending": pending_count, "changes": changes, "acknowledged": peers });
+        writeln!(output, "{found}")?;
+        return Ok(());
+    }
+    for (peer, number) in outbox.peers() {
+        writeln!(output, "{peer} has everything up to change {number}")?;
+    }
+    for change in &pending {
+        let documents: Vec<String> =
+            (change.documents.iter()).map(|(gen_name, key)| format!("{gen_name}/{key}")).collect();
+        writeln!(output, "change {}: {}", change.number, documents.join(", "))?;
+    }
+    writeln!(output, "{pending_count} changes are nowhere else yet")?;
+    Ok(())
+}
