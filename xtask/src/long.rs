@@ -14,6 +14,9 @@ const HISTORY_COUNT: &str = "1000000";
 /// How many seeds of the network simulation run here.
 const SIMULATION_COUNT: &str = "20000";
 
+/// How many seeds of each size of the committee the ledger's simulation runs here.
+const CREDIT_SEEDS: &str = "10000";
+
 /// Crates with unsafe code, or with code that unsafe code relies on.
 const MIRI_PACKAGES: [&str; 1] = ["vudo-gen-runtime"];
 
@@ -23,7 +26,7 @@ struct Job {
     run: fn(&Path, u32) -> Result<()>,
 }
 
-const JOBS: [Job; 8] = [
+const JOBS: [Job; 9] = [
     Job {
         name: "histories",
         about: "a million random histories of the merge core",
@@ -33,6 +36,11 @@ const JOBS: [Job; 8] = [
         name: "simulation",
         about: "replicas on a simulated network, with crashes, under 20,000 seeds",
         run: |root, _| simulation(root),
+    },
+    Job {
+        name: "credit",
+        about: "20,000 seeds of the ledger's simulation",
+        run: |root, _| credit(root),
     },
     Job {
         name: "miri",
@@ -102,6 +110,22 @@ fn simulation(root: &Path) -> Result<()> {
         "--nocapture",
     ];
     succeed(cargo(root, &arguments).env("VUDO_HISTORIES", SIMULATION_COUNT))
+}
+
+/// Two tests, one for each size of the committee, run half of the seeds each.
+fn credit(root: &Path) -> Result<()> {
+    let arguments = [
+        "test",
+        "--release",
+        "-p",
+        "vudo-credit",
+        "--test",
+        "simulation",
+        "members",
+        "--",
+        "--nocapture",
+    ];
+    succeed(cargo(root, &arguments).env("VUDO_HISTORIES", CREDIT_SEEDS))
 }
 
 fn miri(root: &Path) -> Result<()> {

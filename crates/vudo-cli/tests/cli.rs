@@ -321,3 +321,22 @@ fn commands_work_while_another_process_serves_the_store() {
     let stats = place.succeed(&["--store", "copy", "stats", "--json"]);
     assert!(stats.contains("\"Task\":3002"), "{stats}");
 }
+
+#[test]
+fn blame_names_who_wrote_a_field_and_what_was_beaten() {
+    let place = Place::new();
+    place.succeed(&["init", "task.dol"]);
+    for title in ["title=Buy milk", "title=Buy oat milk"] {
+        place.succeed(&["set", "Task/milk", title]);
+    }
+    let shown = place.succeed(&["blame", "Task/milk", "title"]);
+    let lines: Vec<&str> = shown.lines().collect();
+    assert!(lines[0].starts_with("counts: Buy oat milk, by "), "{shown}");
+    assert!(lines[1].starts_with("beaten: Buy milk, by "), "{shown}");
+    let json = place.succeed(&["blame", "Task/milk", "title", "--json"]);
+    let first: serde_json::Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
+    assert_eq!((&first["value"], &first["number"]), (&"Buy oat milk".into(), &2.into()));
+    assert_eq!(first["replica"].as_str().map(str::len), Some(64));
+    assert!(place.fail(&["blame", "Task/milk", "size"]).contains("nobody has written"));
+    assert!(place.fail(&["blame", "Task/milk", "colour"]).contains("it has id, title"));
+}

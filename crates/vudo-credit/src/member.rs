@@ -53,6 +53,8 @@ pub struct Member<O = Sequencer> {
     books: BTreeMap<LaneId, Book>,
     /// Certificates whose heads are not all posted yet, by the hash of the list.
     unrecorded: BTreeMap<Digest, Settlement>,
+    /// Where the entries begin that this member has asked for since it last tried again.
+    wanted_from: Option<u64>,
     /// What members reported on lanes that are being closed; only at the sequencer.
     reports: BTreeMap<LaneId, BTreeMap<u8, Report>>,
 }
@@ -116,8 +118,19 @@ impl Member<Sequencer> {
         });
         let books = books.collect::<Result<BTreeMap<_, _>, Refusal>>()?;
         let order = Sequencer::restore(signed);
-        let (clock, reports) = (0, BTreeMap::new());
-        Ok(Member { secret, member, clock, ledger, log, order, books, unrecorded, reports })
+        let (clock, wanted_from, reports) = (0, None, BTreeMap::new());
+        Ok(Member {
+            secret,
+            member,
+            clock,
+            ledger,
+            log,
+            order,
+            books,
+            unrecorded,
+            wanted_from,
+            reports,
+        })
     }
 }
 
@@ -385,7 +398,9 @@ impl<O: TotalOrder> Member<O> {
         let next = self.ledger.next_index();
         if entry.entry.index == next && entry.verify(self.committee()).is_ok() {
             self.commit_all(Some(entry), out);
-        } else if entry.entry.index > next {
+        } else if entry.entry.index > next && self.wanted_from != Some(next) {
+            // Asked once: where entries arrive out of order, each would else bring all of them.
+            self.wanted_from = Some(next);
             out.send(from, Message::Want { from: next });
         }
     }
@@ -546,6 +561,7 @@ impl<O: TotalOrder> Member<O> {
 
     /// Sends again what may have been lost, and asks for what may have been missed.
     fn retry(&mut self, out: &mut Outbox) {
+        self.wanted_from = None;
         let (order, context) = self.order_and_context();
         order.retry(&context, out);
         if self.sequencer() != Party::Member(self.member) {
