@@ -110,7 +110,7 @@ fn memory(store: &Path, count: &str) -> Result<()> {
 fn cold_start(store: &Path) -> Result<()> {
     let database = Database::open(store)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let config = loopback();
+    let config = Config::loopback();
     let node = runtime.block_on(Node::spawn(&database, config))?;
     let id = DocumentId::new("default", "record777");
     let record = database.read(&workload::record_gen(), &id)?;
@@ -125,7 +125,7 @@ fn cold_start(store: &Path) -> Result<()> {
 fn receive(store: &Path) -> Result<()> {
     let database = Database::open(store)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let node = runtime.block_on(Node::spawn(&database, loopback()))?;
+    let node = runtime.block_on(Node::spawn(&database, Config::loopback()))?;
     let ticket = {
         let _entered = runtime.enter();
         node.share("default")?
@@ -135,9 +135,4 @@ fn receive(store: &Path) -> Result<()> {
     std::io::stdin().read_line(&mut String::new())?;
     runtime.block_on(node.shutdown());
     Ok(())
-}
-
-/// A node that only this machine reaches.
-pub fn loopback() -> Config {
-    Config { bind: std::net::SocketAddr::from(([127, 0, 0, 1], 0)) }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use vudo_p2p::{Node, Ticket};
+use vudo_p2p::{Config, Node, Ticket};
 use vudo_state::{Database, Durability};
 
 use crate::budgets::Measurement;
@@ -93,7 +93,7 @@ pub fn sync_operations_per_second(program: &Path) -> Result<f64> {
     let database = Database::open(folder.path().join("sender"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let elapsed = runtime.block_on(async {
-        let node = Node::spawn(&database, child::loopback()).await?;
+        let node = Node::spawn(&database, Config::loopback()).await?;
         let link = node.connect(&ticket).await?;
         link.wait_until_synced(Duration::from_secs(10)).await?;
         let writer = database.with_durability(Durability::Eventual);

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 use vudo_crdt::{Schema, Value};
-use vudo_p2p::Node;
+use vudo_p2p::{Config, Node};
 use vudo_state::Database;
 
-use crate::{child, workload};
+use crate::workload;
 
 /// Times `run`; what it gives is dropped outside.
 pub fn timed<T>(run: impl FnOnce() -> T) -> (T, Duration) {
@@ -82,7 +82,7 @@ pub fn state_engine() -> Duration {
 /// # Panics
 /// Where loopback has no free port.
 pub fn p2p_node(runtime: &Runtime, database: &Database) -> Duration {
-    let (node, elapsed) = timed(|| runtime.block_on(Node::spawn(database, child::loopback())));
+    let (node, elapsed) = timed(|| runtime.block_on(Node::spawn(database, Config::loopback())));
     runtime.block_on(node.expect("loopback has ports").shutdown());
     elapsed
 }
@@ -139,7 +139,7 @@ async fn start(store: PathBuf) -> (Database, Node) {
         database
     });
     let database = opening.await.expect("the store opens");
-    let node = Node::spawn(&database, child::loopback()).await.expect("loopback has ports");
+    let node = Node::spawn(&database, Config::loopback()).await.expect("loopback has ports");
     (database, node)
 }
 

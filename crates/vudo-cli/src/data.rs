@@ -1,4 +1,4 @@
-//! `get`, `set`, `delete`, `list` and `stats`: what works on documents.
+//! `get`, `blame`, `set`, `delete`, `list` and `stats`: what works on documents.
 
 use std::io::Write;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use serde_json::json;
 use vudo_crdt::{GenSchema, Value};
 use vudo_state::{Database, Record};
 
-use crate::output::record_to_json;
+use crate::output::{record_to_json, value_to_json};
 use crate::{Context, values};
 
 /// A document on the command line: `Task/milk`.
@@ -131,6 +131,54 @@ pub(crate) fn get(
         fields.try_for_each(|(name, value)| writeln!(output, "{name} = {value}"))?;
     }
     Ok(())
+}
+
+/// Every write to a field that the store retains, the latest first.
+pub(crate) fn blame(
+    database: &Database,
+    is_json: bool,
+    address: &Address,
+    field: &str,
+    output: &mut dyn Write,
+) -> Result<()> {
+    let gen_schema = gen_schema(database, &address.gen_name)?;
+    let id = database.document_id(&address.key);
+    let writes = database.blame(&gen_schema, &id, field)?;
+    if writes.is_empty() {
+        let Address { gen_name, key } = address;
+        bail!("nobody has written {gen_name}/{key}.{field}, as far as this store knows");
+    }
+    for write in writes {
+        let value = write.value.as_ref();
+        if is_json {
+            let line = json!({
+                "replica": hexadecimal(&write.replica.0),
+                "number": write.number,
+                "milliseconds": write.milliseconds,
+                "value": value.map(value_to_json),
+                "current": write.is_current,
+                "set_aside": write.is_set_aside,
+            });
+            writeln!(output, "{line}")?;
+            continue;
+        }
+        let verdict = match (write.is_current, write.is_set_aside) {
+            (_, true) => "set aside",
+            (true, _) => "counts",
+            (false, _) => "beaten",
+        };
+        let value = value.map_or_else(|| "an amount".to_owned(), Value::to_string);
+        writeln!(
+            output,
+            "{verdict}: {value}, by {} in its change {}, {} ms after 1970",
+            write.replica, write.number, write.milliseconds
+        )?;
+    }
+    Ok(())
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 pub(crate) fn set(

@@ -6,10 +6,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use vudo_benchmarks::{child, measure};
+use vudo_benchmarks::measure;
 use vudo_crdt::{GenSchema, Value};
 use vudo_gen::SourceFile;
-use vudo_p2p::{Node, Ticket};
+use vudo_p2p::{Config, Node, Ticket};
 use vudo_state::Database;
 
 use crate::{import, network, output};
@@ -142,7 +142,7 @@ fn input(folder: &Path) -> Result<Input> {
 fn serve_while<T>(database: &Database, run: impl FnOnce(&Ticket) -> Result<T>) -> Result<T> {
     let runtime = network::runtime()?;
     let (node, ticket) = runtime.block_on(async {
-        let node = Node::spawn(database, child::loopback()).await?;
+        let node = Node::spawn(database, Config::loopback()).await?;
         let ticket = node.share(vudo_state::DEFAULT_NAMESPACE)?;
         anyhow::Ok((node, ticket))
     })?;

@@ -8,6 +8,7 @@
 mod control;
 mod data;
 mod demo;
+mod doctor;
 mod import;
 mod network;
 mod output;
@@ -19,6 +20,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Local-first applications: declare a record type once, store it, merge it, sync it.
 ///
@@ -107,9 +112,13 @@ enum Command {
     Store(store::StoreCommand),
     /// Let other stores sync with this one; prints the ticket that they need.
     Serve {
-        /// The address to listen on.
+        /// The UDP address to listen on, for QUIC.
         #[arg(long, default_value = "0.0.0.0:0")]
         bind: std::net::SocketAddr,
+        /// Be a sync server too: the TCP address on which WebSockets are served at /sync, and the
+        /// server's health at /health.
+        #[arg(long, value_name = "ADDR")]
+        websocket: Option<std::net::SocketAddr>,
     },
     /// Sync with the store behind a ticket until both hold the same.
     Sync {
@@ -119,6 +128,17 @@ enum Command {
         #[arg(long, default_value_t = 30)]
         timeout_seconds: u64,
     },
+    /// Say what this machine sees of the network, and why it does not sync.
+    ///
+    /// Looks at the store and, with a ticket, tries every way to the node behind it.
+    Doctor {
+        /// What `vudo serve` printed.
+        ticket: Option<String>,
+    },
+    /// Print the key under which this store writes: its name among replicas, and on the network.
+    Whoami,
+    /// Print which stores have acknowledged this one's changes, and how many wait for each.
+    Peers,
     /// See VUDO do its job: compile, import, sync between two processes, merge, measure.
     Demo {
         /// Leave the measuring of the budgets out.
@@ -130,11 +150,8 @@ enum Command {
 fn main() -> ExitCode {
     vudo_benchmarks::child::run_if_asked();
     let arguments = Arguments::parse();
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
-        .init();
     let context = arguments.context;
+    start_log(&context, &arguments.command);
     let done = match arguments.command {
         Command::Check { files, against } => schema::check(&context, &files, &against),
         Command::Fmt { files, check } => schema::format(&context, &files, check),
@@ -146,10 +163,13 @@ fn main() -> ExitCode {
         Command::Explain { code } => schema::explain(&context, code.as_deref()),
         Command::Init { files } => schema::init(&context, &files),
         Command::Store(command) => store::open_and_run(&context, command),
-        Command::Serve { bind } => network::serve(&context, bind),
+        Command::Serve { bind, websocket } => network::serve(&context, bind, websocket),
         Command::Sync { ticket, timeout_seconds } => {
             network::sync(&context, &ticket, timeout_seconds)
         }
+        Command::Doctor { ticket } => doctor::run(&context, ticket.as_deref()),
+        Command::Whoami => network::whoami(&context),
+        Command::Peers => network::peers(&context),
         Command::Demo { skip_budgets } => demo::run(skip_budgets),
     };
     match done {
@@ -158,5 +178,24 @@ fn main() -> ExitCode {
             output::print_error(&error);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// The log goes to standard error: of a server all that an operator may want to know, else only
+/// what is wrong. For machines every line is a JSON object.
+fn start_log(context: &Context, command: &Command) {
+    use tracing_subscriber::filter::LevelFilter;
+
+    let level = match command {
+        Command::Serve { .. } => LevelFilter::INFO,
+        _ => LevelFilter::WARN,
+    };
+    // Of the network's own crates only what is wrong.
+    let levels = Targets::new().with_default(LevelFilter::WARN).with_target("vudo", level);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let registry = tracing_subscriber::registry();
+    match context.json {
+        true => registry.with(lines.json().with_filter(levels)).init(),
+        false => registry.with(lines.with_filter(levels)).init(),
     }
 }

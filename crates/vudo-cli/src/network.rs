@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use serde_json::json;
 use tokio::runtime::Runtime;
+use vudo_crdt::ReplicaKey;
 use vudo_p2p::{Config, Node, SyncReport, Ticket};
 use vudo_state::Database;
 
@@ -17,12 +18,17 @@ pub(crate) fn runtime() -> Result<Runtime> {
     builder.enable_all().build().context("cannot start the network's threads")
 }
 
-pub(crate) fn serve(context: &Context, bind: SocketAddr) -> Result<()> {
+pub(crate) fn serve(
+    context: &Context,
+    bind: SocketAddr,
+    websocket: Option<SocketAddr>,
+) -> Result<()> {
     let database = data::open(context)?;
     #[cfg(unix)]
     let _listening = crate::control::listen(&database, &context.store)?;
     runtime()?.block_on(async {
-        let node = Node::spawn(&database, Config { bind }).await?;
+        let config = Config { quic: Some(bind), websocket };
+        let node = Node::spawn(&database, config).await?;
         let ticket = node.share(&context.namespace)?;
         if context.json {
             println!("{}", json!({ "ticket": ticket.to_string() }));
@@ -31,10 +37,28 @@ pub(crate) fn serve(context: &Context, bind: SocketAddr) -> Result<()> {
             println!("{ticket}");
         }
         std::io::stdout().flush()?;
-        tokio::signal::ctrl_c().await?;
+        interrupted().await?;
         node.shutdown().await;
         Ok(())
     })
+}
+
+/// Waits for whoever wants this program to end: a user's Ctrl-C, or a service manager.
+#[cfg(unix)]
+async fn interrupted() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+async fn interrupted() -> Result<()> {
+    Ok(tokio::signal::ctrl_c().await?)
 }
 
 pub(crate) fn sync(context: &Context, ticket: &str, timeout_seconds: u64) -> Result<()> {
@@ -68,9 +92,46 @@ pub(crate) fn sync(context: &Context, ticket: &str, timeout_seconds: u64) -> Res
     Ok(())
 }
 
-async fn sync_once(node: &Node, ticket: &Ticket, limit: Duration) -> vudo_p2p::Result<SyncReport> {
+pub(crate) async fn sync_once(
+    node: &Node,
+    ticket: &Ticket,
+    limit: Duration,
+) -> vudo_p2p::Result<SyncReport> {
     let link = node.connect(ticket).await?;
     let report = link.wait_until_synced(limit).await;
     link.close().await;
     report
+}
+
+pub(crate) fn whoami(context: &Context) -> Result<()> {
+    let key = hexadecimal(&data::open(context)?.replica_key());
+    match context.json {
+        true => println!("{}", json!({ "replica": key })),
+        false => println!("{key}"),
+    }
+    Ok(())
+}
+
+pub(crate) fn peers(context: &Context) -> Result<()> {
+    let database = data::open(context)?.in_namespace(&context.namespace);
+    let outbox = database.outbox()?;
+    let peers = outbox.peers();
+    for (peer, acknowledged) in &peers {
+        let (key, waiting) = (hexadecimal(peer), outbox.pending_count_for(peer));
+        match context.json {
+            true => println!(
+                "{}",
+                json!({ "replica": key, "acknowledged": acknowledged, "waiting": waiting })
+            ),
+            false => println!("{key}: {acknowledged} changes acknowledged, {waiting} waiting"),
+        }
+    }
+    if peers.is_empty() && !context.json {
+        println!("no store has acknowledged anything; {} changes wait", outbox.pending_count());
+    }
+    Ok(())
+}
+
+fn hexadecimal(key: &ReplicaKey) -> String {
+    key.0.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -20,6 +20,13 @@ pub(crate) enum StoreCommand {
         /// As in Task/milk.
         document: data::Address,
     },
+    /// Say who wrote what a field shows, when, and what that beat.
+    Blame {
+        /// As in Task/milk.
+        document: data::Address,
+        /// The field, as in title.
+        field: String,
+    },
     /// Set fields of a document, which is created where there is none.
     ///
     /// `title=milk` sets a field; `votes+=2` and `votes-=1` add to a counter.
@@ -103,6 +110,9 @@ pub(crate) fn run(
     match command {
         StoreCommand::Import(options) => import::run(database, is_json, &options, output, errors),
         StoreCommand::Get { document } => data::get(database, is_json, &document, output),
+        StoreCommand::Blame { document, field } => {
+            data::blame(database, is_json, &document, &field, output)
+        }
         StoreCommand::Set { document, fields } => {
             data::set(database, is_json, &document, &fields, output)
         }

@@ -156,8 +156,13 @@ struct Server {
 
 impl Server {
     fn start(place: &Place, store: &str) -> Server {
+        Server::start_with(place, store, &[])
+    }
+
+    fn start_with(place: &Place, store: &str, more: &[&str]) -> Server {
         let mut child = place
             .command(&["--store", store, "serve", "--bind", "127.0.0.1:0"])
+            .args(more)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -212,6 +217,39 @@ fn two_stores_sync_by_ticket_and_the_ticket_stays_good() {
     assert_eq!(place.succeed(&["--store", "right", "list", "Task"]).lines().count(), 2);
     drop(first);
     assert_eq!(place.succeed(&["--store", "left", "list", "Task"]).lines().count(), 2);
+}
+
+#[test]
+fn stores_sync_over_websocket_alone_and_the_doctor_sees_it() {
+    let place = Place::new();
+    for store in ["left", "right"] {
+        place.succeed(&["--store", store, "init", "task.dol"]);
+    }
+    place.succeed(&["--store", "left", "set", "Task/milk", "votes+=1"]);
+    place.succeed(&["--store", "right", "set", "Task/bread", "votes+=1"]);
+    let waiting = place.succeed(&["--store", "right", "peers"]);
+    assert!(waiting.contains("1 changes wait"), "{waiting}");
+    let server = Server::start_with(&place, "left", &["--websocket", "127.0.0.1:0"]);
+    let ticket: vudo_p2p::Ticket = server.ticket.parse().unwrap();
+    let ticket = vudo_p2p::Ticket { addresses: Vec::new(), ..ticket };
+    let doctor = place.succeed(&["--store", "right", "doctor", &ticket.to_string()]);
+    assert!(doctor.contains("ok     WebSocket to ws://127.0.0.1:"), "{doctor}");
+    assert!(doctor.contains("both stores are equal"), "{doctor}");
+    assert_eq!(place.succeed(&["--store", "right", "list", "Task"]).lines().count(), 2);
+    let left = place.succeed(&["--store", "right", "peers"]);
+    drop(server);
+    let key = place.succeed(&["--store", "left", "whoami"]);
+    let acknowledged = format!("{}: 1 changes acknowledged, 0 waiting", key.trim());
+    assert!(left.contains(&acknowledged), "{left}");
+    let server = Server::start_with(&place, "left", &["--websocket", "127.0.0.1:0"]);
+    let ticket: vudo_p2p::Ticket = server.ticket.parse().unwrap();
+    let ticket = vudo_p2p::Ticket { addresses: Vec::new(), ..ticket };
+    let forged = vudo_p2p::Ticket { secret: [7; 32], ..ticket };
+    let output = place.run(&["--store", "right", "--json", "doctor", &forged.to_string()]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stdout).unwrap();
+    let told = said.lines().any(|line| line.contains("\"ok\":false") && line.contains("secret"));
+    assert!(told, "{said}");
 }
 
 #[test]
@@ -320,4 +358,23 @@ fn commands_work_while_another_process_serves_the_store() {
     assert_eq!(place.succeed(&on_store(&["list", "Task"])).lines().count(), 3_001);
     let stats = place.succeed(&["--store", "copy", "stats", "--json"]);
     assert!(stats.contains("\"Task\":3002"), "{stats}");
+}
+
+#[test]
+fn blame_names_who_wrote_a_field_and_what_was_beaten() {
+    let place = Place::new();
+    place.succeed(&["init", "task.dol"]);
+    for title in ["title=Buy milk", "title=Buy oat milk"] {
+        place.succeed(&["set", "Task/milk", title]);
+    }
+    let shown = place.succeed(&["blame", "Task/milk", "title"]);
+    let lines: Vec<&str> = shown.lines().collect();
+    assert!(lines[0].starts_with("counts: Buy oat milk, by "), "{shown}");
+    assert!(lines[1].starts_with("beaten: Buy milk, by "), "{shown}");
+    let json = place.succeed(&["blame", "Task/milk", "title", "--json"]);
+    let first: serde_json::Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
+    assert_eq!((&first["value"], &first["number"]), (&"Buy oat milk".into(), &2.into()));
+    assert_eq!(first["replica"].as_str().map(str::len), Some(64));
+    assert!(place.fail(&["blame", "Task/milk", "size"]).contains("nobody has written"));
+    assert!(place.fail(&["blame", "Task/milk", "colour"]).contains("it has id, title"));
 }

@@ -340,8 +340,8 @@ pub const EXPLANATIONS: [Explanation; 53] = [
         code: "W0401",
         title: "kept, not executed in this version",
         text: "The file is understood and this part of it has no effect yet: functions, traits, \
-               systems, constraints, migrations and rules in words are kept as text. Nothing \
-               executes them.",
+               systems, constraints and migrations are kept as text, conditions and rules are \
+               checked and carried in the schema. Nothing executes them.",
         example: Some((
             "gen Task { has size: u8 fun double() -> u8 { return size * 2 } }",
             "gen Task { has size: u8 }",

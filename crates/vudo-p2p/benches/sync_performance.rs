@@ -6,7 +6,6 @@
 
 use std::fs::File;
 use std::io::{Seek, Write};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use criterion::measurement::WallTime;
@@ -16,6 +15,7 @@ use criterion::{
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use vudo_crdt::{FieldSchema, GenSchema, Strategy, ValueType, VersionVector};
+use vudo_p2p::proto::Message;
 use vudo_p2p::{Config, Link, Node, Ticket};
 use vudo_state::{Database, Durability, Interest};
 
@@ -72,8 +72,8 @@ impl<'a> Peer<'a> {
     fn start(runtime: &'a Runtime) -> Peer<'a> {
         let folder = tempfile::tempdir().expect("a folder for a store");
         let database = Database::open(folder.path()).expect("a new store");
-        let config = Config { bind: SocketAddr::from(([127, 0, 0, 1], 0)) };
-        let node = runtime.block_on(Node::spawn(&database, config)).expect("loopback has ports");
+        let node = runtime.block_on(Node::spawn(&database, Config::loopback()));
+        let node = node.expect("loopback has ports");
         Peer { node: Some(node), database, runtime, _folder: folder }
     }
 
@@ -239,6 +239,138 @@ fn delta_sync(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// What frames cost on the wire: a message with a frame of single-op changes and one with changes of
+/// a hundred, compressed where that saves, and read again.
+fn compression(criterion: &mut Criterion) {
+    let mut group = group(criterion, "compression");
+    for (name, change_operations) in [("single_op_changes", 1), ("changes_of_100", 100)] {
+        let source = Database::open_in_memory().expect("the system gives randomness");
+        write(&source, "entry", 10_000, change_operations);
+        let replication = source.replication("default").expect("the namespace is open");
+        let frame = replication.frame_since(&VersionVector::new(), usize::MAX);
+        let frame = frame.expect("memory can be read").expect("there is something to send").bytes;
+        let frame_bytes = frame.len();
+        let message = Message::Frame(frame);
+        let mut encoded = Vec::new();
+        message.encode(&mut encoded);
+        println!(
+            "sync_performance/compression/{name}: {:.1} B an operation, {:.1} B on the wire",
+            frame_bytes as f64 / 1e4,
+            encoded.len() as f64 / 1e4
+        );
+        group.throughput(Throughput::Bytes(frame_bytes as u64));
+        group.bench_function(format!("{name}/encode"), |bencher| {
+            bencher.iter(|| {
+                encoded.clear();
+                message.encode(&mut encoded);
+                encoded.len()
+            });
+        });
+        group.bench_function(format!("{name}/decode"), |bencher| {
+            bencher.iter(|| Message::decode(&encoded).expect("the bytes are ours"));
+        });
+    }
+    group.finish();
+}
+
+/// A client that got everything from one server meets another one that has the same: nothing is sent
+/// again. Prints what went over the wire.
+fn deduplication(criterion: &mut Criterion) {
+    const HELD_COUNT: usize = 10_000;
+    let runtime = runtime();
+    let (first, second) = (Peer::start(&runtime), Peer::start(&runtime));
+    write(&first.database, "held", HELD_COUNT, 1);
+    let link = second.connect(&first.ticket());
+    second.wait(&link, HELD_COUNT as u64);
+    second.close(link);
+    let client = Peer::start(&runtime);
+    let link = client.connect(&first.ticket());
+    client.wait(&link, HELD_COUNT as u64);
+    client.close(link);
+    let ticket = second.ticket();
+    let meet = || {
+        let start = Instant::now();
+        let link = client.connect(&ticket);
+        let report = runtime.block_on(link.wait_until_synced(PATIENCE));
+        let report = report.expect("the peers become equal");
+        let elapsed = start.elapsed();
+        client.close(link);
+        assert_eq!((report.received_changes, report.sent_changes), (0, 0));
+        (report.sent_bytes, elapsed)
+    };
+    let (sent_bytes, _) = meet();
+    println!("sync_performance/deduplication: {sent_bytes} B sent, none of them changes");
+    let mut group = group(criterion, "deduplication");
+    group.bench_function("equal_10000_from_elsewhere", |bencher| {
+        bencher.iter_custom(|iterations| (0..iterations).map(|_| meet().1).sum());
+    });
+    group.finish();
+}
+
+/// A link that stays open: ten rounds of a hundred new changes, each until both sides are equal.
+fn incremental_sync(criterion: &mut Criterion) {
+    const ROUNDS: usize = 10;
+    const ROUND_COUNT: usize = 100;
+    let runtime = runtime();
+    let (server, client) = (Peer::start(&runtime), Peer::start(&runtime));
+    let link = client.connect(&server.ticket());
+    let mut held = 0;
+    let mut rounds = || {
+        let start = Instant::now();
+        for _ in 0..ROUNDS {
+            write(&client.database, &format!("{held} "), ROUND_COUNT, 1);
+            held += ROUND_COUNT;
+            client.wait(&link, held as u64);
+        }
+        start.elapsed()
+    };
+    let mut group = group(criterion, "incremental_sync");
+    group.throughput(Throughput::Elements((ROUNDS * ROUND_COUNT) as u64));
+    group.bench_function("10_rounds_of_100", |bencher| {
+        bencher.iter_custom(|iterations| (0..iterations).map(|_| rounds()).sum());
+    });
+    group.finish();
+    client.close(link);
+}
+
+/// Ten megabytes that do not compress, from one store on disk to another.
+fn bulk(criterion: &mut Criterion) {
+    const DOCUMENTS: usize = 1_000;
+    const DOCUMENT_BYTES: usize = 10_000;
+    let runtime = runtime();
+    let server = Peer::start(&runtime);
+    let text = FieldSchema::new("text", 1, Strategy::Lww, ValueType::Bytes);
+    let gen_schema = GenSchema::new("Blob", [text]);
+    let fast = server.database.with_durability(Durability::Eventual);
+    let mut noise = 1u64;
+    for number in 0..DOCUMENTS {
+        let mut next = || {
+            noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (noise >> 33) as u8
+        };
+        let bytes: Vec<u8> = (0..DOCUMENT_BYTES).map(|_| next()).collect();
+        let id = fast.document_id(&number.to_string());
+        fast.create(&gen_schema, &id, &[("text", bytes.into())]).expect("the document is new");
+    }
+    fast.flush().expect("the disk takes the changes");
+    let ticket = server.ticket();
+    let run = || {
+        let client = Peer::start(&runtime);
+        let start = Instant::now();
+        let link = client.connect(&ticket);
+        client.wait(&link, DOCUMENTS as u64);
+        let elapsed = start.elapsed();
+        client.close(link);
+        elapsed
+    };
+    let mut group = group(criterion, "throughput");
+    group.throughput(Throughput::Bytes((DOCUMENTS * DOCUMENT_BYTES) as u64));
+    group.bench_function("10_megabytes", |bencher| {
+        bencher.iter_custom(|iterations| (0..iterations).map(|_| run()).sum());
+    });
+    group.finish();
+}
+
 /// Eight clients with changes of their own meet at one hub, until everybody holds everything.
 fn parallel_sync(criterion: &mut Criterion) {
     const CLIENT_COUNT: usize = 8;
@@ -361,7 +493,11 @@ criterion_group!(
     connecting,
     throughput,
     merge_latency,
+    bulk,
     delta_sync,
+    incremental_sync,
+    compression,
+    deduplication,
     parallel_sync,
     visible_latency
 );

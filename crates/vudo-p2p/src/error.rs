@@ -26,6 +26,12 @@ pub enum Error {
     /// The peer does not accept the ticket, or is not the one that gave it.
     #[error("the peer does not accept the ticket's secret; ask for a fresh ticket")]
     WrongSecret,
+    /// Somebody else answers under the ticket's address.
+    #[error("another node than {node} answers there; ask for a fresh ticket")]
+    WrongNode {
+        /// The first bytes of the id of the node that was meant.
+        node: String,
+    },
     /// Somebody answers who does not speak this protocol.
     #[error(
         "the peer does not speak this version of the sync protocol; use the same version of VUDO on both sides"

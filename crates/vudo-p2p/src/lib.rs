@@ -1,8 +1,8 @@
-//! Peer-to-peer sync for VUDO: a sans-IO protocol, and its wiring to QUIC.
+//! Peer-to-peer sync for VUDO: a sans-IO protocol, and its wiring to QUIC and WebSocket.
 //!
 //! **The idea.** Both sides say what they hold, send each other what the other lacks, and keep
 //! doing so as they change. [`proto`] decides what to say and does no input or output; [`Node`]
-//! carries it out over QUIC against an open store.
+//! carries it out over QUIC or WebSocket against an open store.
 //!
 //! **The invariants.** Only durable changes leave a store, and only durable changes are
 //! acknowledged. Nobody learns anything of a namespace without its ticket's secret. Where both
@@ -22,10 +22,9 @@
 //! let milk = laptop.document_id("milk");
 //! laptop.create(&task, &milk, &[("title", "Buy milk".into())])?;
 //!
-//! let config = Config { bind: "127.0.0.1:0".parse()? };
-//! let server = Node::spawn(&laptop, config.clone()).await?;
+//! let server = Node::spawn(&laptop, Config::loopback()).await?;
 //! let ticket = server.share("default")?;
-//! let client = Node::spawn(&phone, config).await?;
+//! let client = Node::spawn(&phone, Config::loopback()).await?;
 //! let link = client.connect(&ticket).await?;
 //! let report = link.wait_until_synced(Duration::from_secs(5)).await?;
 //! assert_eq!(report.received_changes, 1);

@@ -6,16 +6,36 @@ use vudo_crdt::limits::{MAX_FRAME_BYTES, MAX_VECTOR_REPLICAS};
 
 /// A frame of a session ends after the change that takes it past this.
 pub const FRAME_BYTES: usize = 256 << 10;
+/// Frames of fewer bytes are sent as they are: there is little in them to compress.
+pub const COMPRESSION_BYTES_MIN: usize = 512;
+/// LZ4 never makes more of a byte than this many, so what claims more is refused unread.
+pub const COMPRESSION_FACTOR_MAX: usize = 255;
 /// Most frames that are on their way without being acknowledged.
 pub const UNACKNOWLEDGED_FRAMES_MAX: usize = 4;
 /// Largest message before both sides have proved that they hold the secret.
 pub const HANDSHAKE_MESSAGE_BYTES_MAX: usize = 1 << 10;
 /// Largest message: the largest frame or vector, with its header.
 pub const MESSAGE_BYTES_MAX: usize = max(MAX_FRAME_BYTES, MAX_VECTOR_REPLICAS * 42) + 64;
-/// Most sessions that a node serves at once; further peers are refused.
-pub const SERVED_SESSIONS_MAX: usize = 1024;
+/// What a message begins with on a channel: its length.
+pub const MESSAGE_HEADER_BYTES: usize = 4;
+/// A message that is announced is allocated in parts of this size, as it arrives.
+pub const MESSAGE_PART_BYTES: usize = 64 << 10;
+/// Most connections that a node serves at once; further peers are refused.
+pub const SERVED_CONNECTIONS_MAX: usize = 4096;
+/// Most channels of one connection, and so most namespaces that one peer syncs at once.
+pub const CHANNELS_MAX: usize = 256;
+/// Largest piece of a channel on a link without streams: after each, other channels have a turn.
+pub const PIECE_BYTES: usize = 16 << 10;
+/// Largest header of a piece.
+pub const PIECE_HEADER_BYTES_MAX: usize = 10;
+/// Most pieces that wait in one queue.
+pub const QUEUED_PIECES_MAX: usize = 4;
 /// Most addresses in a ticket.
 pub const TICKET_ADDRESSES_MAX: usize = 32;
+/// Most WebSocket addresses in a ticket.
+pub const TICKET_URLS_MAX: usize = 8;
+/// Longest WebSocket address in a ticket.
+pub const TICKET_URL_BYTES_MAX: usize = 512;
 /// How long a peer may take to answer at all.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long both sides may take to prove that they hold the secret.
@@ -27,14 +47,17 @@ pub const PROGRESS_TIMEOUT: Duration = Duration::from_secs(60);
 pub const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a last message may take to reach a peer that is being left.
 pub const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
-/// A silent peer counts as gone after this.
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A silent peer counts as gone after this. It is short because a connection that sat through a
+/// cut of the network sends again only after a pause that has doubled with every loss: a new one is
+/// there sooner.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// How often an idle connection shows that it is alive.
-pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(3);
+pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_millis(1_300);
 /// How long a link waits before it dials again for the first time.
 pub const RECONNECT_DELAY_MIN: Duration = Duration::from_millis(50);
-/// Longest wait between two dials; the wait doubles up to here.
-pub const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(5);
+/// Longest wait between two dials; the wait doubles up to here. With a dial that was under way when
+/// the network came back it still leaves a link down for less than 5 s.
+pub const RECONNECT_DELAY_MAX: Duration = Duration::from_millis(1_500);
 /// A fingerprint reads the whole state, so after one there is a pause of this many times what it
 /// took: a large namespace under steady writes is not fingerprinted all the time.
 pub const FINGERPRINT_PAUSE_FACTOR: u32 = 4;

@@ -10,11 +10,15 @@ use vudo_crdt::wire::{MalformedFrame, Reader, write_bytes, write_varint};
 use vudo_state::NAMESPACE_NAME_BYTES_MAX;
 
 use crate::error::Error;
-use crate::limits::TICKET_ADDRESSES_MAX;
+use crate::limits::{TICKET_ADDRESSES_MAX, TICKET_URL_BYTES_MAX, TICKET_URLS_MAX};
 
 /// Tells a ticket of this version from other text.
 const PREFIX: &str = "vudo1";
 const CHECKSUM_BYTES: usize = 4;
+/// What kind of address follows.
+const IP_V4: u8 = 4;
+const IP_V6: u8 = 6;
+const URL: u8 = 7;
 /// Longest text: nothing longer is even decoded.
 const TEXT_BYTES_MAX: usize = 4096;
 
@@ -25,6 +29,8 @@ pub struct Ticket {
     pub node: [u8; 32],
     /// Where the node may be reached; at most [`TICKET_ADDRESSES_MAX`].
     pub addresses: Vec<SocketAddr>,
+    /// WebSocket addresses of the node, like `ws://host:port/sync`; at most [`TICKET_URLS_MAX`].
+    pub urls: Vec<String>,
     /// What is synced.
     pub namespace: String,
     /// What both sides prove to hold.
@@ -37,6 +43,7 @@ impl fmt::Debug for Ticket {
             .debug_struct("Ticket")
             .field("node", &short_id(&self.node))
             .field("addresses", &self.addresses)
+            .field("urls", &self.urls)
             .field("namespace", &self.namespace)
             .finish_non_exhaustive()
     }
@@ -80,19 +87,24 @@ impl Ticket {
         out.extend_from_slice(&self.secret);
         write_bytes(&mut out, self.namespace.as_bytes());
         let addresses = &self.addresses[..self.addresses.len().min(TICKET_ADDRESSES_MAX)];
-        write_varint(&mut out, addresses.len() as u64);
+        let urls = &self.urls[..self.urls.len().min(TICKET_URLS_MAX)];
+        write_varint(&mut out, (addresses.len() + urls.len()) as u64);
         for address in addresses {
             match address.ip() {
                 IpAddr::V4(ip) => {
-                    out.push(4);
+                    out.push(IP_V4);
                     out.extend_from_slice(&ip.octets());
                 }
                 IpAddr::V6(ip) => {
-                    out.push(6);
+                    out.push(IP_V6);
                     out.extend_from_slice(&ip.octets());
                 }
             }
             out.extend_from_slice(&address.port().to_le_bytes());
+        }
+        for url in urls {
+            out.push(URL);
+            write_bytes(&mut out, url.as_bytes());
         }
         out
     }
@@ -105,19 +117,25 @@ impl Ticket {
         let namespace = std::str::from_utf8(reader.take(length as usize)?)
             .map_err(|_| MalformedFrame::StringNotUtf8)?
             .to_owned();
-        let count = reader.varint_up_to(TICKET_ADDRESSES_MAX as u64)?;
-        let addresses = (0..count).map(|_| read_address(&mut reader)).collect::<Result<_, _>>()?;
-        let ticket = Ticket { node, addresses, namespace, secret };
+        let (mut addresses, mut urls) = (Vec::new(), Vec::new());
+        for _ in 0..reader.varint_up_to((TICKET_ADDRESSES_MAX + TICKET_URLS_MAX) as u64)? {
+            match reader.byte()? {
+                IP_V4 => addresses.push(read_socket(reader.array::<4>()?.into(), &mut reader)?),
+                IP_V6 => addresses.push(read_socket(reader.array::<16>()?.into(), &mut reader)?),
+                URL => {
+                    let length = reader.varint_up_to(TICKET_URL_BYTES_MAX as u64)?;
+                    let url = std::str::from_utf8(reader.take(length as usize)?);
+                    urls.push(url.map_err(|_| MalformedFrame::StringNotUtf8)?.to_owned());
+                }
+                _ => return Err(MalformedFrame::IndexOutOfRange),
+            }
+        }
+        let ticket = Ticket { node, addresses, urls, namespace, secret };
         reader.is_empty().then_some(ticket).ok_or(MalformedFrame::TrailingBytes)
     }
 }
 
-fn read_address(reader: &mut Reader<'_>) -> Result<SocketAddr, MalformedFrame> {
-    let ip: IpAddr = match reader.byte()? {
-        4 => reader.array::<4>()?.into(),
-        6 => reader.array::<16>()?.into(),
-        _ => return Err(MalformedFrame::IndexOutOfRange),
-    };
+fn read_socket(ip: IpAddr, reader: &mut Reader<'_>) -> Result<SocketAddr, MalformedFrame> {
     Ok(SocketAddr::new(ip, u16::from_le_bytes(reader.array()?)))
 }
 

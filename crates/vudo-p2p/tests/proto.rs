@@ -41,7 +41,7 @@ impl Side {
             match effect {
                 Effect::Send(message) => {
                     // What is sent has bytes, and the bytes are what arrives.
-                    outgoing.push(Message::decode(&message.encode()).unwrap());
+                    outgoing.push(Message::decode(&encode(&message)).unwrap());
                 }
                 Effect::ReadShare(_) => self.events.push_back(Event::ShareReady {
                     secret: Some(self.share),
@@ -72,7 +72,7 @@ impl Side {
     fn synced_vector(&self) -> Option<&VersionVector> {
         self.notices.iter().rev().find_map(|notice| match notice {
             Notice::Synced { vector, .. } => Some(vector),
-            Notice::Authenticated => None,
+            Notice::Authenticated | Notice::PeerHolds(_) => None,
         })
     }
 }
@@ -129,6 +129,42 @@ fn two_sessions_bring_two_stores_to_the_same_state() {
     assert_eq!(frames(&server), 1, "nothing is echoed");
 }
 
+/// Equal replicas find out that they are with their vectors and one fingerprint each.
+#[test]
+fn equal_replicas_of_100_000_documents_need_one_round_trip_and_few_bytes() {
+    let (left, right) = (database(&[]), database(&[]));
+    let title = FieldSchema::new("title", 1, Strategy::Lww, ValueType::String);
+    let task = GenSchema::new("Task", [title]);
+    for start in (0..100_000).step_by(1_000) {
+        left.transaction(|transaction| {
+            (start..start + 1_000).try_for_each(|number| {
+                transaction.create(&task, &number.to_string())?;
+                transaction.set(&task, &number.to_string(), "title", "the same on both sides")
+            })
+        })
+        .unwrap();
+    }
+    let everything = left.replication("default").unwrap();
+    let everything = everything.frame_since(&VersionVector::new(), usize::MAX).unwrap().unwrap();
+    right.replication("default").unwrap().apply_frame(&everything.bytes).unwrap();
+    let (mut client, mut server) = pair(&left, &right, SECRET);
+    run(&mut client, &mut server);
+    let mut byte_count = 0;
+    for side in [&client, &server] {
+        assert!(side.synced_vector().is_some());
+        let is_handshake =
+            |message: &&Message| matches!(message, Message::Hello { .. } | Message::Proof(_));
+        let [Message::Vector(_), Message::Fingerprint { .. }] =
+            side.sent.iter().skip_while(is_handshake).collect::<Vec<_>>()[..]
+        else {
+            panic!("{:?}", side.sent);
+        };
+        byte_count += side.sent.iter().map(|message| encode(message).len()).sum::<usize>();
+    }
+    println!("100,000 equal documents: {byte_count} bytes in both directions, handshake included");
+    assert!(byte_count <= 2_048, "{byte_count}");
+}
+
 #[test]
 fn without_the_secret_nothing_is_revealed() {
     let (left, right) = (database(&[]), database(&["private"]));
@@ -152,6 +188,29 @@ fn messages_out_of_turn_end_the_session() {
 }
 
 #[test]
+fn frames_are_compressed_where_it_saves_and_bombs_are_refused() {
+    let plain: Vec<u8> =
+        (0..4_000u32).map(|number| (number.wrapping_mul(number) >> 5) as u8).collect();
+    let repetitive = b"the same again, ".repeat(1_000);
+    for (frame, is_smaller) in [(plain, false), (repetitive, true)] {
+        let message = Message::Frame(frame.clone());
+        let bytes = encode(&message);
+        assert_eq!(bytes.len() < frame.len() / 4, is_smaller, "{} of {}", bytes.len(), frame.len());
+        assert_eq!(Message::decode(&bytes), Ok(message));
+        for length in (0..bytes.len()).step_by(7) {
+            assert!(Message::decode(&bytes[..length]).is_err());
+        }
+    }
+    // Twenty bytes that claim to be a frame of 16 MiB, and ones that become fewer than they claim.
+    for claimed in [16 << 20, 400u64] {
+        let mut bomb = vec![8];
+        vudo_crdt::wire::write_varint(&mut bomb, claimed);
+        vudo_crdt::wire::write_bytes(&mut bomb, &[0x1f; 20]);
+        assert!(Message::decode(&bomb).is_err());
+    }
+}
+
+#[test]
 fn every_truncation_is_refused_and_random_bytes_never_panic() {
     let mut vector = VersionVector::new();
     vector.advance(vudo_crdt::ReplicaKey([7; 32]), 300);
@@ -164,7 +223,7 @@ fn every_truncation_is_refused_and_random_bytes_never_panic() {
         Message::Fingerprint { vector, fingerprint: [3; 32] },
     ];
     for message in messages {
-        let bytes = message.encode();
+        let bytes = encode(&message);
         assert_eq!(Message::decode(&bytes), Ok(message));
         for length in 0..bytes.len() {
             assert!(Message::decode(&bytes[..length]).is_err());
@@ -181,4 +240,10 @@ fn every_truncation_is_refused_and_random_bytes_never_panic() {
         let _ = Message::decode(&bytes);
         state = state.wrapping_add(1);
     }
+}
+
+fn encode(message: &Message) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    message.encode(&mut bytes);
+    bytes
 }

@@ -27,11 +27,11 @@ fn keys(database: &Database) -> Vec<String> {
 }
 
 async fn spawn(database: &Database) -> Node {
-    spawn_at(database, SocketAddr::from(([127, 0, 0, 1], 0))).await
+    Node::spawn(database, Config::loopback()).await.unwrap()
 }
 
-async fn spawn_at(database: &Database, bind: SocketAddr) -> Node {
-    Node::spawn(database, Config { bind }).await.unwrap()
+async fn spawn_at(database: &Database, address: SocketAddr) -> Node {
+    Node::spawn(database, Config { quic: Some(address), websocket: None }).await.unwrap()
 }
 
 async fn synced(link: &Link) {
@@ -113,6 +113,7 @@ async fn nobody_there_and_somebody_else_there_are_told_apart() {
     let nobody = Ticket {
         node: Database::open_in_memory().unwrap().replica_key().0,
         addresses: vec![SocketAddr::from(([127, 0, 0, 1], 9))],
+        urls: Vec::new(),
         namespace: "default".into(),
         secret: [1; 32],
     };
@@ -252,6 +253,7 @@ fn a_ticket_survives_its_text_and_every_slip_is_told() {
     let ticket = Ticket {
         node: [3; 32],
         addresses: vec!["127.0.0.1:4000".parse().unwrap(), "[::1]:4001".parse().unwrap()],
+        urls: vec!["wss://sync.example.org/sync".into()],
         namespace: "team".into(),
         secret: [9; 32],
     };

@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
-        let config = Config { bind: "127.0.0.1:0".parse()? };
+        let config = Config::loopback();
         let server = Node::spawn(&laptop, config.clone()).await?;
         let ticket = server.share(laptop.namespace())?;
         let client = Node::spawn(&phone, config).await?;

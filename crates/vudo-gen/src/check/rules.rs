@@ -30,7 +30,7 @@ pub struct Constraint {
 pub(super) type Constraints = Vec<Constraint>;
 
 const HELD: &str =
-    "held by the strategy: every write is checked, and merging keeps one of them whole";
+    "held by the strategy where every write is checked: merging keeps one of them whole";
 const REPORTED: &str = "may break while replicas are apart; it is reported when they meet";
 const COORDINATED: &str =
     "needs coordination: use bounded_counter for a bound, the credit ledger for value";
@@ -139,7 +139,10 @@ impl File<'_> {
                 MemberSyntax::Field(field) => {
                     let Some(condition) = &field.condition else { continue };
                     let name = format!("where {}", field.name.text);
+                    let span = condition.span.clone();
                     if let Some(condition) = self.condition(condition, fields) {
+                        // Nothing evaluates conditions at a write yet.
+                        self.kept("where", &span);
                         add(Rule { name, condition });
                     }
                 }
@@ -154,6 +157,7 @@ impl File<'_> {
                     }
                     let name = rule.name.text.clone();
                     if let Some(condition) = self.condition(expression, fields) {
+                        self.kept(&format!("rule {}", rule.name.text), &rule.head);
                         add(Rule { name, condition });
                     }
                 }

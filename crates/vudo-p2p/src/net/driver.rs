@@ -1,20 +1,20 @@
-//! Carries out the effects of one session over one QUIC stream.
+//! Carries out the effects of one session over one channel.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use iroh::endpoint::{Connection, RecvStream, SendStream};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::{Instant, sleep_until, timeout};
-use vudo_crdt::{Fingerprint, VersionVector};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use vudo_crdt::{Fingerprint, ReplicaKey, VersionVector};
 use vudo_state::{Database, ListenerGuard, Replication};
 
 use crate::error::{Error, Result};
 use crate::limits::{
     FINGERPRINT_PAUSE_FACTOR, GOODBYE_TIMEOUT, HANDSHAKE_MESSAGE_BYTES_MAX, MESSAGE_BYTES_MAX,
-    SEND_TIMEOUT,
+    MESSAGE_HEADER_BYTES, MESSAGE_PART_BYTES, SEND_TIMEOUT,
 };
+use crate::net::channel::{Receiver, Sender};
 use crate::net::node::share_secret;
 use crate::proto::{
     CloseReason, Effect, Event, GoodbyeCode, Message, Milliseconds, Notice, Session,
@@ -44,11 +44,14 @@ struct Served {
 /// Drives one session.
 pub(super) struct Driver {
     session: Session,
+    /// The key of the peer's store, which is its id on the network too.
+    peer: ReplicaKey,
     /// What the session's clock counts from.
     start: Instant,
     database: Database,
     served: Option<Served>,
-    send: SendStream,
+    sender: Sender,
+    leave: watch::Receiver<bool>,
     /// Answers of blocking work.
     answers: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
     /// The blocking work itself. The session waits for it before it ends, so that nothing holds
@@ -69,16 +72,20 @@ pub(super) async fn asked_to_leave(leave: &mut watch::Receiver<bool>) {
 impl Driver {
     pub(super) fn new(
         session: Session,
+        peer: ReplicaKey,
         database: Database,
-        send: SendStream,
+        sender: Sender,
         progress: Arc<watch::Sender<Progress>>,
+        leave: watch::Receiver<bool>,
     ) -> Driver {
         Driver {
             session,
+            peer,
             start: Instant::now(),
             database,
             served: None,
-            send,
+            sender,
+            leave,
             answers: mpsc::unbounded_channel(),
             tasks: JoinSet::new(),
             advanced: Arc::new(Notify::new()),
@@ -96,15 +103,11 @@ impl Driver {
 
     /// Runs the session to its end. `Ok` means that one of the sides left; a lost connection is
     /// [`Error::Closed`].
-    pub(super) async fn run(
-        mut self,
-        connection: &Connection,
-        receive: RecvStream,
-        mut leave: watch::Receiver<bool>,
-    ) -> Result<()> {
+    pub(super) async fn run(mut self, receiver: Receiver) -> Result<()> {
+        let mut leave = self.leave.clone();
         let (incoming_sender, mut incoming) = mpsc::channel(INCOMING_MESSAGES_MAX);
         let reader =
-            tokio::spawn(read_messages(receive, self.progress.subscribe(), incoming_sender));
+            tokio::spawn(read_messages(receiver, self.progress.subscribe(), incoming_sender));
         let mut event = Event::Started;
         let result = loop {
             match self.step(event).await {
@@ -125,7 +128,8 @@ impl Driver {
                     Err(_) => break Err(Error::Closed),
                 },
                 message = incoming.recv() => match message {
-                    Some(Ok(message)) => Event::Received(message),
+                    Some(Ok(Some(message))) => Event::Received(message),
+                    Some(Ok(None)) => Event::Progressed,
                     Some(Err(Error::PeerMisbehaved { what })) => {
                         self.farewell(GoodbyeCode::Misbehaved).await;
                         break Err(Error::PeerMisbehaved { what });
@@ -145,7 +149,6 @@ impl Driver {
             };
         };
         reader.abort();
-        connection.close(0u32.into(), b"");
         self.tasks.shutdown().await;
         result
     }
@@ -155,6 +158,10 @@ impl Driver {
         let now = self.start.elapsed().as_millis() as Milliseconds;
         for effect in self.session.handle(event, now) {
             match effect {
+                Effect::Send(message @ Message::Goodbye(_)) => {
+                    // A peer that has gone already misses nothing, and why is told below.
+                    let _ = self.send(&message).await;
+                }
                 Effect::Send(message) => self.send(&message).await?,
                 Effect::Close(reason) => {
                     self.finish().await;
@@ -162,6 +169,11 @@ impl Driver {
                 }
                 Effect::Notify(Notice::Authenticated) => {
                     self.progress.send_modify(|progress| progress.is_authenticated = true);
+                }
+                Effect::Notify(Notice::PeerHolds(vector)) => {
+                    if let Some(served) = &self.served {
+                        served.replication.record_durable(self.peer, &vector);
+                    }
                 }
                 Effect::Notify(Notice::Synced { vector, fingerprint }) => {
                     self.progress.send_modify(|progress| {
@@ -178,18 +190,27 @@ impl Driver {
     }
 
     async fn send(&mut self, message: &Message) -> Result<()> {
-        let bytes = message.encode();
-        let length = (bytes.len() as u32).to_le_bytes();
-        let written = timeout(SEND_TIMEOUT, async {
-            self.send.write_all(&length).await?;
-            self.send.write_all(&bytes).await
-        });
-        let written = written.await.map_err(|_| Error::PeerMisbehaved {
-            what: "it does not read what it is sent".to_owned(),
-        })?;
-        // A peer that has gone is noticed by the reader as well; whoever is first tells.
-        written.map_err(|_| Error::Closed)?;
-        self.progress.send_modify(|progress| progress.sent_bytes += bytes.len() as u64 + 4);
+        let mut bytes = vec![0; MESSAGE_HEADER_BYTES];
+        message.encode(&mut bytes);
+        let length = (bytes.len() - MESSAGE_HEADER_BYTES) as u32;
+        bytes[..MESSAGE_HEADER_BYTES].copy_from_slice(&length.to_le_bytes());
+        let mut leave = self.leave.clone();
+        let is_leaving = async move {
+            asked_to_leave(&mut leave).await;
+            sleep(GOODBYE_TIMEOUT).await;
+        };
+        tokio::select! {
+            biased;
+            written = timeout(SEND_TIMEOUT, self.sender.write_all(&bytes)) => match written {
+                Ok(written) => written?,
+                Err(_) => {
+                    let what = "it does not read what it is sent".to_owned();
+                    return Err(Error::PeerMisbehaved { what });
+                }
+            },
+            () = is_leaving => return Err(Error::Closed),
+        }
+        self.progress.send_modify(|progress| progress.sent_bytes += bytes.len() as u64);
         Ok(())
     }
 
@@ -201,10 +222,8 @@ impl Driver {
 
     /// Lets the last message arrive, for a moment.
     async fn finish(&mut self) {
-        if self.send.finish().is_ok() {
-            // A peer that does not take it in time is left all the same.
-            let _ = timeout(GOODBYE_TIMEOUT, self.send.stopped()).await;
-        }
+        // A peer that does not take it in time is left all the same.
+        let _ = timeout(GOODBYE_TIMEOUT, self.sender.finish()).await;
     }
 
     fn answer(&self, event: Event) {
@@ -307,39 +326,57 @@ fn outcome(reason: CloseReason) -> Result<()> {
     }
 }
 
+/// A message, or `None` for a part of one that is not complete yet.
+type Incoming = Result<Option<Message>>;
+
 /// Reads messages until the stream ends, and says what is wrong with it where something is.
 async fn read_messages(
-    mut receive: RecvStream,
-    mut progress: watch::Receiver<Progress>,
-    incoming: mpsc::Sender<Result<Message>>,
+    receiver: Receiver,
+    progress: watch::Receiver<Progress>,
+    incoming: mpsc::Sender<Incoming>,
 ) {
+    let mut reader = MessageReader { receiver, progress, incoming };
     loop {
-        let message = read_message(&mut receive, &mut progress).await;
+        let message = reader.read().await.map(Some);
         let is_last = message.is_err();
-        if incoming.send(message).await.is_err() || is_last {
+        if reader.incoming.send(message).await.is_err() || is_last {
             return;
         }
     }
 }
 
-async fn read_message(
-    receive: &mut RecvStream,
-    progress: &mut watch::Receiver<Progress>,
-) -> Result<Message> {
-    let mut length = [0; 4];
-    receive.read_exact(&mut length).await.map_err(|_| Error::Closed)?;
-    let length = u32::from_le_bytes(length) as usize;
-    if length > MESSAGE_BYTES_MAX {
-        return Err(Error::PeerMisbehaved { what: format!("a message of {length} bytes") });
+struct MessageReader {
+    receiver: Receiver,
+    progress: watch::Receiver<Progress>,
+    incoming: mpsc::Sender<Incoming>,
+}
+
+impl MessageReader {
+    async fn read(&mut self) -> Result<Message> {
+        let mut length = [0; MESSAGE_HEADER_BYTES];
+        self.receiver.read_exact(&mut length).await?;
+        let length = u32::from_le_bytes(length) as usize;
+        if length > MESSAGE_BYTES_MAX {
+            return Err(Error::PeerMisbehaved { what: format!("a message of {length} bytes") });
+        }
+        if length > HANDSHAKE_MESSAGE_BYTES_MAX {
+            // An honest peer sends its proof just before, which the session may not have handled
+            // yet. Nothing is allocated until it has; the session's own time limit ends the wait.
+            let authenticated = self.progress.wait_for(|progress| progress.is_authenticated).await;
+            authenticated.map_err(|_| Error::Closed)?;
+        }
+        let mut bytes = Vec::new();
+        while bytes.len() < length {
+            // What was announced is allocated as it arrives.
+            let start = bytes.len();
+            bytes.resize(length.min(start + MESSAGE_PART_BYTES), 0);
+            self.receiver.read_exact(&mut bytes[start..]).await?;
+            if bytes.len() < length {
+                self.incoming.send(Ok(None)).await.map_err(|_| Error::Closed)?;
+            }
+        }
+        Message::decode(&bytes).map_err(|error| Error::PeerMisbehaved {
+            what: format!("a malformed message: {error}"),
+        })
     }
-    if length > HANDSHAKE_MESSAGE_BYTES_MAX {
-        // An honest peer sends its proof just before, which the session may not have handled yet.
-        // Nothing is allocated until it has; the session's own time limit ends the wait.
-        let authenticated = progress.wait_for(|progress| progress.is_authenticated).await;
-        authenticated.map_err(|_| Error::Closed)?;
-    }
-    let mut bytes = vec![0; length];
-    receive.read_exact(&mut bytes).await.map_err(|_| Error::Closed)?;
-    Message::decode(&bytes)
-        .map_err(|error| Error::PeerMisbehaved { what: format!("a malformed message: {error}") })
 }

@@ -3,24 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use iroh::endpoint::{ConnectError, ConnectingError, ConnectionError, TransportErrorCode};
-use iroh::{EndpointAddr, PublicKey};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
-use vudo_crdt::VersionVector;
+use tokio::time::{Instant, sleep, timeout_at};
+use vudo_crdt::{ReplicaKey, VersionVector};
 use vudo_state::Replication;
 
 use crate::error::{Error, Result, random_bytes};
-use crate::limits::{CONNECT_TIMEOUT, RECONNECT_DELAY_MAX, RECONNECT_DELAY_MIN};
-use crate::net::ALPN;
+use crate::limits::{RECONNECT_DELAY_MAX, RECONNECT_DELAY_MIN};
+use crate::net::dial::Dialer;
 use crate::net::driver::{Driver, Progress, asked_to_leave};
 use crate::net::node::Shared;
 use crate::proto::Session;
-use crate::ticket::{Ticket, short_id};
-
-/// The TLS alert of a peer that offers no protocol that was asked for (RFC 7301, section 3.2).
-const NO_APPLICATION_PROTOCOL: u8 = 120;
+use crate::ticket::Ticket;
 
 /// What a link has done, when both sides are equal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +44,7 @@ pub struct Link {
 }
 
 impl Link {
-    pub(super) async fn open(shared: Arc<Shared>, ticket: Ticket) -> Result<Link> {
+    pub(super) async fn open(shared: Arc<Shared>, ticket: Ticket, dialer: Dialer) -> Result<Link> {
         let replication = shared.database.replication(&ticket.namespace)?;
         let progress = Arc::new(watch::Sender::new(Progress::default()));
         let (leave, leave_receiver) = watch::channel(false);
@@ -58,6 +53,7 @@ impl Link {
         let keeper = Keeper {
             shared,
             ticket,
+            dialer,
             replication: replication.clone(),
             progress: progress.clone(),
             leave: leave_receiver,
@@ -131,6 +127,7 @@ impl Link {
 struct Keeper {
     shared: Arc<Shared>,
     ticket: Ticket,
+    dialer: Dialer,
     replication: Replication,
     progress: Arc<watch::Sender<Progress>>,
     leave: watch::Receiver<bool>,
@@ -180,37 +177,29 @@ impl Keeper {
 
     /// Dials and runs one session to its end.
     async fn session(&mut self, first: &mut Option<FirstResult>) -> Result<()> {
-        let unreachable = || Error::Unreachable {
-            node: short_id(&self.ticket.node),
-            seconds: CONNECT_TIMEOUT.as_secs(),
-        };
-        let peer = PublicKey::from_bytes(&self.ticket.node)
-            .map_err(|_| Error::BadTicket { what: "its node id is no key".to_owned() })?;
-        let mut address = EndpointAddr::new(peer);
-        for ip in &self.ticket.addresses {
-            address = address.with_ip_addr(*ip);
-        }
-        let endpoint = &self.shared.endpoint;
-        let dialled = timeout(CONNECT_TIMEOUT, endpoint.connect(address, ALPN)).await;
-        let connection = match dialled {
-            Err(_) => return Err(unreachable()),
-            Ok(Err(error)) => return Err(dial_error(&error, unreachable())),
-            Ok(Ok(connection)) => connection,
-        };
-        let (send, receive) = connection.open_bi().await.map_err(|_| Error::Closed)?;
+        let dial = async || self.dialer.dial(&self.shared, &self.ticket).await;
+        let connection = self.shared.pool.connection(self.ticket.node, dial).await?;
+        let channel = connection.open().await?;
         let _registered = self.shared.register(&connection, false);
         let session = Session::client(
-            (*endpoint.id().as_bytes(), self.ticket.node),
+            (self.shared.id, self.ticket.node),
             random_bytes()?,
             self.ticket.namespace.clone(),
             self.ticket.secret,
             self.replication.durable_vector(),
         );
         let database = self.shared.database.clone();
-        let mut driver = Driver::new(session, database, send, self.progress.clone());
-        driver.serve(self.replication.clone());
         let (leave_sender, leave) = watch::channel(false);
-        let running = driver.run(&connection, receive, leave);
+        let mut driver = Driver::new(
+            session,
+            ReplicaKey(self.ticket.node),
+            database,
+            channel.sender,
+            self.progress.clone(),
+            leave,
+        );
+        driver.serve(self.replication.clone());
+        let running = driver.run(channel.receiver);
         tokio::pin!(running);
         let mut progress = self.progress.subscribe();
         let mut node_leave = self.shared.leave.subscribe();
@@ -234,26 +223,5 @@ impl Keeper {
                 }
             }
         }
-    }
-}
-
-/// Why dialling failed: somebody answered who speaks something else, or nobody did.
-fn dial_error(error: &ConnectError, unreachable: Error) -> Error {
-    let cause = match error {
-        ConnectError::Connecting {
-            source: ConnectingError::ConnectionError { source, .. },
-            ..
-        }
-        | ConnectError::Connection { source, .. } => source,
-        _ => return unreachable,
-    };
-    match cause {
-        ConnectionError::ConnectionClosed(close)
-            if close.error_code == TransportErrorCode::crypto(NO_APPLICATION_PROTOCOL) =>
-        {
-            Error::OtherProtocol
-        }
-        ConnectionError::VersionMismatch => Error::OtherProtocol,
-        _ => unreachable,
     }
 }

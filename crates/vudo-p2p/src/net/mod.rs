@@ -1,17 +1,26 @@
-//! The protocol on a real network: QUIC by way of iroh, without relays.
+//! The protocol on real links: QUIC by way of iroh, without relays, and WebSocket.
 //!
 //! ```text
-//! Node --accepts--> Driver (server side) --+
-//!      --connect--> Link --> Driver -------+--> Session (proto) <--> QUIC stream
-//!                                          +--> Replication (store), on blocking threads
+//! Node --accepts--> server ---+                    +--> Replication (store), on blocking threads
+//!      --connect--> Link -----+--> Driver ---------+--> Session (proto)
+//!                                                  +--> Channel
+//!                                                          |
+//!                              Connection: QUIC streams, or Mux over WebSocket or memory
 //! ```
 //!
-//! A driver owns one session and carries out its effects. A link keeps a session going: where the
-//! connection drops it dials again, with growing pauses, until it is closed.
+//! A driver owns one session and carries out its effects over a channel. A link keeps a session
+//! going: where the connection drops it dials again, with growing pauses, until it is closed. All
+//! links to one node share a connection, and a server serves a session on every channel.
 
+mod channel;
+mod connection;
+mod dial;
 mod driver;
 mod link;
+mod mux;
 mod node;
+mod server;
+mod websocket;
 
 pub use link::{Link, SyncReport};
 pub use node::{Config, Node, PeerStatus};

@@ -1,36 +1,48 @@
 //! A node: one store on the network, serving whoever holds a ticket.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use iroh::endpoint::{Connection, IdleTimeout, Incoming, QuicTransportConfig, presets};
+use iroh::endpoint::{IdleTimeout, QuicTransportConfig, presets};
 use iroh::{Endpoint, RelayMode, SecretKey};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::task::JoinSet;
 use vudo_state::Database;
 
 use crate::error::{Error, Result, random_bytes};
 use crate::limits::{
-    HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, KEEP_ALIVE_INTERVAL, SERVED_SESSIONS_MAX, TICKET_ADDRESSES_MAX,
+    IDLE_TIMEOUT, KEEP_ALIVE_INTERVAL, SERVED_CONNECTIONS_MAX, TICKET_ADDRESSES_MAX,
+    TICKET_URLS_MAX,
 };
-use crate::net::ALPN;
-use crate::net::driver::{Driver, Progress, asked_to_leave};
+use crate::net::connection::{Connection, Pool};
+use crate::net::dial::Dialer;
 use crate::net::link::Link;
-use crate::proto::{Secret, Session};
+use crate::net::{ALPN, server, websocket};
+use crate::proto::{NodeId, Secret};
 use crate::ticket::{Ticket, short_id};
 
 /// How a node is reached.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The UDP address that the node listens on; port 0 takes any that is free.
-    pub bind: SocketAddr,
+    /// The UDP address that the node listens on for QUIC, and dials from; port 0 takes any that is
+    /// free. A node without one can only be reached in other ways.
+    pub quic: Option<SocketAddr>,
+    /// The TCP address on which the node serves WebSockets, if it does.
+    pub websocket: Option<SocketAddr>,
 }
 
 impl Default for Config {
-    /// Any free port on every interface.
+    /// QUIC, on any free port of every interface.
     fn default() -> Config {
-        Config { bind: SocketAddr::from(([0, 0, 0, 0], 0)) }
+        Config { quic: Some(SocketAddr::from(([0, 0, 0, 0], 0))), websocket: None }
+    }
+}
+
+impl Config {
+    /// QUIC, on any free port of this machine alone.
+    pub fn loopback() -> Config {
+        Config { quic: Some(SocketAddr::from(([127, 0, 0, 1], 0))), websocket: None }
     }
 }
 
@@ -41,32 +53,45 @@ pub struct PeerStatus {
     pub node: String,
     /// Whether the peer dialled, and not this node.
     pub is_incoming: bool,
+    /// What the connection goes over: `quic`, `websocket` or `memory`.
+    pub link: &'static str,
 }
 
 /// A store on the network.
 pub struct Node {
     pub(super) shared: Arc<Shared>,
-    accepting: JoinHandle<()>,
+    serving: JoinSet<()>,
 }
 
 /// What a node's sessions and links share.
 pub(super) struct Shared {
-    pub(super) endpoint: Endpoint,
+    pub(super) id: NodeId,
+    pub(super) endpoint: Option<Endpoint>,
+    /// Where WebSockets are served.
+    websocket: Option<SocketAddr>,
     pub(super) database: Database,
     /// Asks every session to leave.
     pub(super) leave: watch::Sender<bool>,
+    /// One for each connection that is served.
+    pub(super) permits: Arc<Semaphore>,
+    pub(super) pool: Pool,
     peers: Mutex<Vec<Weak<PeerStatus>>>,
 }
 
 impl Shared {
     /// Lists a peer for as long as what this gives is held.
     pub(super) fn register(&self, connection: &Connection, is_incoming: bool) -> Arc<PeerStatus> {
-        let node = short_id(connection.remote_id().as_bytes());
-        let status = Arc::new(PeerStatus { node, is_incoming });
+        let (node, link) = (short_id(&connection.peer), connection.link_name());
+        let status = Arc::new(PeerStatus { node, is_incoming, link });
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         peers.retain(|peer| peer.strong_count() > 0);
         peers.push(Arc::downgrade(&status));
         status
+    }
+
+    pub(super) fn peers(&self) -> Vec<PeerStatus> {
+        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        peers.iter().filter_map(Weak::upgrade).map(|peer| (*peer).clone()).collect()
     }
 }
 
@@ -76,32 +101,34 @@ impl Node {
     /// # Errors
     /// The address cannot be used.
     pub async fn spawn(database: &Database, config: Config) -> Result<Node> {
-        let failed = |what: String| Error::Bind { address: config.bind, what };
-        let idle =
-            IdleTimeout::try_from(IDLE_TIMEOUT).map_err(|error| failed(error.to_string()))?;
-        let transport = QuicTransportConfig::builder()
-            .max_idle_timeout(Some(idle))
-            .keep_alive_interval(KEEP_ALIVE_INTERVAL)
-            .build();
-        let endpoint = Endpoint::builder(presets::Minimal)
-            .relay_mode(RelayMode::Disabled)
-            .secret_key(SecretKey::from_bytes(&database.secret_key()))
-            .alpns(vec![ALPN.to_vec()])
-            .transport_config(transport)
-            .clear_ip_transports()
-            .bind_addr(config.bind)
-            .map_err(|error| failed(error.to_string()))?
-            .bind()
-            .await
-            .map_err(|error| failed(error.to_string()))?;
+        let id = database.replica_key().0;
+        let endpoint = match config.quic {
+            Some(address) => Some(bind_quic(database, address).await?),
+            None => None,
+        };
+        let listener = match config.websocket {
+            Some(address) => Some(bind_tcp(address).await?),
+            None => None,
+        };
+        let websocket = listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let shared = Arc::new(Shared {
+            id,
             endpoint,
+            websocket,
             database: database.clone(),
             leave: watch::Sender::new(false),
+            permits: Arc::new(Semaphore::new(SERVED_CONNECTIONS_MAX)),
+            pool: Pool::default(),
             peers: Mutex::default(),
         });
-        let accepting = tokio::spawn(accept(shared.clone()));
-        Ok(Node { shared, accepting })
+        let mut serving = JoinSet::new();
+        if let Some(endpoint) = shared.endpoint.clone() {
+            serving.spawn(server::accept_quic(shared.clone(), endpoint));
+        }
+        if let Some(listener) = listener {
+            serving.spawn(websocket::serve(shared.clone(), listener));
+        }
+        Ok(Node { shared, serving })
     }
 
     /// A ticket for a namespace. Whoever has it can read and write all of it, now and later: the
@@ -123,27 +150,20 @@ impl Node {
             }
         };
         Ok(Ticket {
-            node: *self.shared.endpoint.id().as_bytes(),
+            node: self.shared.id,
             addresses: self.addresses(),
+            urls: self.urls(),
             namespace: namespace.to_owned(),
             secret,
         })
     }
 
-    /// Where the node may be reached: what it is bound to, and for "every interface" also this
-    /// machine itself.
+    /// Where the node may be reached over QUIC.
     fn addresses(&self) -> Vec<SocketAddr> {
-        let mut addresses: Vec<SocketAddr> =
-            self.shared.endpoint.addr().ip_addrs().copied().collect();
-        for mut bound in self.shared.endpoint.bound_sockets() {
-            if bound.ip().is_unspecified() {
-                let is_v4 = bound.is_ipv4();
-                bound.set_ip(if is_v4 {
-                    [127, 0, 0, 1].into()
-                } else {
-                    std::net::Ipv6Addr::LOCALHOST.into()
-                });
-            }
+        let Some(endpoint) = &self.shared.endpoint else { return Vec::new() };
+        let mut addresses: Vec<SocketAddr> = endpoint.addr().ip_addrs().copied().collect();
+        for bound in endpoint.bound_sockets() {
+            let bound = reachable(bound);
             if !addresses.contains(&bound) {
                 addresses.push(bound);
             }
@@ -152,28 +172,94 @@ impl Node {
         addresses
     }
 
+    /// Where the node may be reached over WebSocket.
+    fn urls(&self) -> Vec<String> {
+        let Some(bound) = self.shared.websocket else { return Vec::new() };
+        let mut addresses = vec![reachable(bound)];
+        if let (true, Some(endpoint)) = (bound.ip().is_unspecified(), &self.shared.endpoint) {
+            // The interfaces that QUIC has found are those of the machine.
+            let others = endpoint.addr();
+            let others = others.ip_addrs().map(|other| SocketAddr::new(other.ip(), bound.port()));
+            addresses.extend(others.filter(|other| other.is_ipv4() == bound.is_ipv4()));
+            addresses.dedup();
+        }
+        addresses.truncate(TICKET_URLS_MAX);
+        addresses.into_iter().map(websocket::url_of).collect()
+    }
+
+    /// The TCP address on which WebSockets are served, if they are.
+    pub fn websocket_address(&self) -> Option<SocketAddr> {
+        self.shared.websocket
+    }
+
     /// Begins to sync with the node behind a ticket, and keeps doing so, dialling again where the
-    /// connection drops, until the link is closed or dropped.
+    /// connection drops, until the link is closed or dropped. Links to one node share a connection.
     ///
     /// # Errors
     /// Nobody answers, the peer does not accept the ticket, or speaks something else.
     pub async fn connect(&self, ticket: &Ticket) -> Result<Link> {
-        Link::open(self.shared.clone(), ticket.clone()).await
+        Link::open(self.shared.clone(), ticket.clone(), Dialer::Addresses).await
+    }
+
+    /// [`Node::connect`] to a node of the same process, without a network.
+    ///
+    /// # Errors
+    /// The node is gone, or does not accept the ticket.
+    pub async fn connect_in_process(&self, peer: &Node, ticket: &Ticket) -> Result<Link> {
+        let dialer = Dialer::InProcess(Arc::downgrade(&peer.shared));
+        Link::open(self.shared.clone(), ticket.clone(), dialer).await
     }
 
     /// The peers that this node is connected to.
     pub fn peers(&self) -> Vec<PeerStatus> {
-        let peers = self.shared.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        peers.iter().filter_map(Weak::upgrade).map(|peer| (*peer).clone()).collect()
+        self.shared.peers()
     }
 
     /// Leaves every session and the network.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(mut self) {
         self.shared.leave.send_replace(true);
-        // Ends by itself: it watches the same.
-        let _ = self.accepting.await;
-        self.shared.endpoint.close().await;
+        // They end by themselves: they watch the same.
+        while self.serving.join_next().await.is_some() {}
+        // Whoever is still being told goodbye has a permit. Nobody closes the semaphore.
+        let _ = self.shared.permits.acquire_many(SERVED_CONNECTIONS_MAX as u32).await;
+        if let Some(endpoint) = &self.shared.endpoint {
+            endpoint.close().await;
+        }
     }
+}
+
+async fn bind_quic(database: &Database, address: SocketAddr) -> Result<Endpoint> {
+    let failed = |what: String| Error::Bind { address, what };
+    let idle = IdleTimeout::try_from(IDLE_TIMEOUT).map_err(|error| failed(error.to_string()))?;
+    let transport = QuicTransportConfig::builder()
+        .max_idle_timeout(Some(idle))
+        .keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .build();
+    Endpoint::builder(presets::Minimal)
+        .relay_mode(RelayMode::Disabled)
+        .secret_key(SecretKey::from_bytes(&database.secret_key()))
+        .alpns(vec![ALPN.to_vec()])
+        .transport_config(transport)
+        .clear_ip_transports()
+        .bind_addr(address)
+        .map_err(|error| failed(error.to_string()))?
+        .bind()
+        .await
+        .map_err(|error| failed(error.to_string()))
+}
+
+async fn bind_tcp(address: SocketAddr) -> Result<TcpListener> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|error| Error::Bind { address, what: error.to_string() })
+}
+
+/// The address itself, or for "every interface" this machine's own.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        let is_v4 = address.is_ipv4();
+        address.set_ip(if is_v4 { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+    }
+    address
 }
 
 fn share_setting(namespace: &str) -> String {
@@ -184,49 +270,4 @@ fn share_setting(namespace: &str) -> String {
 pub(super) fn share_secret(database: &Database, namespace: &str) -> Result<Option<Secret>> {
     let stored = database.setting(&share_setting(namespace))?;
     Ok(stored.and_then(|stored| stored.as_slice().try_into().ok()))
-}
-
-/// Accepts peers until the node leaves, then waits for the sessions to end.
-async fn accept(shared: Arc<Shared>) {
-    let permits = Arc::new(Semaphore::new(SERVED_SESSIONS_MAX));
-    let mut leave = shared.leave.subscribe();
-    let mut sessions = tokio::task::JoinSet::new();
-    loop {
-        let incoming = tokio::select! {
-            () = asked_to_leave(&mut leave) => break,
-            Some(_) = sessions.join_next() => continue,
-            incoming = shared.endpoint.accept() => incoming,
-        };
-        let Some(incoming) = incoming else { break };
-        let Ok(permit) = permits.clone().try_acquire_owned() else {
-            tracing::warn!("a peer was refused: {SERVED_SESSIONS_MAX} are being served");
-            incoming.refuse();
-            continue;
-        };
-        let shared = shared.clone();
-        sessions.spawn(async move {
-            if let Err(error) = serve(&shared, incoming).await {
-                tracing::warn!("a session ended: {error}");
-            }
-            drop(permit);
-        });
-    }
-    while sessions.join_next().await.is_some() {}
-}
-
-async fn serve(shared: &Shared, incoming: Incoming) -> Result<()> {
-    let connection = timeout(HANDSHAKE_TIMEOUT, incoming).await;
-    let connection = connection.map_err(|_| Error::Closed)?.map_err(|_| Error::OtherProtocol)?;
-    let streams = timeout(HANDSHAKE_TIMEOUT, connection.accept_bi()).await;
-    let (send, receive) = streams.map_err(|_| Error::OtherProtocol)?.map_err(|_| Error::Closed)?;
-    let _registered = shared.register(&connection, true);
-    let ids = (*shared.endpoint.id().as_bytes(), *connection.remote_id().as_bytes());
-    let session = Session::server(ids, random_bytes()?);
-    let progress = Arc::new(watch::Sender::new(Progress::default()));
-    let driver = Driver::new(session, shared.database.clone(), send, progress);
-    match driver.run(&connection, receive, shared.leave.subscribe()).await {
-        // A peer may go without a word, and dials again when it wants to.
-        Err(Error::Closed) => Ok(()),
-        result => result,
-    }
 }

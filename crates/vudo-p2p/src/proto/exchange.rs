@@ -23,8 +23,9 @@ pub(super) struct Exchange {
     /// send any of this (again).
     needless: VersionVector,
     unacknowledged_count: usize,
-    /// Since when the peer has owed something, a frame or an acknowledgement, and sent nothing.
-    owes_since: Option<Milliseconds>,
+    /// Since when the peer has owed changes, or acknowledgements, and sent none.
+    owes_changes_since: Option<Milliseconds>,
+    owes_acknowledgement_since: Option<Milliseconds>,
     is_reading_frame: bool,
     /// Frames that wait for those before them.
     incoming: VecDeque<Vec<u8>>,
@@ -44,7 +45,8 @@ impl Exchange {
             peer_known: VersionVector::new(),
             needless: VersionVector::new(),
             unacknowledged_count: 0,
-            owes_since: None,
+            owes_changes_since: None,
+            owes_acknowledgement_since: None,
             is_reading_frame: false,
             incoming: VecDeque::new(),
             is_applying: false,
@@ -68,10 +70,11 @@ impl Exchange {
         }
     }
 
-    fn advance_peer(&mut self, vector: &VersionVector) {
+    fn advance_peer(&mut self, vector: &VersionVector, effects: &mut Vec<Effect>) {
         if !self.peer_durable.covers(vector) {
             self.peer_durable.join(vector);
             self.is_fingerprint_due = true;
+            effects.push(Effect::Notify(Notice::PeerHolds(self.peer_durable.clone())));
         }
         self.peer_known.join(vector);
     }
@@ -83,15 +86,15 @@ impl Exchange {
         now: Milliseconds,
         effects: &mut Vec<Effect>,
     ) {
-        self.advance_peer(&vector);
+        self.advance_peer(&vector, effects);
         self.proceed(effects);
         self.watch(now);
     }
 
     /// When a peer that stays silent will have been silent for too long.
     pub(super) fn deadline(&self) -> Option<Milliseconds> {
-        let since = self.owes_since?;
-        Some(since.saturating_add(PROGRESS_TIMEOUT.as_millis() as Milliseconds))
+        let both = [self.owes_changes_since, self.owes_acknowledgement_since];
+        both.into_iter().flatten().min().map(too_late)
     }
 
     pub(super) fn handle(
@@ -102,10 +105,18 @@ impl Exchange {
     ) -> Result<(), CloseReason> {
         match event {
             Event::Received(message) => {
-                self.owes_since = None;
+                match message {
+                    Message::Frame(_) => self.owes_changes_since = None,
+                    Message::Ack(_) => self.owes_acknowledgement_since = None,
+                    // Chatter does not count as what is owed.
+                    _ => {}
+                }
                 self.receive(message, effects)?;
             }
-            Event::Progressed => self.owes_since = None,
+            Event::Progressed => {
+                self.owes_changes_since = None;
+                self.owes_acknowledgement_since = None;
+            }
             Event::LocalAdvanced { vector } => self.advance_own(&vector),
             Event::FrameReady(frame) => {
                 self.is_reading_frame = false;
@@ -142,22 +153,22 @@ impl Exchange {
         }
         self.proceed(effects);
         self.watch(now);
-        match self.deadline() {
-            Some(deadline) if now >= deadline => Err(misbehaved(match self.is_owed_changes() {
-                true => "it claims changes and sends none of them",
-                false => "it does not acknowledge what it was sent",
-            })),
-            _ => Ok(()),
+        let is_too_late = |since: Option<Milliseconds>| since.is_some_and(|at| now >= too_late(at));
+        if is_too_late(self.owes_changes_since) {
+            return Err(misbehaved("it claims changes and sends none of them"));
         }
+        if is_too_late(self.owes_acknowledgement_since) {
+            return Err(misbehaved("it does not acknowledge what it was sent"));
+        }
+        Ok(())
     }
 
     /// Takes down since when the peer has owed something.
     fn watch(&mut self, now: Milliseconds) {
-        if self.is_owed_changes() || self.unacknowledged_count > 0 {
-            self.owes_since.get_or_insert(now);
-        } else {
-            self.owes_since = None;
-        }
+        let since = |owes: bool, before: Option<Milliseconds>| owes.then(|| before.unwrap_or(now));
+        self.owes_changes_since = since(self.is_owed_changes(), self.owes_changes_since);
+        self.owes_acknowledgement_since =
+            since(self.unacknowledged_count > 0, self.owes_acknowledgement_since);
     }
 
     /// Whether the peer has what is missing here, and none of it waits to be applied.
@@ -178,14 +189,14 @@ impl Exchange {
                     return Err(misbehaved("changes again that it has sent or that are held here"));
                 }
                 self.needless.join(&reached);
-                self.advance_peer(&reached);
+                self.advance_peer(&reached, effects);
                 self.incoming.push_back(bytes);
             }
             Message::Ack(vector) => {
                 let count = self.unacknowledged_count.checked_sub(1);
                 let nothing = || misbehaved("an acknowledgement of nothing");
                 self.unacknowledged_count = count.ok_or_else(nothing)?;
-                self.advance_peer(&vector);
+                self.advance_peer(&vector, effects);
             }
             Message::Fingerprint { vector, fingerprint } => {
                 self.peer_state = Some((vector, Fingerprint(fingerprint)));
@@ -234,6 +245,11 @@ impl Exchange {
             effects.push(Effect::ReadFingerprint);
         }
     }
+}
+
+/// When a peer that has owed something since then has owed it for too long.
+fn too_late(since: Milliseconds) -> Milliseconds {
+    since.saturating_add(PROGRESS_TIMEOUT.as_millis() as Milliseconds)
 }
 
 /// How far a frame takes each replica that it names.

@@ -91,6 +91,8 @@ pub enum Effect {
 pub enum Notice {
     /// Both sides have proved that they hold the secret.
     Authenticated,
+    /// The peer has said that it holds this durably.
+    PeerHolds(VersionVector),
     /// Both sides hold the same changes and the same state.
     Synced {
         /// The changes.

@@ -412,7 +412,7 @@ impl World {
     fn carry_out(&mut self, id: EndId, effect: Effect) {
         let work = match effect {
             Effect::Send(message) => return self.send(id, &message),
-            Effect::Notify(Notice::Authenticated) => return,
+            Effect::Notify(Notice::Authenticated | Notice::PeerHolds(_)) => return,
             Effect::Notify(Notice::Synced { vector, .. }) => {
                 if let Some(end) = self.ends.get_mut(&id) {
                     end.synced = Some(vector);
@@ -438,7 +438,7 @@ impl World {
             self.replicas[replica].promised.join(vector);
         }
         let Some(end) = self.ends.get_mut(&id) else { return };
-        let packet = end.stream.send(message.encode());
+        let packet = end.stream.send(encode(message));
         self.transmit(id, &packet);
     }
 
@@ -511,4 +511,10 @@ fn node_id(replica: usize) -> [u8; 32] {
 
 fn milliseconds(time: Microseconds) -> Milliseconds {
     time / MILLISECOND
+}
+
+fn encode(message: &Message) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    message.encode(&mut bytes);
+    bytes
 }

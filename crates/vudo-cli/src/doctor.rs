@@ -1,0 +1,134 @@
+//! `doctor`: what this machine sees, and why it does not sync.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use serde_json::json;
+use vudo_p2p::{Config, Node, Ticket};
+use vudo_state::Database;
+
+use crate::network::{runtime, sync_once};
+use crate::{Context, data};
+
+/// How long the stores behind a ticket may take to become equal.
+const SYNC_LIMIT: Duration = Duration::from_secs(10);
+
+/// One thing that was looked at.
+struct Finding {
+    what: String,
+    /// What was found, or why it failed.
+    result: std::result::Result<String, String>,
+}
+
+impl Finding {
+    fn of(what: impl Into<String>, result: Result<String>) -> Finding {
+        Finding { what: what.into(), result: result.map_err(|error| format!("{error:#}")) }
+    }
+}
+
+pub(crate) fn run(context: &Context, ticket: Option<&str>) -> Result<()> {
+    let mut findings = Vec::new();
+    match data::open(context) {
+        Ok(database) => examine(context, &database, ticket, &mut findings)?,
+        Err(error) => findings.push(Finding::of("store", Err(error))),
+    }
+    let failure_count = findings.iter().filter(|finding| finding.result.is_err()).count();
+    print(context, &findings);
+    match failure_count {
+        0 => Ok(()),
+        1 => bail!("one thing is wrong; it says what to do"),
+        _ => bail!("{failure_count} things are wrong; each says what to do"),
+    }
+}
+
+fn examine(
+    context: &Context,
+    database: &Database,
+    ticket: Option<&str>,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    let held = |namespace: &str| -> Result<String> {
+        let replication = database.replication(namespace)?;
+        let (vector, fingerprint) = replication.fingerprint()?;
+        let (changes, replicas) = (vector.change_count(), vector.replica_count());
+        Ok(format!("{changes} changes of {replicas} replicas, state {fingerprint}"))
+    };
+    findings.push(Finding::of(
+        "store",
+        Ok(format!("{}, replica {}", context.store.display(), database.replica_key())),
+    ));
+    for namespace in database.namespaces()? {
+        findings.push(Finding::of(format!("namespace '{namespace}'"), held(&namespace)));
+    }
+    runtime()?.block_on(async {
+        let node = match Node::spawn(database, Config::default()).await {
+            Ok(node) => node,
+            Err(error) => {
+                findings.push(Finding::of("network", Err(error.into())));
+                return;
+            }
+        };
+        findings.push(Finding::of("network", addresses(&node, context)));
+        if let Some(text) = ticket {
+            match text.parse::<Ticket>() {
+                Ok(ticket) => try_ticket(&node, &ticket, findings).await,
+                Err(error) => findings.push(Finding::of("ticket", Err(error.into()))),
+            }
+        }
+        node.shutdown().await;
+    });
+    Ok(())
+}
+
+fn addresses(node: &Node, context: &Context) -> Result<String> {
+    let ticket = node.share(&context.namespace)?;
+    let addresses: Vec<String> = ticket.addresses.iter().map(ToString::to_string).collect();
+    Ok(format!(
+        "UDP can be listened on; others would find this machine at {}",
+        addresses.join(", ")
+    ))
+}
+
+/// Tries every way apart, since one that works hides those that do not.
+async fn try_ticket(node: &Node, ticket: &Ticket, findings: &mut Vec<Finding>) {
+    let without = Ticket { addresses: Vec::new(), urls: Vec::new(), ..ticket.clone() };
+    let quic = ticket.addresses.iter().map(|address| {
+        (format!("QUIC to {address}"), Ticket { addresses: vec![*address], ..without.clone() })
+    });
+    let websocket = ticket.urls.iter().map(|url| {
+        (format!("WebSocket to {url}"), Ticket { urls: vec![url.clone()], ..without.clone() })
+    });
+    for (what, ticket) in quic.chain(websocket) {
+        findings.push(Finding::of(what, try_way(node, &ticket).await));
+    }
+    let report = sync_once(node, ticket, SYNC_LIMIT).await;
+    let report = report.map(|report| {
+        format!(
+            "both stores are equal: {} changes sent, {} received",
+            report.sent_changes, report.received_changes
+        )
+    });
+    let what = format!("sync of namespace '{}'", ticket.namespace);
+    findings.push(Finding::of(what, report.map_err(Into::into)));
+}
+
+async fn try_way(node: &Node, ticket: &Ticket) -> Result<String> {
+    let start = Instant::now();
+    let link = node.connect(ticket).await?;
+    let milliseconds = start.elapsed().as_millis();
+    link.close().await;
+    Ok(format!("the node answers in {milliseconds} ms and accepts the ticket"))
+}
+
+fn print(context: &Context, findings: &[Finding]) {
+    for Finding { what, result } in findings {
+        let (is_well, said) = match result {
+            Ok(said) => (true, said),
+            Err(said) => (false, said),
+        };
+        match context.json {
+            true => println!("{}", json!({ "what": what, "ok": is_well, "said": said })),
+            false => println!("{} {what}: {said}", if is_well { "ok    " } else { "FAILED" }),
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! Many channels over one pipe, for links that have no streams of their own.
+//!
+//! ```text
+//! channel 1 --\                                          /--> queue of channel 1
+//! channel 2 ---+--> pieces, in turn --> link --> pieces --+--> queue of channel 2
+//! channel 3 --/                                          \--> queue of channel 3
+//!
+//! piece = channel << 1 | is the end of the channel (varint) | bytes
+//! ```
+//!
+//! The side that dialled opens channels, numbered 0, 1, 2. Whoever sends much waits for its turn
+//! after every piece, so channels share a link fairly. Every queue is bounded: where the owner of a
+//! channel does not take what arrives, the whole link waits, and the peer with it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use vudo_crdt::wire::{Reader, write_varint};
+
+use crate::error::{Error, Result};
+use crate::limits::{CHANNELS_MAX, PIECE_BYTES, PIECE_HEADER_BYTES_MAX, QUEUED_PIECES_MAX};
+use crate::net::channel::{self, Channel};
+use crate::proto::NodeId;
+use crate::ticket::short_id;
+
+/// One end of something that carries pieces in order, both ways.
+pub(super) struct Pipe {
+    pub(super) outgoing: mpsc::Sender<Vec<u8>>,
+    pub(super) incoming: mpsc::Receiver<Vec<u8>>,
+}
+
+impl Pipe {
+    /// A pipe, and what the link has to carry: what it takes out of the one queue and puts into the
+    /// other.
+    pub(super) fn new() -> (Pipe, mpsc::Receiver<Vec<u8>>, mpsc::Sender<Vec<u8>>) {
+        let (outgoing, to_link) = mpsc::channel(QUEUED_PIECES_MAX);
+        let (from_link, incoming) = mpsc::channel(QUEUED_PIECES_MAX);
+        (Pipe { outgoing, incoming }, to_link, from_link)
+    }
+
+    /// Two ends that reach each other.
+    pub(super) fn pair() -> (Pipe, Pipe) {
+        let (one, to_link, from_link) = Pipe::new();
+        (one, Pipe { outgoing: from_link, incoming: to_link })
+    }
+}
+
+/// The channels of one pipe.
+pub(super) struct Mux {
+    outgoing: mpsc::Sender<Vec<u8>>,
+    table: Arc<Mutex<Table>>,
+    /// Channels that the peer has opened; nobody else waits for them.
+    accepted: tokio::sync::Mutex<mpsc::Receiver<Channel>>,
+    dispatcher: AbortHandle,
+}
+
+#[derive(Default)]
+struct Table {
+    next_number: u64,
+    queues: BTreeMap<u64, mpsc::Sender<Vec<u8>>>,
+    is_closed: bool,
+}
+
+fn lock(table: &Mutex<Table>) -> std::sync::MutexGuard<'_, Table> {
+    table.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Mux {
+    /// Puts channels over a pipe to a peer. `accepts` says whether it may open them.
+    pub(super) fn new(pipe: Pipe, peer: &NodeId, accepts: bool) -> Mux {
+        let Pipe { outgoing, incoming } = pipe;
+        let table = Arc::new(Mutex::new(Table::default()));
+        let (accept, accepted) = mpsc::channel(1);
+        let dispatcher = Dispatcher {
+            peer: short_id(peer),
+            table: table.clone(),
+            // Not a sender of its own, which would keep the link open.
+            outgoing: outgoing.downgrade(),
+            accept: accepts.then_some(accept),
+        };
+        let dispatcher = tokio::spawn(dispatcher.run(incoming)).abort_handle();
+        Mux { outgoing, table, accepted: tokio::sync::Mutex::new(accepted), dispatcher }
+    }
+
+    /// Opens a channel. The peer learns of it with the first bytes.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] where the link is closed, or as many channels are open as there may be.
+    pub(super) fn open(&self) -> Result<Channel> {
+        let mut table = lock(&self.table);
+        if table.is_closed || table.queues.len() >= CHANNELS_MAX {
+            return Err(Error::Closed);
+        }
+        Ok(table.add(&self.outgoing))
+    }
+
+    /// The next channel that the peer opens; `None` when the link has closed.
+    pub(super) async fn accept(&self) -> Option<Channel> {
+        self.accepted.lock().await.recv().await
+    }
+
+    /// Whether the link has closed.
+    pub(super) fn is_closed(&self) -> bool {
+        lock(&self.table).is_closed
+    }
+
+    /// Closes the link. What channels have handed over still goes out.
+    pub(super) fn close(&self) {
+        self.dispatcher.abort();
+        lock(&self.table).close();
+    }
+}
+
+impl Drop for Mux {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Table {
+    fn add(&mut self, outgoing: &mpsc::Sender<Vec<u8>>) -> Channel {
+        let number = self.next_number;
+        self.next_number += 1;
+        let (queue, pieces) = mpsc::channel(QUEUED_PIECES_MAX);
+        self.queues.insert(number, queue);
+        let sender = Sender { number, outgoing: outgoing.clone(), is_finished: false };
+        let receiver = Receiver { pieces, piece: Vec::new(), taken: 0 };
+        Channel { sender: channel::Sender::Mux(sender), receiver: channel::Receiver::Mux(receiver) }
+    }
+
+    fn close(&mut self) {
+        self.is_closed = true;
+        self.queues.clear();
+    }
+}
+
+/// Brings what arrives to its channels.
+struct Dispatcher {
+    peer: String,
+    table: Arc<Mutex<Table>>,
+    outgoing: mpsc::WeakSender<Vec<u8>>,
+    accept: Option<mpsc::Sender<Channel>>,
+}
+
+impl Dispatcher {
+    async fn run(self, mut incoming: mpsc::Receiver<Vec<u8>>) {
+        while let Some(piece) = incoming.recv().await {
+            if let Err(what) = self.dispatch(&piece).await {
+                tracing::warn!(peer = self.peer, reason = what, "a link was cut off");
+                break;
+            }
+        }
+        lock(&self.table).close();
+    }
+
+    async fn dispatch(&self, piece: &[u8]) -> std::result::Result<(), &'static str> {
+        let mut reader = Reader::new(piece);
+        let header = reader.varint().map_err(|_| "the peer sent a piece without a channel")?;
+        let (number, is_end) = (header >> 1, header & 1 == 1);
+        if self.is_new(number)? {
+            let Some(outgoing) = self.outgoing.upgrade() else { return Ok(()) };
+            let channel = lock(&self.table).add(&outgoing);
+            let accept = self.accept.as_ref().ok_or("the peer opened a channel")?;
+            // Nobody accepts any more where the node is leaving.
+            let _ = accept.send(channel).await;
+        }
+        let queue = match is_end {
+            true => lock(&self.table).queues.remove(&number),
+            false => lock(&self.table).queues.get(&number).cloned(),
+        };
+        // What arrives for a channel that has ended here is nobody's.
+        if let Some(queue) = queue
+            && !reader.rest().is_empty()
+            && queue.send(reader.rest().to_vec()).await.is_err()
+        {
+            lock(&self.table).queues.remove(&number);
+        }
+        Ok(())
+    }
+
+    fn is_new(&self, number: u64) -> std::result::Result<bool, &'static str> {
+        let table = lock(&self.table);
+        if number < table.next_number {
+            return Ok(false);
+        }
+        if number > table.next_number || self.accept.is_none() {
+            return Err("the peer used a channel that is not open");
+        }
+        if table.queues.len() >= CHANNELS_MAX {
+            return Err("the peer opened too many channels");
+        }
+        Ok(true)
+    }
+}
+
+/// The outgoing bytes of a channel.
+pub(super) struct Sender {
+    number: u64,
+    outgoing: mpsc::Sender<Vec<u8>>,
+    is_finished: bool,
+}
+
+impl Sender {
+    /// Sends bytes in as many pieces as it takes.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] where the link is closed.
+    pub(super) async fn write_all(&mut self, bytes: &[u8]) -> Result<()> {
+        for part in bytes.chunks(PIECE_BYTES) {
+            let piece = self.piece(false, part);
+            self.outgoing.send(piece).await.map_err(|_| Error::Closed)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the peer that nothing follows.
+    pub(super) async fn finish(&mut self) {
+        self.is_finished = true;
+        // Where the link is closed the peer knows.
+        let _ = self.outgoing.send(self.piece(true, &[])).await;
+    }
+
+    fn piece(&self, is_end: bool, content: &[u8]) -> Vec<u8> {
+        let mut piece = Vec::with_capacity(PIECE_HEADER_BYTES_MAX + content.len());
+        write_varint(&mut piece, self.number << 1 | u64::from(is_end));
+        piece.extend_from_slice(content);
+        piece
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            // Where the link is too full for it the session is being cut off anyway.
+            let _ = self.outgoing.try_send(self.piece(true, &[]));
+        }
+    }
+}
+
+/// The incoming bytes of a channel.
+pub(super) struct Receiver {
+    pieces: mpsc::Receiver<Vec<u8>>,
+    piece: Vec<u8>,
+    /// How much of the piece has been read; `taken <= piece.len()`.
+    taken: usize,
+}
+
+impl Receiver {
+    /// Fills the buffer.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] where the channel ends before.
+    pub(super) async fn read_exact(&mut self, mut buffer: &mut [u8]) -> Result<()> {
+        while !buffer.is_empty() {
+            if self.taken == self.piece.len() {
+                self.piece = self.pieces.recv().await.ok_or(Error::Closed)?;
+                self.taken = 0;
+            }
+            let rest = &self.piece[self.taken..];
+            let count = rest.len().min(buffer.len());
+            buffer[..count].copy_from_slice(&rest[..count]);
+            self.taken += count;
+            buffer = &mut buffer[count..];
+        }
+        Ok(())
+    }
+}

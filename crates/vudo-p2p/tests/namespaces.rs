@@ -1,0 +1,265 @@
+//! Processes on a real network: two network namespaces of the kernel, joined by a virtual cable on
+//! which packets take 50 ms and 2 in 100 are lost.
+//!
+//! The processes are this very program, run again with a role in its environment. They take one
+//! command a line and answer with one line that begins with `> `.
+
+use std::io::{BufRead, BufReader, Lines, Write};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use vudo_crdt::{FieldSchema, GenSchema, Strategy, ValueType};
+use vudo_p2p::{Config, Node, Ticket};
+use vudo_state::Database;
+
+const ROLE: &str = "VUDO_NAMESPACES_ROLE";
+const STORE: &str = "VUDO_NAMESPACES_STORE";
+const PATIENCE: Duration = Duration::from_secs(20);
+const HEALING_LIMIT: Duration = Duration::from_secs(5);
+/// Longer than a silent connection is kept, so that the links have to dial again.
+const CUT: Duration = Duration::from_secs(7);
+
+fn task() -> GenSchema {
+    let title = FieldSchema::new("title", 1, Strategy::Lww, ValueType::String);
+    GenSchema::new("Task", [title])
+}
+
+/// Not a test of its own: what the processes of the other test run.
+#[test]
+fn process_of_the_others() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    let store = std::env::var(STORE).expect("a folder for the store");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let database = Database::open(store).unwrap();
+    runtime.block_on(async {
+        let (node, _link) = match role.strip_prefix("connect ") {
+            Some(ticket) => {
+                let ticket: Ticket = ticket.parse().unwrap();
+                let node = Node::spawn(&database, Config::default()).await.unwrap();
+                let link = node.connect(&ticket).await.unwrap();
+                println!("> connected");
+                (node, Some(link))
+            }
+            None => {
+                let address: SocketAddr = role.parse().unwrap();
+                let config = Config { quic: Some(address), websocket: Some(address) };
+                let node = Node::spawn(&database, config).await.unwrap();
+                println!("> {}", node.share("default").unwrap());
+                (node, None)
+            }
+        };
+        let commands = database.clone();
+        tokio::task::spawn_blocking(move || obey(&commands)).await.unwrap();
+        node.shutdown().await;
+    });
+}
+
+fn obey(database: &Database) {
+    for line in std::io::stdin().lines() {
+        let line = line.unwrap();
+        match line.split_once(' ') {
+            Some(("write", key)) => {
+                let fields = [("title", key.into())];
+                database.create(&task(), &database.document_id(key), &fields).unwrap();
+                println!("> written");
+            }
+            _ => {
+                let (vector, fingerprint) =
+                    database.replication("default").unwrap().fingerprint().unwrap();
+                println!("> {} {fingerprint}", vector.change_count());
+            }
+        }
+    }
+}
+
+struct Process {
+    child: Child,
+    commands: Option<ChildStdin>,
+    answers: Lines<BufReader<ChildStdout>>,
+    _store: tempfile::TempDir,
+}
+
+impl Process {
+    /// Starts a process in a namespace; gives its first answer too.
+    fn start(namespace: &str, role: &str) -> (Process, String) {
+        let store = tempfile::tempdir().unwrap();
+        let program = std::env::current_exe().unwrap();
+        let mut child = Command::new("ip")
+            .args(["netns", "exec", namespace])
+            .arg(program)
+            .args(["process_of_the_others", "--exact", "--nocapture"])
+            .env(ROLE, role)
+            .env(STORE, store.path().join("store"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let commands = child.stdin.take();
+        let answers = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut process = Process { child, commands, answers, _store: store };
+        let answer = process.answer();
+        (process, answer)
+    }
+
+    fn answer(&mut self) -> String {
+        loop {
+            let line = self.answers.next().expect("the process answers").unwrap();
+            // The test runner's own words stand on the same stream, and may share the line.
+            if let Some((_, answer)) = line.split_once("> ") {
+                return answer.to_owned();
+            }
+        }
+    }
+
+    fn ask(&mut self, command: &str) -> String {
+        let mut commands = self.commands.as_ref().unwrap();
+        writeln!(commands, "{command}").unwrap();
+        self.answer()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Without commands it ends by itself, in good order.
+        drop(self.commands.take());
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < deadline {
+            if self.child.try_wait().is_ok_and(|ended| ended.is_some()) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Two namespaces and the cable between them, until this is dropped.
+struct Cable {
+    number: u8,
+    names: [String; 2],
+}
+
+impl Cable {
+    /// `None` where this process must not do that, or the machine cannot.
+    fn new(number: u8) -> Option<Cable> {
+        let names = ["a", "b"].map(|side| format!("vudo-{}-{number}{side}", std::process::id()));
+        let cable = Cable { number, names };
+        let [a, b] = &cable.names;
+        let is_made = run("ip", &["netns", "add", a])
+            && run("ip", &["netns", "add", b])
+            && run(
+                "ip",
+                &[
+                    "link", "add", "cable", "netns", a, "type", "veth", "peer", "name", "cable",
+                    "netns", b,
+                ],
+            )
+            && cable.names.iter().zip(1..).all(|(name, host)| {
+                let address = format!("{}/24", cable.address(host));
+                run("ip", &["-n", name, "addr", "add", &address, "dev", "cable"])
+                    && run("ip", &["-n", name, "link", "set", "cable", "up"])
+                    && run("ip", &["-n", name, "link", "set", "lo", "up"])
+            });
+        is_made.then_some(cable)
+    }
+
+    fn address(&self, host: u8) -> String {
+        format!("10.213.{}.{host}", self.number)
+    }
+
+    /// Makes packets late and loses some; `false` where the kernel cannot.
+    fn spoil(&self) -> bool {
+        self.names.iter().all(|name| {
+            let how = ["netem", "delay", "50ms", "loss", "2%"];
+            run("tc", &[&["-n", name, "qdisc", "add", "dev", "cable", "root"][..], &how].concat())
+        })
+    }
+
+    /// From now on nothing arrives, and nobody is told: packets go to an address that nobody has.
+    fn cut(&self) {
+        self.change_neighbours(&["lladdr", "02:00:00:00:00:99", "nud", "permanent"]);
+    }
+
+    fn heal(&self) {
+        self.change_neighbours(&["nud", "none"]);
+    }
+
+    fn change_neighbours(&self, to: &[&str]) {
+        for (name, other) in self.names.iter().zip([2, 1]) {
+            let neighbour = self.address(other);
+            let arguments = ["-n", name, "neigh", "replace", &neighbour, "dev", "cable"];
+            assert!(run("ip", &[&arguments[..], to].concat()));
+        }
+    }
+}
+
+impl Drop for Cable {
+    fn drop(&mut self) {
+        for name in &self.names {
+            run("ip", &["netns", "del", name]);
+        }
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) -> bool {
+    Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
+}
+
+/// Waits until both hold so many changes and are equal.
+fn converge(processes: &mut [&mut Process; 2], change_count: usize, limit: Duration) -> Duration {
+    let start = Instant::now();
+    loop {
+        let [one, other] = [processes[0].ask("state"), processes[1].ask("state")];
+        if one == other && one.starts_with(&format!("{change_count} ")) {
+            return start.elapsed();
+        }
+        assert!(start.elapsed() < limit, "not equal after {limit:?}: {one}, {other}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn converges(number: u8, link: &str) {
+    let test = format!("processes_converge_over_{link}_on_a_bad_network_and_after_a_cut");
+    let Some(cable) = Cable::new(number) else {
+        vudo_testkit::skip::no_privilege(&test, "to make network namespaces");
+        return;
+    };
+    if !cable.spoil() {
+        let test = format!("the late and lost packets of {test}");
+        vudo_testkit::skip::no_privilege(&test, "to use netem, or a kernel that has it");
+    }
+    let (mut server, ticket) = Process::start(&cable.names[0], &format!("10.213.{number}.1:4433"));
+    let mut ticket: Ticket = ticket.parse().unwrap();
+    match link {
+        "quic" => ticket.urls.clear(),
+        _ => ticket.addresses.clear(),
+    }
+    for key in 0..50 {
+        server.ask(&format!("write before {key}"));
+    }
+    let (mut client, _) = Process::start(&cable.names[1], &format!("connect {ticket}"));
+    let first = converge(&mut [&mut server, &mut client], 50, PATIENCE);
+
+    cable.cut();
+    for key in 0..20 {
+        server.ask(&format!("write cut server {key}"));
+        client.ask(&format!("write cut client {key}"));
+    }
+    std::thread::sleep(CUT);
+    assert!(client.ask("state").starts_with("70 "), "nothing gets through a cut cable");
+    cable.heal();
+    let healed = converge(&mut [&mut server, &mut client], 90, HEALING_LIMIT);
+    println!("{link}: equal after {first:.2?}, and {healed:.2?} after the cable was whole again");
+}
+
+#[test]
+fn processes_converge_over_quic_on_a_bad_network_and_after_a_cut() {
+    converges(1, "quic");
+}
+
+#[test]
+fn processes_converge_over_websocket_on_a_bad_network_and_after_a_cut() {
+    converges(2, "websocket");
+}

@@ -1,0 +1,131 @@
+//! What a peer says, from the first message on: the session may end, and never panics.
+//!
+//! The input is messages, each behind its length in one byte (frames are short here). The session
+//! is that of a server whose peer holds the secret, or of a client; its proof is put in where the
+//! input has one, since a fuzzer would not find it. Frames reach a real store in memory.
+
+#![no_main]
+
+use std::collections::VecDeque;
+
+use libfuzzer_sys::fuzz_target;
+use vudo_crdt::{FieldSchema, GenSchema, Strategy, ValueType, checksum};
+use vudo_p2p::proto::{Effect, Event, Message, Session};
+use vudo_state::Database;
+
+const SECRET: [u8; 32] = [5; 32];
+const IDS: [[u8; 32]; 2] = [[1; 32], [2; 32]];
+const NONCES: [[u8; 32]; 2] = [[3; 32], [4; 32]];
+
+fn database() -> Database {
+    let title = FieldSchema::new("title", 1, Strategy::Lww, ValueType::String);
+    let task = GenSchema::new("Task", [title]);
+    let database = Database::open_in_memory().unwrap();
+    let milk = database.document_id("milk");
+    database.create(&task, &milk, &[("title", "Buy milk".into())]).unwrap();
+    database
+}
+
+/// The proof of the peer, which a session of its own makes.
+fn proof_of_peer(is_server: bool) -> Message {
+    let hello = |nonce| Message::Hello { version: 1, namespace: "default".into(), nonce };
+    let (client, server) = ((IDS[0], IDS[1]), (IDS[1], IDS[0]));
+    let effects = if is_server {
+        let vector = Default::default();
+        let mut peer = Session::client(client, NONCES[0], "default".into(), SECRET, vector);
+        peer.handle(Event::Started, 0);
+        peer.handle(Event::Received(hello(NONCES[1])), 0)
+    } else {
+        let vector = Default::default();
+        let mut own = Session::client(client, NONCES[0], "default".into(), SECRET, vector);
+        own.handle(Event::Started, 0);
+        let proofs = own.handle(Event::Received(hello(NONCES[1])), 0);
+        let mut peer = Session::server(server, NONCES[1]);
+        peer.handle(Event::Received(hello(NONCES[0])), 0);
+        let vector = Default::default();
+        peer.handle(Event::ShareReady { secret: Some(SECRET), vector }, 0);
+        let mut effects = Vec::new();
+        for effect in proofs {
+            if let Effect::Send(proof) = effect {
+                effects = peer.handle(Event::Received(proof), 0);
+            }
+        }
+        effects
+    };
+    let is_proof = |effect: Effect| match effect {
+        Effect::Send(proof @ Message::Proof(_)) => Some(proof),
+        _ => None,
+    };
+    effects.into_iter().find_map(is_proof).unwrap()
+}
+
+fuzz_target!(|input: &[u8]| {
+    let Some((kind, mut input)) = input.split_first() else { return };
+    let is_server = kind & 1 == 0;
+    let database = database();
+    let replication = database.replication("default").unwrap();
+    let vector = replication.durable_vector();
+    let mut session = match is_server {
+        true => Session::server((IDS[1], IDS[0]), NONCES[1]),
+        false => Session::client((IDS[0], IDS[1]), NONCES[0], "default".into(), SECRET, vector),
+    };
+    let mut now = 0;
+    let mut events = VecDeque::from([Event::Started]);
+    loop {
+        while let Some(event) = events.pop_front() {
+            for effect in session.handle(event, now) {
+                match effect {
+                    Effect::ReadShare(_) => events.push_back(Event::ShareReady {
+                        secret: Some(SECRET),
+                        vector: replication.durable_vector(),
+                    }),
+                    Effect::ReadFrame { since, bytes_max } => {
+                        let frame = replication.frame_since(&since, bytes_max).unwrap();
+                        events.push_back(Event::FrameReady(frame));
+                    }
+                    Effect::Apply(frame) => events.push_back(match replication.apply_frame(&frame) {
+                        Ok(_) => Event::Applied { vector: replication.durable_vector() },
+                        Err(error) => Event::ApplyFailed {
+                            is_peer_fault: error.is_peer_fault(),
+                            what: error.to_string(),
+                        },
+                    }),
+                    Effect::ReadFingerprint => {
+                        let (vector, fingerprint) = replication.fingerprint().unwrap();
+                        events.push_back(Event::FingerprintReady { vector, fingerprint });
+                    }
+                    Effect::Send(message) => {
+                        let mut bytes = Vec::new();
+                        message.encode(&mut bytes);
+                        assert_eq!(Message::decode(&bytes), Ok(message));
+                    }
+                    Effect::Notify(_) => {}
+                    Effect::Close(_) => return,
+                }
+            }
+        }
+        let Some((length, rest)) = input.split_first() else { return };
+        let length = (*length as usize).min(rest.len());
+        let (bytes, rest) = rest.split_at(length);
+        input = rest;
+        now += 500;
+        let message = match Message::decode(bytes) {
+            Ok(Message::Proof(_)) => proof_of_peer(is_server),
+            Ok(Message::Frame(mut frame)) => {
+                let sum = checksum(&frame);
+                frame.extend_from_slice(&sum);
+                Message::Frame(frame)
+            }
+            Ok(Message::Hello { version, namespace, .. }) => {
+                let nonce = NONCES[usize::from(!is_server)];
+                Message::Hello { version, namespace, nonce }
+            }
+            Ok(message) => message,
+            Err(_) => {
+                events.push_back(Event::TimePassed);
+                continue;
+            }
+        };
+        events.push_back(Event::Received(message));
+    }
+});
