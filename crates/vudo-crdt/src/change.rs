@@ -141,12 +141,16 @@ struct Check {
     reference_count: u64,
     /// How many collections deep operations may still lie.
     depth_left: usize,
+    /// The collection that the operations lie in; of no strategy for those of documents.
+    collection: CellId,
 }
 
 impl Check {
     /// Checks the operations of a document or entry; a fault goes to `reader`.
     fn operations(self, operations: &[u8], reader: &mut Reader<'_>) {
         let does_not_fit = MalformedFrame::PayloadDoesNotFit;
+        let is_nested = self.collection.tag() != 0;
+        let is_element = is_nested && !self.collection.is_map();
         let mut inside = Reader::new(operations);
         let mut operation = Operation::none(self.now);
         while !inside.is_empty() {
@@ -155,35 +159,39 @@ impl Check {
             let Operation { id, value, .. } = operation;
             check_value(value, &mut inside);
             inside.check(last < id, MalformedFrame::NotSorted);
-            inside.check(id.tag() != 0 && id.field_number() != 0, does_not_fit);
+            let names_writers = id.is_mv_register() || id.is_collection();
             // What has no time of its own must not move the running one either.
-            inside.check(id.has_time() || !has_hlc, does_not_fit);
-            if id.is_counter() {
-                inside.check(counter::is_operation(value, id), does_not_fit);
-            } else if id.is_mv_register() {
-                inside.check(decode_counts(value).is_some(), does_not_fit);
-                RegisterOperation::check(value, self.reference_count, &mut inside);
+            let fits = id.tag() != 0
+                && id.field_number() != 0
+                && (!is_nested || id.field_number() == 1)
+                && (!is_element || id == CellId::ELEMENT)
+                && (id.has_time() || !has_hlc)
+                && (!names_writers || decode_counts(value).is_some())
+                && (!id.is_counter() || counter::is_operation(value, id));
+            inside.check(fits, does_not_fit);
+            if id.is_mv_register() {
+                RegisterOperation::check(value, self.reference_count, is_element, &mut inside);
             } else if id.is_collection() {
-                inside.check(decode_counts(value).is_some(), does_not_fit);
-                self.entries(id, value, &mut inside);
+                let depth_left = self.depth_left.wrapping_sub(1);
+                Check { collection: id, depth_left, ..self }.entries(value, &mut inside);
             }
         }
+        // An element has the one operation that there can be.
+        inside.check(!is_element || operation.id == CellId::ELEMENT, does_not_fit);
         if let Err(what) = inside.checked(()) {
             reader.fail(what);
         }
     }
 
-    /// Checks the entries in an operation on a collection; a fault goes to `reader`.
+    /// Checks the entries in an operation on the collection; a fault goes to `reader`.
     #[inline(never)]
-    fn entries(mut self, collection: CellId, operation: &[u8], reader: &mut Reader<'_>) {
-        let does_not_fit = MalformedFrame::PayloadDoesNotFit;
-        let is_map = collection.is_map();
-        let mut entries = Entries::of(operation);
-        let mut last: &[u8] = &[];
-        if self.depth_left == 0 {
+    fn entries(self, operation: &[u8], reader: &mut Reader<'_>) {
+        if self.depth_left > MAX_VALUE_DEPTH {
             return reader.fail(MalformedFrame::TooLarge);
         }
-        self.depth_left -= 1;
+        let is_map = self.collection.is_map();
+        let mut entries = Entries::of(operation);
+        let mut last: &[u8] = &[];
         while entries.advance() {
             let DocumentChange { key: element, life, operations, .. } = entries.entry;
             let inside = &mut entries.reader;
@@ -192,20 +200,8 @@ impl Check {
             inside.check(last < element, MalformedFrame::NotSorted);
             inside.check((life != 0) == is_map, MalformedFrame::LifeIsZero);
             let may_write = !is_map || life & 1 == 1 || operations.is_empty();
-            inside.check(may_write, does_not_fit);
+            inside.check(may_write, MalformedFrame::PayloadDoesNotFit);
             self.operations(operations, inside);
-            let mut cells = Reader::new(operations);
-            let mut operation = Operation::none(self.now);
-            if !is_map {
-                operation.read_next(&mut cells);
-                let is_element = operation.id == CellId::ELEMENT && cells.is_empty();
-                let fits = is_element && RegisterOperation::is_of_element(operation.value);
-                inside.check(fits, does_not_fit);
-            }
-            while !cells.is_empty() {
-                operation.read_next(&mut cells);
-                inside.check(operation.id.field_number() == 1, does_not_fit);
-            }
             last = element;
         }
         if let Err(what) = entries.reader.checked(()) {
@@ -248,7 +244,8 @@ pub(crate) fn check_body(reader: &mut Reader<'_>, now: Hlc, gen_count: usize) {
     // weighs.
     reader.check(left != 0, MalformedFrame::PayloadDoesNotFit);
     let reference_count = 1 + (replicas.len() / REPLICA_KEY_BYTES) as u64;
-    let check = Check { now, reference_count, depth_left: MAX_VALUE_DEPTH };
+    let collection = CellId::from_bits(0);
+    let check = Check { now, reference_count, depth_left: MAX_VALUE_DEPTH, collection };
     while left > 0 && !reader.has_failed() {
         left -= 1;
         let DocumentChange { gen_index, key, life, operations } = DocumentChange::read(reader);

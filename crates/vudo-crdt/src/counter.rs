@@ -88,8 +88,29 @@ pub(crate) fn is_payload(payload: &[u8], id: CellId) -> bool {
     match Strategy::from_tag(id.tag()) {
         Some(Strategy::PnCounterFloat) => decode_float(payload).is_some(),
         Some(Strategy::GCounter) => decode_integer(payload).is_some_and(|total| total >= 0),
-        Some(Strategy::BoundedCounter) => Rights::decode(payload).is_some(),
+        Some(Strategy::BoundedCounter) if cfg!(feature = "collections") => is_rights(payload),
         _ => decode_integer(payload).is_some(),
+    }
+}
+
+/// Whether bytes are what [`Rights::encode`] writes inside of an operation.
+#[inline(never)]
+fn is_rights(payload: &[u8]) -> bool {
+    let mut reader = Reader::new(payload);
+    let mut fits = true;
+    let mut last: &[u8] = &[];
+    let mut receiver: &[u8] = &[];
+    loop {
+        // Two totals each: what was added and taken, then what each receiver was given.
+        for _ in 0..2 {
+            fits &= decode_integer(reader.bytes_or_empty()).is_some_and(|total| total >= 0);
+        }
+        fits &= last < receiver || receiver.is_empty();
+        if reader.is_empty() {
+            return fits && !reader.has_failed();
+        }
+        last = receiver;
+        receiver = reader.take_or_empty(REPLICA_KEY_BYTES);
     }
 }
 

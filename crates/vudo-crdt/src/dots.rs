@@ -193,9 +193,9 @@ pub(crate) fn write_renamed(
     encode_counts(&body, out);
 }
 
-/// Whether bytes are the state of this cell, of so many replicas.
+/// Whether bytes are the state of this cell, or of the element of a set, of so many replicas.
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) fn is_state(state: &[u8], replica_count: usize, id: CellId) -> bool {
+pub(crate) fn is_state(state: &[u8], replica_count: usize, id: CellId, is_element: bool) -> bool {
     let Some(body) = decode_counts(state) else { return false };
     let mut reader = Reader::new(body);
     let mut next = 0;
@@ -211,7 +211,7 @@ pub(crate) fn is_state(state: &[u8], replica_count: usize, id: CellId) -> bool {
             fits &= covered == 0 && counter::is_payload(reader.bytes_or_empty(), id);
         } else if ahead > 0 {
             let payload = reader.bytes_or_empty();
-            fits &= payload.is_empty() || is_dated_value(payload);
+            fits &= if is_element { payload.is_empty() } else { is_dated_value(payload) };
         }
     }
     fits && next <= replica_count as u64 && !reader.has_failed()
@@ -260,35 +260,40 @@ impl<'a> RegisterOperation<'a> {
         (0..self.cover_count).map(move |_| (reader.varint_or_zero(), reader.varint_or_zero()))
     }
 
-    /// Checks an operation of a change that refers to so many replicas, itself included. A fault
-    /// goes to `reader`.
-    pub(crate) fn check(operation: &[u8], reference_count: u64, reader: &mut Reader<'_>) {
-        let (read, mut inside) = RegisterOperation::read(operation);
-        let mut least = 0;
-        if !inside.has_failed() {
-            for (reference, number) in read.covers() {
-                let is_known = reference < reference_count;
-                inside.check(is_known, MalformedFrame::IndexOutOfRange);
-                inside.check(reference >= least && number != 0, MalformedFrame::NotSorted);
-                least = reference + 1;
-            }
+    /// Checks an operation of a change that refers to so many replicas, itself included; one on the
+    /// element of a set has no value. A fault goes to `reader`.
+    #[inline(never)]
+    pub(crate) fn check(
+        operation: &[u8],
+        reference_count: u64,
+        is_of_element: bool,
+        reader: &mut Reader<'_>,
+    ) {
+        let mut inside = Reader::new(decode_counts(operation).unwrap_or_default());
+        let head = inside.varint_or_zero();
+        let (mut left, mut least) = (head >> 1, 0);
+        while left > 0 && !inside.has_failed() {
+            left -= 1;
+            let reference = inside.varint_or_zero();
+            let number = inside.varint_or_zero();
+            let is_known = reference < reference_count;
+            inside.check(is_known, MalformedFrame::IndexOutOfRange);
+            inside.check(reference >= least && number != 0, MalformedFrame::NotSorted);
+            least = reference + 1;
         }
-        if !read.value.is_empty() {
+        let has_value = !inside.is_empty();
+        if has_value {
             let value = step_over_value(&mut inside);
             check_value(value, &mut inside);
+            inside.check(inside.is_empty(), MalformedFrame::TrailingBytes);
         }
-        inside.check(inside.rest().is_empty(), MalformedFrame::TrailingBytes);
-        // Something is written, or something is covered; and a value is written, not covered.
-        let does_something = read.writes || (read.cover_count > 0 && read.value.is_empty());
-        inside.check(does_something, MalformedFrame::PayloadDoesNotFit);
+        // What writes has the value, which an element has none of; what does not covers something.
+        let writes = head & 1 == 1;
+        let fits = has_value == (writes && !is_of_element) && head != 0;
+        inside.check(fits, MalformedFrame::PayloadDoesNotFit);
         if let Err(what) = inside.checked(()) {
             reader.fail(what);
         }
-    }
-
-    /// Whether an operation, which has been checked, is one on the element of a set.
-    pub(crate) fn is_of_element(operation: &[u8]) -> bool {
-        RegisterOperation::read(operation).0.value.is_empty()
     }
 }
 

@@ -84,8 +84,13 @@ impl Namespace {
     ) {
         let new = Row::parse(row);
         let mut rest = new.key;
-        while let Some((owner, _, _)) = split_entry_key(rest) {
-            if !outlived.is_empty() && outlived.contains(&(gen_index, Vec::from(owner))) {
+        while let Some((owner, collection, _)) = split_entry_key(rest) {
+            let stored = self.gens[gen_index].stored_row(owner);
+            let is_there = !stored.is_empty() && Row::parse(stored).cell(collection).is_some();
+            let is_over = !outlived.is_empty() && outlived.contains(&(gen_index, Vec::from(owner)));
+            // Pages that leave out what an entry is in must not leave an entry behind that comes
+            // to light when that is created again.
+            if is_over || !is_there {
                 return;
             }
             rest = owner;

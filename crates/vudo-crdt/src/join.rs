@@ -26,6 +26,12 @@ impl Joiner {
         Joiner { references: Vec::new(), delta: Vec::new(), joined: Vec::new() }
     }
 
+    /// Begins the replicas that a change refers to with its own.
+    pub(crate) fn begin_references(&mut self, own: ReplicaIndex) {
+        self.references.clear();
+        self.references.push(own);
+    }
+
     /// Begins with what a change does to a document or entry.
     pub(crate) fn begin(&mut self, document: &DocumentChange<'_>, stamp: Stamp) -> Written {
         self.delta.clear();

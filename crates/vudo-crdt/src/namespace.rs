@@ -660,13 +660,13 @@ impl Namespace {
     ) -> u64 {
         let stamp = Stamp { hlc: change.now, replica: change.replica, number: change.number };
         let (replicas, mut documents) = change::split_body(change.body);
-        self.joiner.references.clear();
-        self.joiner.references.push(change.replica);
-        // Only operations on collections and registers of many values refer to them.
-        let replicas = if cfg!(feature = "collections") { replicas } else { &[] };
-        for key in replicas.chunks_exact(REPLICA_KEY_BYTES) {
-            let index = self.intern_replica_bytes(key);
-            self.joiner.references.push(index);
+        // Only operations on collections and registers of many values refer to others.
+        if cfg!(feature = "collections") {
+            self.joiner.begin_references(change.replica);
+            for key in replicas.chunks_exact(REPLICA_KEY_BYTES) {
+                let index = self.intern_replica_bytes(key);
+                self.joiner.references.push(index);
+            }
         }
         let mut operation_count = 0;
         #[cfg(not(target_arch = "wasm32"))]

@@ -122,7 +122,11 @@ impl CellId {
 
     /// Whether the strategy is a counter's.
     pub(crate) fn is_counter(self) -> bool {
-        (Strategy::PnCounter.tag()..=Strategy::BoundedCounter.tag()).contains(&self.tag())
+        let last = match cfg!(feature = "collections") {
+            true => Strategy::BoundedCounter,
+            false => Strategy::GCounter,
+        };
+        (Strategy::PnCounter.tag()..=last.tag()).contains(&self.tag())
     }
 
     pub(crate) fn is_mv_register(self) -> bool {

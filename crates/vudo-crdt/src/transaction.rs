@@ -66,10 +66,11 @@ impl Transaction {
         self.stamp.number = namespace.heard(self.stamp.replica) + 1;
         self.stamp.hlc = Hlc::from_milliseconds(now_milliseconds);
         self.documents.clear();
-        self.entries.clear();
         self.byte_count = 0;
-        self.joiner.references.clear();
-        self.joiner.references.push(self.stamp.replica);
+        if cfg!(feature = "collections") {
+            self.entries.clear();
+            self.joiner.begin_references(self.stamp.replica);
+        }
     }
 
     /// Whether nothing has been written.
@@ -759,11 +760,13 @@ impl Transaction {
         if self.is_empty() {
             return;
         }
-        let mut replicas = Vec::new();
-        for replica in &self.joiner.references[1..] {
-            replicas.extend_from_slice(&namespace.replicas.key(*replica).0);
-        }
         let mut body = Vec::new();
+        let mut replicas = Vec::new();
+        if cfg!(feature = "collections") {
+            for replica in self.joiner.references.iter().skip(1) {
+                replicas.extend_from_slice(&namespace.replicas.key(*replica).0);
+            }
+        }
         write_body_head(self.document_count(), &replicas, &mut body);
         for bytes in self.documents.iter() {
             let document = DocumentChange::of(bytes);

@@ -348,6 +348,18 @@ impl<'a> Page<'a> {
                 TablePart::Documents => None,
                 TablePart::Entries => split_entry_key(key).map(|(_, collection, _)| collection),
             };
+            // The elements that lead to an entry are values like any others.
+            let mut rest = key;
+            let mut elements = Reader::new(&[]);
+            while let (TablePart::Entries, Some((owner, _, element))) =
+                (self.part, split_entry_key(rest))
+            {
+                check_value(element, &mut elements);
+                rest = owner;
+            }
+            let is_owner = !rest.is_empty() && rest.len() <= MAX_KEY_BYTES && is_utf8(rest);
+            elements.check(is_owner, MalformedFrame::StringNotUtf8);
+            elements.checked(())?;
             let is_entry =
                 collection.is_some_and(CellId::is_collection) && key.len() <= MAX_ENTRY_KEY_BYTES;
             if !(is_entry || (is_key && self.part == TablePart::Documents))
@@ -397,7 +409,7 @@ impl<'a> Page<'a> {
                 }
                 state.clear();
                 column.next(&mut bytes_left, &mut state)?;
-                write_checked_state(id, &state, places, &mut row)?;
+                write_checked_state(id, is_element, &state, places, &mut row)?;
             }
             visit(&row)?;
         }
@@ -434,6 +446,7 @@ fn read_shapes(reader: &mut Reader<'_>, row_count: u64) -> Result<Vec<Vec<u64>>,
 /// Appends a state whose replicas are places of the page, after checking it.
 fn write_checked_state(
     id: CellId,
+    is_element: bool,
     state: &[u8],
     places: &[ReplicaIndex],
     out: &mut Vec<u8>,
@@ -448,7 +461,7 @@ fn write_checked_state(
         out.extend_from_slice(state);
         return Ok(());
     }
-    if !dots::is_state(state, places.len(), id) {
+    if !dots::is_state(state, places.len(), id, is_element) {
         return Err(MalformedFrame::PayloadDoesNotFit);
     }
     dots::write_renamed(state, |place| places[place as usize], out);
