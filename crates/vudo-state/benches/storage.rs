@@ -73,10 +73,13 @@ impl Killed {
         Killed { folder, files }
     }
 
-    /// Puts back what was left, into the same files: a store knows its own from copies.
+    /// Puts back what was left, into the same files: a store knows its own from copies. They are
+    /// synced, for opening would wait for that otherwise.
     fn put_back(&self) {
         for (path, bytes) in &self.files {
             std::fs::write(path, bytes).expect("the file takes what it had");
+            let file = std::fs::File::open(path).expect("the file");
+            file.sync_all().expect("the disk takes it");
         }
     }
 }
