@@ -159,14 +159,15 @@ impl Check {
             let Operation { id, value, .. } = operation;
             check_value(value, &mut inside);
             inside.check(last < id, MalformedFrame::NotSorted);
-            let names_writers = id.is_mv_register() || id.is_collection();
+            let is_in_place =
+                !is_nested || (id.field_number() == 1 && (!is_element || id == CellId::ELEMENT));
+            inside.check(id.tag() != 0 && id.field_number() != 0 && is_in_place, does_not_fit);
+            if id.has_stamp() {
+                continue;
+            }
             // What has no time of its own must not move the running one either.
-            let fits = id.tag() != 0
-                && id.field_number() != 0
-                && (!is_nested || id.field_number() == 1)
-                && (!is_element || id == CellId::ELEMENT)
-                && (id.has_time() || !has_hlc)
-                && (!names_writers || decode_counts(value).is_some())
+            let fits = (id.has_time() || !has_hlc)
+                && decode_counts(value).is_some()
                 && (!id.is_counter() || counter::is_operation(value, id));
             inside.check(fits, does_not_fit);
             if id.is_mv_register() {
@@ -349,17 +350,7 @@ impl<'a> DocumentChange<'a> {
             operation.read_next(&mut reader);
             let Operation { id, hlc, value } = operation;
             written.operation_count += 1;
-            if id.is_counter() {
-                write_varint(out, id.header(false));
-                dots::lift_total(stamp.replica, stamp.number, value, out);
-            } else if id.is_mv_register() {
-                write_varint(out, id.header(false));
-                dots::lift_register(references, stamp.number, hlc, value, out);
-            } else if id.is_collection() {
-                write_varint(out, id.header(false));
-                encode_counts(&[], out);
-                written.has_entries = true;
-            } else {
+            if id.has_stamp() {
                 let begins_stamp = hlc != stamp.hlc;
                 write_varint(out, id.header(begins_stamp));
                 if begins_stamp {
@@ -367,6 +358,16 @@ impl<'a> DocumentChange<'a> {
                     stamp.encode(out);
                 }
                 out.extend_from_slice(value);
+            } else if id.is_counter() {
+                write_varint(out, id.header(false));
+                dots::lift_total(stamp.replica, stamp.number, value, out);
+            } else if id.is_mv_register() {
+                write_varint(out, id.header(false));
+                dots::lift_register(references, stamp.number, hlc, value, out);
+            } else {
+                write_varint(out, id.header(false));
+                encode_counts(&[], out);
+                written.has_entries = true;
             }
         }
         written

@@ -10,7 +10,9 @@ use crate::frame::Frame;
 use crate::join::Joiner;
 use crate::limits::{MAX_GENS, MAX_VECTOR_REPLICAS};
 use crate::replica::{REPLICA_KEY_BYTES, ReplicaIndex, ReplicaKey, Replicas, VersionVector};
-use crate::row::{CellId, Row, Stamp, entries_prefix, entry_key, is_entry_key, split_entry_key};
+use crate::row::{
+    CellId, Row, Stamp, entries_prefix, entry_key, is_entry_key, split_entry_key, write_owner,
+};
 use crate::schema::FieldSchema;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::set_aside::Ranges;
@@ -645,7 +647,8 @@ impl Namespace {
             documents.load(document.key, source)?;
             if !entries.is_loaded() {
                 let stored = documents.loaded_row(document.key).unwrap_or_default();
-                let mut key = Vec::from(document.key);
+                let mut key = Vec::new();
+                write_owner(document.key, &mut key);
                 load_entries(entries, stored, &document, &mut key, source)?;
             }
         }
@@ -703,7 +706,9 @@ impl Namespace {
             }
             if cfg!(feature = "collections") && written.has_entries && is_in_effect {
                 let mut merge = EntryMerge { stamp, joiner, replicas, entries, observer };
-                operation_count += merge.join(&document, &mut Vec::from(document.key));
+                let mut key = Vec::new();
+                write_owner(document.key, &mut key);
+                operation_count += merge.join(&document, &mut key);
             }
         }
         let heard = &mut self.heard[change.replica as usize];

@@ -14,10 +14,12 @@
 //! documents.
 //!
 //! ```text
-//! key of an entry = key of the document or entry it is in | 0xff | cell (3 bytes) | element
+//! key of an entry = 0xff | key of the document | (0xff | cell (3 bytes) | element)*
 //! ```
 //!
-//! No document's key contains 0xff, which is no byte of UTF-8. An element of a set is a row of life
+//! No document's key contains 0xff, which is no byte of UTF-8. The one in front tells entries from
+//! documents at a glance, the others part a key from what lies in it; several steps lead to an entry
+//! of a collection that lies in an entry itself. An element of a set is a row of life
 //! zero whose one cell is an `mv_register` without a value: while any write of it is live, the
 //! element is in the set. An entry of a map has lives as documents have.
 //!
@@ -120,23 +122,27 @@ impl CellId {
     /// The one cell in an entry of a set.
     pub(crate) const ELEMENT: CellId = CellId(1 << 4 | Strategy::MvRegister as u32);
 
-    /// Whether the strategy is a counter's.
-    pub(crate) fn is_counter(self) -> bool {
-        let last = match cfg!(feature = "collections") {
-            true => Strategy::BoundedCounter,
-            false => Strategy::GCounter,
-        };
-        (Strategy::PnCounter.tag()..=last.tag()).contains(&self.tag())
+    /// Whether the strategy is one of a set: a bit for each tag.
+    #[inline]
+    fn is_among(self, strategies: u16) -> bool {
+        strategies >> self.tag() & 1 == 1
     }
 
+    /// Whether the strategy is a counter's.
+    #[inline]
+    pub(crate) fn is_counter(self) -> bool {
+        self.is_among(COUNTERS)
+    }
+
+    #[inline]
     pub(crate) fn is_mv_register(self) -> bool {
-        cfg!(feature = "collections") && self.tag() == Strategy::MvRegister.tag()
+        self.is_among(MV_REGISTER)
     }
 
     /// Whether the field's elements or entries are rows of their own.
+    #[inline]
     pub(crate) fn is_collection(self) -> bool {
-        let is_set = self.tag() == Strategy::OrSet.tag();
-        cfg!(feature = "collections") && (is_set || self.is_map())
+        self.is_among(COLLECTIONS)
     }
 
     pub(crate) fn is_map(self) -> bool {
@@ -144,25 +150,51 @@ impl CellId {
     }
 
     /// Whether its state is of [`crate::dots`], and so names the writers itself.
+    #[inline]
     pub(crate) fn has_dots(self) -> bool {
-        self.is_counter() || self.is_mv_register()
+        self.is_among(COUNTERS | MV_REGISTER)
     }
 
     /// Whether the cell takes part in the running stamp of its row.
+    #[inline]
     pub(crate) fn has_stamp(self) -> bool {
-        !self.has_dots() && !self.is_collection()
+        !self.is_among(COUNTERS | MV_REGISTER | COLLECTIONS)
     }
 
     /// Whether its operations take part in the running time of their change.
+    #[inline]
     pub(crate) fn has_time(self) -> bool {
-        !self.is_counter() && !self.is_collection()
+        !self.is_among(COUNTERS | COLLECTIONS)
     }
 }
 
-/// Between the key of what a collection is in and the cell of the collection.
+/// The bit of a strategy that this build looks into, where it is `wanted`.
+const fn bit(strategy: Strategy, is_wanted: bool) -> u16 {
+    (is_wanted as u16) << strategy as u16
+}
+
+const HAS_COLLECTIONS: bool = cfg!(feature = "collections");
+const COUNTERS: u16 = bit(Strategy::PnCounter, true)
+    | bit(Strategy::PnCounterFloat, true)
+    | bit(Strategy::GCounter, true)
+    | bit(Strategy::BoundedCounter, HAS_COLLECTIONS);
+const MV_REGISTER: u16 = bit(Strategy::MvRegister, HAS_COLLECTIONS);
+const COLLECTIONS: u16 =
+    bit(Strategy::OrSet, HAS_COLLECTIONS) | bit(Strategy::Map, HAS_COLLECTIONS);
+
+/// In front of the key of an entry, and between the key of what a collection is in and the cell of
+/// the collection.
 const ENTRY_MARK: u8 = 0xff;
 
-/// Appends to the key of a document or entry what makes it the prefix of the keys of a collection's
+/// Appends the key of a document or entry as the keys of what lies in it begin with it.
+pub(crate) fn write_owner(owner: &[u8], out: &mut Vec<u8>) {
+    if !is_entry_key(owner) {
+        out.push(ENTRY_MARK);
+    }
+    out.extend_from_slice(owner);
+}
+
+/// Appends to what [`write_owner`] wrote what makes it the prefix of the keys of a collection's
 /// entries.
 pub(crate) fn extend_to_entries(key: &mut Vec<u8>, collection: CellId) {
     key.push(ENTRY_MARK);
@@ -171,14 +203,16 @@ pub(crate) fn extend_to_entries(key: &mut Vec<u8>, collection: CellId) {
 
 /// What all keys of entries in a document or entry begin with.
 pub(crate) fn entries_prefix(key: &[u8]) -> Vec<u8> {
-    let mut prefix = Vec::from(key);
+    let mut prefix = Vec::new();
+    write_owner(key, &mut prefix);
     prefix.push(ENTRY_MARK);
     prefix
 }
 
 /// The key of an entry of a collection, whose element is an encoded value.
 pub fn entry_key(key: &[u8], collection: CellId, element: &[u8]) -> Vec<u8> {
-    let mut entry = Vec::from(key);
+    let mut entry = Vec::new();
+    write_owner(key, &mut entry);
     extend_to_entries(&mut entry, collection);
     entry.extend_from_slice(element);
     entry
@@ -187,10 +221,11 @@ pub fn entry_key(key: &[u8], collection: CellId, element: &[u8]) -> Vec<u8> {
 /// The parts of an entry's key: the key of what its collection is in, the collection, the element.
 /// `None` for the key of a document.
 pub fn split_entry_key(key: &[u8]) -> Option<(&[u8], CellId, &[u8])> {
-    if !cfg!(feature = "collections") {
+    if !is_entry_key(key) {
         return None;
     }
-    let mut parent = key.iter().position(|byte| *byte == ENTRY_MARK)?;
+    let mut parent = 1 + key[1..].iter().position(|byte| *byte == ENTRY_MARK)?;
+    let document = parent;
     loop {
         let mut reader = Reader::new(&key[parent..]);
         let mark = reader.array_or_zero::<4>();
@@ -200,7 +235,9 @@ pub fn split_entry_key(key: &[u8]) -> Option<(&[u8], CellId, &[u8])> {
         }
         if reader.is_empty() {
             let collection = CellId(u32::from_be_bytes(mark) & 0xff_ffff);
-            return Some((&key[..parent], collection, element));
+            // A document goes by its key alone, an entry by its whole one.
+            let owner = if parent == document { &key[1..parent] } else { &key[..parent] };
+            return Some((owner, collection, element));
         }
         parent = key.len() - reader.rest().len();
     }
@@ -208,7 +245,7 @@ pub fn split_entry_key(key: &[u8]) -> Option<(&[u8], CellId, &[u8])> {
 
 /// Whether a key is that of an entry, not of a document.
 pub(crate) fn is_entry_key(key: &[u8]) -> bool {
-    cfg!(feature = "collections") && key.contains(&ENTRY_MARK)
+    cfg!(feature = "collections") && key.first() == Some(&ENTRY_MARK)
 }
 
 /// One field's state in one life of a document.

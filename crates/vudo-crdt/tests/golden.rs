@@ -7,8 +7,8 @@ use std::path::Path;
 use vudo_crdt::head::{Head, SignedHead};
 use vudo_crdt::merkle::{MerkleLog, leaf_hash};
 use vudo_crdt::{
-    FieldSchema, InMemory, Log, Namespace, ReplicaKey, Strategy, TablePart, Transaction, Value,
-    ValueType,
+    Direction, FieldSchema, InMemory, Log, Namespace, ReplicaKey, Strategy, TablePart, Transaction,
+    Value, ValueType,
 };
 
 const BYTES_PER_LINE: usize = 32;
@@ -44,6 +44,14 @@ fn example() -> (Namespace, Log) {
     let mass = field("mass", 5, Strategy::PnCounterFloat, ValueType::F64);
     let ratio = field("ratio", 300, Strategy::Lww, ValueType::F64);
     let done = field("done", 65_535, Strategy::Lww, ValueType::Bool);
+    let likes = field("likes", 6, Strategy::GCounter, ValueType::U32);
+    let owner = field("owner", 7, Strategy::MvRegister, ValueType::String);
+    let seats = field("seats", 8, Strategy::BoundedCounter, ValueType::U8);
+    let text = || Box::new(ValueType::String);
+    let tags = field("tags", 9, Strategy::OrSet, ValueType::Set(text()));
+    let mut stock = field("stock", 10, Strategy::Map, ValueType::Map(text(), text()));
+    stock.value_strategy = Strategy::Lww;
+    let shelf = stock.map_value().unwrap();
 
     let mut namespace = Namespace::new(0);
     let mut log = Log::default();
@@ -51,6 +59,7 @@ fn example() -> (Namespace, Log) {
     // The greater key comes first, so that the canonical form has to sort.
     let first = space.intern_replica(ReplicaKey([0xee; 32]));
     let second = space.intern_replica(ReplicaKey([0x11; 32]));
+    space.set_founder(first);
     let task = space.intern_gen("Task").unwrap();
     let note = space.intern_gen("a.Note").unwrap();
 
@@ -61,6 +70,17 @@ fn example() -> (Namespace, Log) {
     transaction.set(space, disk, task, b"milk", &rank, &u64::MAX.into()).unwrap();
     transaction.add(space, disk, task, b"milk", &votes, 300).unwrap();
     transaction.add_float(space, disk, task, b"milk", &mass, -0.5).unwrap();
+    transaction.add(space, disk, task, b"milk", &likes, 2).unwrap();
+    transaction.set(space, disk, task, b"milk", &owner, &"Ada".into()).unwrap();
+    transaction.add(space, disk, task, b"milk", &seats, 40).unwrap();
+    let receiver = ReplicaKey([0x11; 32]);
+    let (up, amount) = (Direction::Up, 5);
+    transaction.give_rights(space, disk, task, b"milk", &seats, &receiver, up, amount).unwrap();
+    let element = |name: &str| Value::from(name).to_bytes();
+    transaction.add_element_loaded(space, task, b"milk", tags.id(), &element("new")).unwrap();
+    transaction.add_element_loaded(space, task, b"milk", tags.id(), &element("cold")).unwrap();
+    let entry = transaction.entry_loaded(space, task, b"milk", stock.id(), &element("left"));
+    transaction.set(space, disk, task, &entry.unwrap(), &shelf, &"two".into()).unwrap();
     transaction.create(space, disk, note, "café".as_bytes()).unwrap();
     transaction.commit(space, disk, &mut log).unwrap();
 
@@ -69,6 +89,9 @@ fn example() -> (Namespace, Log) {
     transaction.set(space, disk, task, b"milk", &ratio, &Value::Float(-0.0)).unwrap();
     transaction.set(space, disk, task, b"milk", &done, &true.into()).unwrap();
     transaction.add(space, disk, task, b"milk", &votes, -7).unwrap();
+    transaction.set(space, disk, task, b"milk", &owner, &"Bob".into()).unwrap();
+    transaction.remove_element_loaded(space, task, b"milk", tags.id(), &element("new")).unwrap();
+    transaction.remove_entry_loaded(space, task, b"milk", stock.id(), &element("left")).unwrap();
     transaction.commit(space, disk, &mut log).unwrap();
 
     let mut transaction = Transaction::begin(space, first, 1_700_000_000_001);
@@ -91,7 +114,7 @@ fn frames_and_states_have_the_bytes_they_always_had() {
         Ok(())
     };
     let root = namespace.write_pages(&mut InMemory, emit).unwrap();
-    assert_eq!(root.page_count, 2, "one for each Gen");
+    assert_eq!(root.page_count, 3, "documents of each Gen, and the entries of one");
     check("page.hex", &pages[0]);
     check("state_root.hex", &root.root);
     let mut merkle = MerkleLog::new();

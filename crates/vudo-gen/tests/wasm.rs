@@ -401,7 +401,7 @@ fn modules_are_small() {
     };
     let (wasm, javascript) = print("User", &user());
     // What has been reached, so that nothing grows unseen; the goal is 5 KB.
-    assert!(wasm <= 9_480, "{wasm} bytes");
+    assert!(wasm <= 9_490, "{wasm} bytes");
     assert!(javascript <= 1_900, "{javascript} bytes");
     let (all, _) = print("all strategies and types", &one_gen("Thing", every_field()));
     // Every strategy on every type that it merges, 65 fields; the goal is 8 KB.

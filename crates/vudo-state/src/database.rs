@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::identity::{self, SecretKeyBytes};
 use crate::layout::{self, NamespaceId};
 use crate::limits::{EVENTUAL_DELAY, MEMORY_BYTES_MAX, SETTLE_DELAY, SETTLE_LOG_BYTES};
-use crate::record::{Record, field_of, is_in_rows, load_fields};
+use crate::record::{Record, field_of, is_in_row, is_in_rows, load_fields};
 use crate::replication::Replication;
 use crate::shard::{Shard, State};
 use crate::storage::{MemoryStorage, Storage, StorageError, WriteBatch};
@@ -433,6 +433,13 @@ impl Database {
             return Ok(None);
         };
         let (namespace, key) = (&mut state.namespace, id.key().as_bytes());
+        if is_in_row(field) {
+            let row = namespace.row(gen_index, key, &mut shard.chunks())?;
+            return match row.filter(|row| row.is_alive()) {
+                Some(row) => Ok(field.read(&row)?),
+                None => Ok(None),
+            };
+        }
         namespace.load_field(gen_index, key, field, &mut shard.chunks())?;
         match namespace.loaded_row(gen_index, key).filter(|row| row.is_alive()) {
             Some(_) => Ok((&*namespace).read_loaded(gen_index, key, field)?),

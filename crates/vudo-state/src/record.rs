@@ -59,10 +59,12 @@ impl Record {
 
 /// Whether all fields of a Gen lie in its documents' rows.
 pub(crate) fn is_in_rows(gen_schema: &GenSchema) -> bool {
-    let needs_more = |field: &FieldSchema| {
-        field.strategy.is_collection() || field.strategy == Strategy::MvRegister
-    };
-    !gen_schema.fields.iter().any(needs_more)
+    gen_schema.fields.iter().all(is_in_row)
+}
+
+/// Whether a field lies in its document's row, and needs nothing else to be read.
+pub(crate) fn is_in_row(field: &FieldSchema) -> bool {
+    !field.strategy.is_collection() && field.strategy != Strategy::MvRegister
 }
 
 /// Loads what reading a document needs.
