@@ -81,6 +81,16 @@ pub(crate) fn log(id: NamespaceId, position: u64) -> Vec<u8> {
     [b"l", &id.to_be_bytes()[..], &position.to_be_bytes()[..]].concat()
 }
 
+/// Whether a key is that of a log record.
+pub(crate) fn is_log(key: &[u8]) -> bool {
+    key.first() == Some(&b'l')
+}
+
+/// Whether a key is that of a part of the tables, which the log can make again.
+pub(crate) fn is_of_tables(key: &[u8]) -> bool {
+    matches!(key.first(), Some(b't' | b'e' | b'c' | b'k'))
+}
+
 pub(crate) fn log_index(id: NamespaceId, replica: ReplicaIndex, last_number: u64) -> Vec<u8> {
     let (replica, last_number) = (replica.to_be_bytes(), last_number.to_be_bytes());
     [b"r", &id.to_be_bytes()[..], &replica[..], &last_number[..]].concat()

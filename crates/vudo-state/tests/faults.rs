@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use redb::TableDefinition;
+use vudo_crdt::wire::{Reader, write_bytes, write_varint};
 use vudo_crdt::{FieldSchema, GenSchema, Strategy, ValueType};
 use vudo_state::storage::{Folder, NativeStorage, Storage};
 use vudo_state::{Database, Durability, Error, Record};
@@ -181,7 +182,9 @@ fn old_store(folder: &std::path::Path, version: u32) -> Vec<Record> {
         let mut table = transaction.open_table(OLD_ENTRIES).unwrap();
         let storage = NativeStorage::open(Folder(new)).unwrap();
         let mut copy = |key: &[u8], value: &[u8]| {
-            table.insert(key, value).unwrap();
+            let is_log = key.first() == Some(&b'l');
+            let value = if is_log { log_of_format_3(value) } else { value.to_vec() };
+            table.insert(key, value.as_slice()).unwrap();
             true
         };
         storage.scan(&[], &[0xFF], &mut copy).unwrap();
@@ -189,6 +192,23 @@ fn old_store(folder: &std::path::Path, version: u32) -> Vec<Record> {
     }
     transaction.commit().unwrap();
     records
+}
+
+/// A log record as format version 3 had it: a change's body began with the count of its documents.
+fn log_of_format_3(record: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut reader = Reader::new(record);
+    while !reader.is_empty() {
+        (0..3).for_each(|_| write_varint(&mut out, reader.varint().unwrap()));
+        let mut inside = Reader::new(reader.bytes().unwrap());
+        let head = inside.varint().unwrap();
+        assert_eq!(head & 1, 0, "registers refer to no other replica");
+        let mut body = Vec::new();
+        write_varint(&mut body, head >> 1);
+        body.extend_from_slice(inside.rest());
+        write_bytes(&mut out, &body);
+    }
+    out
 }
 
 #[test]

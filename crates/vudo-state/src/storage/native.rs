@@ -34,6 +34,8 @@ use redb::{
     TableDefinition, TableError, WriteTransaction,
 };
 use twox_hash::XxHash3_64;
+use vudo_crdt::MalformedFrame;
+use vudo_crdt::wire::{Reader, write_bytes, write_varint};
 
 use super::journal::{self, Journal};
 use super::{Storage, StorageError, WriteBatch};
@@ -293,7 +295,8 @@ fn set_generation(transaction: &WriteTransaction, generation: u64) -> Result<(),
     Ok(())
 }
 
-/// Gives the entries of format version 3 their checksums. Its other entries stay as they are.
+/// Gives the entries of format version 3 their checksums, and its log the form of today. Tables are
+/// left out: opening makes them again from the log.
 fn upgrade_from_3(transaction: &WriteTransaction) -> Result<(), OpenError> {
     {
         let old = transaction.open_table(UNCHECKED_ENTRIES).map_err(failed)?;
@@ -308,9 +311,12 @@ fn upgrade_from_3(transaction: &WriteTransaction) -> Result<(), OpenError> {
         let mut new = transaction.open_table(ENTRIES).map_err(failed)?;
         for entry in old.iter().map_err(failed)? {
             let (key, value) = entry.map_err(failed)?;
-            let value = match key.value() == version_key {
-                true => layout::FORMAT_VERSION.to_be_bytes().to_vec(),
-                false => value.value().to_vec(),
+            let value = match key.value() {
+                key if key == version_key => layout::FORMAT_VERSION.to_be_bytes().to_vec(),
+                key if layout::is_of_tables(key) => continue,
+                key if layout::is_log(key) => log_from_3(value.value())
+                    .map_err(|what| StorageError::new(format!("a log record: {what}")))?,
+                _ => value.value().to_vec(),
             };
             let value = with_checksum(key.value(), &value);
             new.insert(key.value(), value.as_slice()).map_err(failed)?;
@@ -318,6 +324,24 @@ fn upgrade_from_3(transaction: &WriteTransaction) -> Result<(), OpenError> {
     }
     transaction.delete_table(UNCHECKED_ENTRIES).map_err(failed)?;
     Ok(())
+}
+
+/// A log record of format version 3, in which a change's body began with the count of its documents
+/// and nothing else.
+fn log_from_3(record: &[u8]) -> Result<Vec<u8>, MalformedFrame> {
+    let mut out = Vec::with_capacity(record.len());
+    let mut reader = Reader::new(record);
+    while !reader.is_empty() {
+        for _ in ["replica", "number", "now"] {
+            write_varint(&mut out, reader.varint()?);
+        }
+        let mut inside = Reader::new(reader.bytes()?);
+        let mut body = Vec::new();
+        write_varint(&mut body, inside.varint()? << 1);
+        body.extend_from_slice(inside.rest());
+        write_bytes(&mut out, &body);
+    }
+    Ok(out)
 }
 
 fn write_entries<'a>(
