@@ -113,6 +113,7 @@ impl Driver {
             match self.step(event).await {
                 Ok(None) => {}
                 Ok(Some(reason)) => break outcome(reason),
+                Err(Error::Closed) => break self.last_word(&mut incoming).await,
                 Err(error) => break Err(error),
             }
             let deadline = self.session.deadline().map(Duration::from_millis);
@@ -212,6 +213,29 @@ impl Driver {
         }
         self.progress.send_modify(|progress| progress.sent_bytes += bytes.len() as u64);
         Ok(())
+    }
+
+    /// Why the peer does not take messages any more: it says so before it stops reading, and what it
+    /// said may have arrived without having been handled.
+    async fn last_word(&mut self, incoming: &mut mpsc::Receiver<Incoming>) -> Result<()> {
+        let find = async {
+            while let Some(Ok(message)) = incoming.recv().await {
+                if let Some(goodbye @ Message::Goodbye(_)) = message {
+                    return Some(goodbye);
+                }
+            }
+            None
+        };
+        let Ok(Some(goodbye)) = timeout(GOODBYE_TIMEOUT, find).await else {
+            return Err(Error::Closed);
+        };
+        let now = self.start.elapsed().as_millis() as Milliseconds;
+        for effect in self.session.handle(Event::Received(goodbye), now) {
+            if let Effect::Close(reason) = effect {
+                return outcome(reason);
+            }
+        }
+        Err(Error::Closed)
     }
 
     async fn farewell(&mut self, code: GoodbyeCode) {
