@@ -105,9 +105,8 @@ fn run(case: &str, library: &str) -> Result<Option<Figures>> {
             "vudo" => ours::Counter, "loro" => loro_peer::Document,
             "automerge" => automerge_peer::Document, "hash_map" => limits::Counter
         ]),
-        // Ours has no `or_set` yet.
         "set" => with_library!(library, merge_set_adds(), [
-            "loro" => loro_peer::Document, "automerge" => automerge_peer::Document,
+            "vudo" => ours::Set, "loro" => loro_peer::Document, "automerge" => automerge_peer::Document,
             "yrs" => yrs_peer::Document, "hash_map" => limits::Map, "sqlite" => sqlite::Database
         ]),
         _ => bail!("there is no case '{case}': --list names them"),

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use vudo_crdt::value::decode_i64;
 use vudo_crdt::{
     FieldSchema, GenIndex, GenSchema, InMemory, Log, Namespace, ReplicaIndex, ReplicaKey, Strategy,
-    Transaction, Value, ValueType, VersionVector,
+    Transaction, Value, ValueType, VersionVector, entry_key,
 };
 use vudo_state::{Database, Durability};
 
@@ -78,6 +78,75 @@ impl Replica for Map {
         let row = self.namespace.loaded_row(self.gen_index, key.as_bytes());
         let cell = row.as_ref().and_then(|row| row.cell(self.field.id()));
         Ok(cell.and_then(|cell| decode_i64(cell.state)))
+    }
+}
+
+/// One document with a set of texts.
+pub struct Set {
+    map: Map,
+}
+
+const SET: &[u8] = b"set";
+
+impl Set {
+    fn write(&mut self, log: &mut Log, pairs: &[(String, i64)]) -> Result<()> {
+        let Map { namespace, replica, gen_index, field, change_count, .. } = &mut self.map;
+        *change_count += 1;
+        let now = NOW_MILLISECONDS + *change_count;
+        let mut transaction = Transaction::begin(namespace, *replica, now);
+        if namespace.loaded_row(*gen_index, SET).is_none() {
+            transaction.create(namespace, &mut InMemory, *gen_index, SET)?;
+        }
+        for (element, _) in pairs {
+            let element = Value::from(element.as_str()).to_bytes();
+            transaction.add_element_loaded(namespace, *gen_index, SET, field.id(), &element)?;
+        }
+        transaction.commit(namespace, &mut InMemory, log)?;
+        Ok(())
+    }
+}
+
+impl Replica for Set {
+    fn new(number: u8) -> Result<Self> {
+        let mut map = Map::new(number)?;
+        let texts = ValueType::Set(Box::new(ValueType::String));
+        map.field = FieldSchema::new("tags", 1, Strategy::OrSet, texts);
+        Ok(Set { map })
+    }
+
+    fn put(&mut self, key: &str, value: i64) -> Result<Vec<u8>> {
+        let mut log = Log::default();
+        self.write(&mut log, &[(key.to_owned(), value)])?;
+        Ok(log.frame_since(&self.map.namespace, &VersionVector::new()))
+    }
+
+    fn put_all(&mut self, pairs: &[(String, i64)], each_alone: bool) -> Result<()> {
+        let mut log = std::mem::take(&mut self.map.log);
+        let size = if each_alone { 1 } else { pairs.len() };
+        let written = pairs.chunks(size).try_for_each(|chunk| self.write(&mut log, chunk));
+        self.map.log = log;
+        written
+    }
+
+    fn export(&mut self) -> Result<Vec<u8>> {
+        self.map.export()
+    }
+
+    fn merge(&mut self, bytes: &[u8]) -> Result<()> {
+        self.map.merge(bytes)
+    }
+
+    /// A set has no values: what stands for one is the number that the element's name ends with,
+    /// counted as the case counts.
+    fn get(&self, key: &str) -> Result<Option<i64>> {
+        let element = Value::from(key).to_bytes();
+        let entry = entry_key(SET, self.map.field.id(), &element);
+        let row = self.map.namespace.loaded_row(self.map.gen_index, &entry);
+        if !row.is_some_and(|row| row.is_element()) {
+            return Ok(None);
+        }
+        let (name, number) = key.rsplit_once('_').context("an element's name has a number")?;
+        Ok(Some(number.parse::<i64>()? * 2 + i64::from(name.ends_with('b'))))
     }
 }
 

@@ -216,7 +216,8 @@ impl Table {
         self.slots.is_empty() && self.buffer.is_empty()
     }
 
-    /// Loads the chunks of the keys that begin with these bytes.
+    /// Loads the chunks of the keys that begin with these bytes, those that there are and those that
+    /// there may be.
     pub(crate) fn load_prefix<S: ChunkSource>(
         &mut self,
         prefix: &[u8],
@@ -225,10 +226,12 @@ impl Table {
         if self.is_loaded() {
             return Ok(());
         }
-        let mut index = self.slot_of(prefix).unwrap_or(0);
-        while index < self.slots.len() && may_have(&self.slots[index], prefix) {
-            self.load_slot(index, source)?;
+        let Some(mut index) = self.slot_of(prefix) else { return Ok(()) };
+        // The first one in any case: it is where new rows would go, also if they come before it.
+        self.load_slot(index, source)?;
+        while index + 1 < self.slots.len() && may_have(&self.slots[index + 1], prefix) {
             index += 1;
+            self.load_slot(index, source)?;
         }
         Ok(())
     }
@@ -305,7 +308,8 @@ impl Table {
             if new_rows.is_empty() {
                 self.slots.push(slot);
             } else {
-                debug_assert!(slot.chunk.is_some(), "a chunk under a buffered row has left memory");
+                // Rewriting without it would drop its rows.
+                assert!(slot.chunk.is_some(), "a chunk under a buffered row has left memory");
                 self.replaced.extend(slot.id);
                 rewrite(slot.chunk.as_ref(), new_rows, &mut self.slots);
             }
