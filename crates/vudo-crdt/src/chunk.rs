@@ -1,4 +1,6 @@
-//! Chunks: what tables keep rows in. A chunk is immutable: rewriting replaces it. Its stored form is checked whole when it is loaded,
+//! Chunks: what tables keep rows in.
+//!
+//! A chunk is immutable: rewriting replaces it. Its stored form is checked whole when it is loaded,
 //! so that rows in memory are read without checks.
 
 use alloc::vec::Vec;

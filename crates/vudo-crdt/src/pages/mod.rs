@@ -158,7 +158,8 @@ impl Namespace {
     /// to end see all of it or nothing. Gives how many documents were joined.
     ///
     /// # Errors
-    /// As [`PagesError`] says; nothing has taken effect then.
+    /// As [`PagesError`] says; nothing has taken effect then, unless the source fails to give again
+    /// a page that it has given before: then the call has to be repeated before anybody reads.
     pub fn join_pages<P: PageSource, S: ChunkSource, O: Observer>(
         &mut self,
         root: &StateRoot,
