@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 
 use libfuzzer_sys::fuzz_target;
 use vudo_crdt::{FieldSchema, GenSchema, Strategy, ValueType, checksum};
-use vudo_p2p::proto::{Effect, Event, Message, Session};
+use vudo_p2p::proto::{Effect, Event, Holdings, Message, PROTOCOL_VERSION, Session};
 use vudo_state::Database;
 
 const SECRET: [u8; 32] = [5; 32];
@@ -28,22 +28,22 @@ fn database() -> Database {
 
 /// The proof of the peer, which a session of its own makes.
 fn proof_of_peer(is_server: bool) -> Message {
-    let hello = |nonce| Message::Hello { version: 1, namespace: "default".into(), nonce };
+    let hello = |nonce| Message::Hello { version: PROTOCOL_VERSION, namespace: "default".into(), nonce };
     let (client, server) = ((IDS[0], IDS[1]), (IDS[1], IDS[0]));
     let effects = if is_server {
-        let vector = Default::default();
-        let mut peer = Session::client(client, NONCES[0], "default".into(), SECRET, vector);
+        let held = Holdings::default();
+        let mut peer = Session::client(client, NONCES[0], "default".into(), SECRET, held);
         peer.handle(Event::Started, 0);
         peer.handle(Event::Received(hello(NONCES[1])), 0)
     } else {
-        let vector = Default::default();
-        let mut own = Session::client(client, NONCES[0], "default".into(), SECRET, vector);
+        let held = Holdings::default();
+        let mut own = Session::client(client, NONCES[0], "default".into(), SECRET, held);
         own.handle(Event::Started, 0);
         let proofs = own.handle(Event::Received(hello(NONCES[1])), 0);
         let mut peer = Session::server(server, NONCES[1]);
         peer.handle(Event::Received(hello(NONCES[0])), 0);
-        let vector = Default::default();
-        peer.handle(Event::ShareReady { secret: Some(SECRET), vector }, 0);
+        let held = Default::default();
+        peer.handle(Event::ShareReady { secret: Some(SECRET), held }, 0);
         let mut effects = Vec::new();
         for effect in proofs {
             if let Effect::Send(proof) = effect {
@@ -64,10 +64,10 @@ fuzz_target!(|input: &[u8]| {
     let is_server = kind & 1 == 0;
     let database = database();
     let replication = database.replication("default").unwrap();
-    let vector = replication.durable_vector();
+    let held = Holdings::of(&replication).unwrap();
     let mut session = match is_server {
         true => Session::server((IDS[1], IDS[0]), NONCES[1]),
-        false => Session::client((IDS[0], IDS[1]), NONCES[0], "default".into(), SECRET, vector),
+        false => Session::client((IDS[0], IDS[1]), NONCES[0], "default".into(), SECRET, held),
     };
     let mut now = 0;
     let mut events = VecDeque::from([Event::Started]);
@@ -77,8 +77,12 @@ fuzz_target!(|input: &[u8]| {
                 match effect {
                     Effect::ReadShare(_) => events.push_back(Event::ShareReady {
                         secret: Some(SECRET),
-                        vector: replication.durable_vector(),
+                        held: Holdings::of(&replication).unwrap(),
                     }),
+                    Effect::ReadHead { replica, number } => {
+                        let head = replication.signed_head_of(&replica, number).unwrap();
+                        events.push_back(Event::HeadReady(head));
+                    }
                     Effect::ReadFrame { since, bytes_max } => {
                         let frame = replication.frame_since(&since, bytes_max).unwrap();
                         events.push_back(Event::FrameReady(frame));

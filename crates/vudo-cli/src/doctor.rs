@@ -59,6 +59,12 @@ fn examine(
     ));
     for namespace in database.namespaces()? {
         findings.push(Finding::of(format!("namespace '{namespace}'"), held(&namespace)));
+        for (held, _) in database.replication(&namespace)?.forks()? {
+            let (replica, number) = (held.head.replica, held.head.length);
+            let error = vudo_p2p::Error::Forked { replica, number };
+            let what = format!("a replica of namespace '{namespace}'");
+            findings.push(Finding::of(what, Err(error.into())));
+        }
     }
     runtime()?.block_on(async {
         let node = match Node::spawn(database, Config::default()).await {

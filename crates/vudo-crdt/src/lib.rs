@@ -85,6 +85,8 @@ pub mod schema;
 mod schema_bytes;
 #[cfg(not(target_arch = "wasm32"))]
 mod set_aside;
+#[cfg(not(target_arch = "wasm32"))]
+mod signed_frame;
 mod sorted;
 #[cfg(not(target_arch = "wasm32"))]
 mod sorted_blocks;
@@ -118,6 +120,10 @@ pub use rule::{Expression, Rule};
 pub use schema::{CounterOptions, EnumSchema, FieldSchema, GenSchema, Overflow, Schema, Strategy};
 #[cfg(not(target_arch = "wasm32"))]
 pub use set_aside::{JudgeError, LogSource, Ranges, Touched};
+#[cfg(not(target_arch = "wasm32"))]
+pub use signed_frame::{
+    SEAL_BYTES, Seal, SealError, SealedLog, SignedFrame, write_signed_frame,
+};
 pub use source::{ChunkError, ChunkId, ChunkSource, InMemory};
 pub use table::Table;
 pub use transaction::Transaction;

@@ -28,6 +28,10 @@ pub const MAX_LIFE: u64 = u64::MAX - 1;
 pub const MAX_CHANGE_BYTES: usize = 16 << 20;
 /// Largest frame: a change of the largest size and its headers must fit.
 pub const MAX_FRAME_BYTES: usize = MAX_CHANGE_BYTES + (1 << 20);
+/// Largest signed frame: a frame, and a seal for each replica that it names.
+#[cfg(not(target_arch = "wasm32"))]
+pub const MAX_SIGNED_FRAME_BYTES: usize =
+    MAX_FRAME_BYTES + MAX_FRAME_REPLICAS * crate::signed_frame::SEAL_BYTES + 8;
 /// A page of state ends before its rows take more, in their canonical form.
 pub const PAGE_ROWS_BYTES: usize = 256 << 10;
 /// Largest page: a row that is larger than a usual page has one for itself.

@@ -26,8 +26,10 @@ use alloc::vec::Vec;
 
 use sha2::{Digest, Sha256};
 
-use crate::change::{self, Change, DocumentChange};
+use crate::change::{self, Change, DocumentChange, GenIndex};
+use crate::frame::Frame;
 use crate::namespace::Namespace;
+use crate::replica::ReplicaKey;
 use crate::wire::{MalformedFrame, Reader, write_varint};
 
 /// A SHA-256 hash.
@@ -42,13 +44,30 @@ const NODE_PREFIX: [u8; 1] = [1];
 
 /// The leaf of a change in the namespace of this name. Its indexes are those of `namespace`.
 pub fn leaf_hash(namespace_name: &str, namespace: &Namespace, change: &Change<'_>) -> Hash {
+    let key = namespace.replicas().key(change.replica);
+    leaf_of(namespace_name, key, change, |gen_index| &namespace.gens[gen_index as usize].name)
+}
+
+/// The leaf of a change that lies in a frame. Its indexes are the frame's.
+pub fn frame_leaf_hash(namespace_name: &str, frame: &Frame<'_>, change: &Change<'_>) -> Hash {
+    let key = ReplicaKey::of(frame.keys[change.replica as usize]);
+    leaf_of(namespace_name, &key, change, |gen_index| frame.gens[gen_index as usize])
+}
+
+/// The leaf of a change of the replica of this key, by the names of Gens.
+pub fn leaf_of<'a>(
+    namespace_name: &str,
+    key: &ReplicaKey,
+    change: &Change<'_>,
+    gen_name: impl Fn(GenIndex) -> &'a [u8],
+) -> Hash {
     let mut documents = change::documents(change.body);
     let head = &change.body[..change.body.len() - documents.rest().len()];
     let mut leaf = Sha256::new();
     leaf.update(LEAF_PREFIX);
     leaf.update(LEAF_TAG);
     update_bytes(&mut leaf, namespace_name.as_bytes());
-    leaf.update(namespace.replicas().key(change.replica).0);
+    leaf.update(key.0);
     leaf.update(change.number.to_le_bytes());
     leaf.update(change.now.milliseconds().to_le_bytes());
     update_bytes(&mut leaf, head);
@@ -56,7 +75,7 @@ pub fn leaf_hash(namespace_name: &str, namespace: &Namespace, change: &Change<'_
         let document = DocumentChange::read(&mut documents);
         let mut part = Sha256::new();
         part.update(PART_TAG);
-        update_bytes(&mut part, &namespace.gens[document.gen_index as usize].name);
+        update_bytes(&mut part, gen_name(document.gen_index));
         update_bytes(&mut part, document.key);
         part.update(document.life.to_le_bytes());
         part.update(document.operations);

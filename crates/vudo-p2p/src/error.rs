@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use vudo_crdt::ReplicaKey;
+
 /// An error of the sync layer. Errors are cheap to clone: everybody who waits on a link that ends
 /// gets the same one.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -48,6 +50,16 @@ pub enum Error {
         "both sides hold the same changes and yet different states; keep both stores as they are and report it"
     )]
     Diverged,
+    /// A replica has signed two logs, and the two sides hold one each.
+    #[error(
+        "replica {replica} has signed two different logs of {number} changes: its store was copied with its key, and both were written to; stop one of the two, export from it what only it has, and make it anew"
+    )]
+    Forked {
+        /// Whose store was copied.
+        replica: ReplicaKey,
+        /// At which length the logs differ.
+        number: u64,
+    },
     /// The address cannot be used.
     #[error("cannot listen on {address}: {what}; use another address or stop who uses it")]
     Bind {

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use vudo_crdt::limits::{MAX_FRAME_BYTES, MAX_VECTOR_REPLICAS};
+use vudo_crdt::limits::{MAX_SIGNED_FRAME_BYTES, MAX_VECTOR_REPLICAS};
 
-/// A frame of a session ends after the change that takes it past this.
+/// A frame of a session carries what is signed together, and more as long as that fits into this.
 pub const FRAME_BYTES: usize = 256 << 10;
+/// Most content of a frame with more than one change: it is passed on in one piece, so an honest peer
+/// never sends as much. Content weighs the same in every store, so who accepts it can pass it on.
+pub const FRAME_CONTENT_BYTES_MAX: usize = 2 * FRAME_BYTES;
 /// Frames of fewer bytes are sent as they are: there is little in them to compress.
 pub const COMPRESSION_BYTES_MIN: usize = 512;
 /// LZ4 never makes more of a byte than this many, so what claims more is refused unread.
@@ -14,8 +17,8 @@ pub const COMPRESSION_FACTOR_MAX: usize = 255;
 pub const UNACKNOWLEDGED_FRAMES_MAX: usize = 4;
 /// Largest message before both sides have proved that they hold the secret.
 pub const HANDSHAKE_MESSAGE_BYTES_MAX: usize = 1 << 10;
-/// Largest message: the largest frame or vector, with its header.
-pub const MESSAGE_BYTES_MAX: usize = max(MAX_FRAME_BYTES, MAX_VECTOR_REPLICAS * 42) + 64;
+/// Largest message: the largest frame, or what is held of most replicas, with its header.
+pub const MESSAGE_BYTES_MAX: usize = max(MAX_SIGNED_FRAME_BYTES, MAX_VECTOR_REPLICAS * 50) + 64;
 /// What a message begins with on a channel: its length.
 pub const MESSAGE_HEADER_BYTES: usize = 4;
 /// A message that is announced is allocated in parts of this size, as it arrives.

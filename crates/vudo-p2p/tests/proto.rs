@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use vudo_crdt::{FieldSchema, GenSchema, Strategy, ValueType, VersionVector};
-use vudo_p2p::proto::{CloseReason, Effect, Event, Message, Notice, Session};
+use vudo_p2p::proto::{CloseReason, Effect, Event, Holdings, Message, Notice, Session};
 use vudo_state::Database;
 
 const SECRET: [u8; 32] = [5; 32];
@@ -45,7 +45,7 @@ impl Side {
                 }
                 Effect::ReadShare(_) => self.events.push_back(Event::ShareReady {
                     secret: Some(self.share),
-                    vector: replication.durable_vector(),
+                    held: Holdings::of(&replication).unwrap(),
                 }),
                 Effect::ReadFrame { since, bytes_max } => {
                     // A small bound makes many frames.
@@ -56,6 +56,10 @@ impl Side {
                     replication.apply_frame(&frame).unwrap();
                     let vector = replication.durable_vector();
                     self.events.push_back(Event::Applied { vector });
+                }
+                Effect::ReadHead { replica, number } => {
+                    let head = replication.signed_head_of(&replica, number).unwrap();
+                    self.events.push_back(Event::HeadReady(head));
                 }
                 Effect::ReadFingerprint => {
                     let (vector, fingerprint) = replication.fingerprint().unwrap();
@@ -72,16 +76,16 @@ impl Side {
     fn synced_vector(&self) -> Option<&VersionVector> {
         self.notices.iter().rev().find_map(|notice| match notice {
             Notice::Synced { vector, .. } => Some(vector),
-            Notice::Authenticated | Notice::PeerHolds(_) => None,
+            _ => None,
         })
     }
 }
 
 fn pair(left: &Database, right: &Database, client_secret: [u8; 32]) -> (Side, Side) {
     let (client_id, server_id) = ([1; 32], [2; 32]);
-    let vector = left.replication("default").unwrap().durable_vector();
+    let held = Holdings::of(&left.replication("default").unwrap()).unwrap();
     let client =
-        Session::client((client_id, server_id), [3; 32], "default".into(), client_secret, vector);
+        Session::client((client_id, server_id), [3; 32], "default".into(), client_secret, held);
     let server = Session::server((server_id, client_id), [4; 32]);
     (Side::new(client, left, client_secret), Side::new(server, right, SECRET))
 }
@@ -154,7 +158,7 @@ fn equal_replicas_of_100_000_documents_need_one_round_trip_and_few_bytes() {
         assert!(side.synced_vector().is_some());
         let is_handshake =
             |message: &&Message| matches!(message, Message::Hello { .. } | Message::Proof(_));
-        let [Message::Vector(_), Message::Fingerprint { .. }] =
+        let [Message::Holdings(_), Message::Fingerprint { .. }] =
             side.sent.iter().skip_while(is_handshake).collect::<Vec<_>>()[..]
         else {
             panic!("{:?}", side.sent);
@@ -217,7 +221,7 @@ fn every_truncation_is_refused_and_random_bytes_never_panic() {
     let messages = [
         Message::Hello { version: 1, namespace: "default".into(), nonce: [1; 32] },
         Message::Proof([2; 32]),
-        Message::Vector(vector.clone()),
+        Message::Holdings(vector.clone().into()),
         Message::Frame(vec![1, 2, 3]),
         Message::Ack(vector.clone()),
         Message::Fingerprint { vector, fingerprint: [3; 32] },

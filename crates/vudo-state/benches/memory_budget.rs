@@ -48,7 +48,7 @@ impl Store {
     fn reopened(self, memory_bytes_max: usize) -> Store {
         let Store { database, folder, .. } = self;
         drop(database);
-        let options = OpenOptions { memory_bytes_max };
+        let options = OpenOptions { memory_bytes_max, ..OpenOptions::default() };
         let database = Database::open_with(folder.path(), &options).expect("the store is closed");
         Store { database, folder, turn: 0, ..self }
     }

@@ -5,6 +5,7 @@
 //! is written under another name and renamed when it is whole, so half a backup never looks like one.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::database::Database;
 use crate::error::{Error, Result};
@@ -79,6 +80,10 @@ impl Database {
             return Err(error.into());
         }
         target.commit(&batch)?;
+        // What is in the backup can be passed on without the key.
+        let target: Arc<dyn Storage> = Arc::new(target);
+        let sealed = Database::seal_with(&target, self.signing_key());
+        sealed.map_err(|error| StorageError::new(error.to_string()))?;
         Ok(report)
     }
 }

@@ -15,7 +15,9 @@ use crate::environment::{Environment, SystemEnvironment};
 use crate::error::{Error, Result};
 use crate::identity::{self, SecretKeyBytes};
 use crate::layout::{self, NamespaceId};
-use crate::limits::{EVENTUAL_DELAY, MEMORY_BYTES_MAX, SETTLE_DELAY, SETTLE_LOG_BYTES};
+use crate::limits::{
+    EVENTUAL_DELAY, MEMORY_BYTES_MAX, SEGMENT_BYTES, SETTLE_DELAY, SETTLE_LOG_BYTES,
+};
 use crate::record::{Record, field_of, is_in_row, is_in_rows, load_fields};
 use crate::replication::Replication;
 use crate::shard::{Shard, State};
@@ -36,11 +38,13 @@ pub struct OpenOptions {
     /// leave by way of the disk; a single change that touches more than fits stays whole until it
     /// is there. The directories of chunks and some MiB of buffers come on top.
     pub memory_bytes_max: usize,
+    /// How much of the log one signature answers for: see [`crate::SEGMENT_BYTES`].
+    pub segment_bytes: usize,
 }
 
 impl Default for OpenOptions {
     fn default() -> OpenOptions {
-        OpenOptions { memory_bytes_max: MEMORY_BYTES_MAX }
+        OpenOptions { memory_bytes_max: MEMORY_BYTES_MAX, segment_bytes: SEGMENT_BYTES }
     }
 }
 
@@ -190,7 +194,8 @@ impl Database {
         storage: Arc<dyn Storage>,
         file_identity: Option<Vec<u8>>,
     ) -> Result<Database> {
-        Database::with_environment(storage, file_identity, Arc::new(SystemEnvironment))
+        let environment = Arc::new(SystemEnvironment);
+        Database::with_environment(storage, file_identity, environment, &OpenOptions::default())
     }
 
     /// A store in some storage that takes time and randomness from elsewhere than the system: with
@@ -202,8 +207,9 @@ impl Database {
         storage: Arc<dyn Storage>,
         file_identity: Option<Vec<u8>>,
         environment: Arc<dyn Environment>,
+        options: &OpenOptions,
     ) -> Result<Database> {
-        Database::assemble(storage, file_identity, environment, &OpenOptions::default(), false)
+        Database::assemble(storage, file_identity, environment, options, false)
     }
 
     fn assemble(
@@ -213,7 +219,7 @@ impl Database {
         options: &OpenOptions,
         settles: bool,
     ) -> Result<Database> {
-        let key = identity::load_or_mint(&*storage, file_identity, &*environment)?;
+        let key = identity::load_or_mint(&storage, file_identity, &*environment)?;
         let mut seed = [0; 8];
         environment.fill_random(&mut seed)?;
         let schema = match storage.get(&layout::meta("schema"))? {
@@ -507,14 +513,7 @@ impl Database {
     }
 
     pub(crate) fn namespace_ids(&self) -> Result<Vec<(String, NamespaceId)>> {
-        let mut found = Vec::new();
-        let (from, to) = (layout::namespace(""), b"o".to_vec());
-        self.engine.storage.scan(&from, &to, &mut |key, stored| {
-            let id = stored.first_chunk().map(|bytes| NamespaceId::from_be_bytes(*bytes));
-            found.push((String::from_utf8_lossy(&key[1..]).into_owned(), id.unwrap_or_default()));
-            true
-        })?;
-        Ok(found)
+        namespace_ids(self.storage())
     }
 
     pub(crate) fn storage(&self) -> &dyn Storage {
@@ -596,8 +595,7 @@ impl Engine {
             return Err(Error::NamespaceName(name.to_owned()));
         }
         let id = self.namespace_id(name)?;
-        let key = ReplicaKey(self.key.verifying_key().to_bytes());
-        let storage = self.storage.clone();
+        let (storage, key) = (self.storage.clone(), self.key.clone());
         let shard = Arc::new(Shard::open(name, id, storage, key, self.seed, &self.options)?);
         shards.insert(name.to_owned(), shard.clone());
         Ok(shard)
@@ -622,6 +620,18 @@ impl Engine {
         self.storage.commit(&batch)?;
         Ok(id)
     }
+}
+
+/// The namespaces in storage, ascending by name.
+pub(crate) fn namespace_ids(storage: &dyn Storage) -> Result<Vec<(String, NamespaceId)>> {
+    let mut found = Vec::new();
+    let (from, to) = (layout::namespace(""), b"o".to_vec());
+    storage.scan(&from, &to, &mut |key, stored| {
+        let id = stored.first_chunk().map(|bytes| NamespaceId::from_be_bytes(*bytes));
+        found.push((String::from_utf8_lossy(&key[1..]).into_owned(), id.unwrap_or_default()));
+        true
+    })?;
+    Ok(found)
 }
 
 /// Starts the thread that makes eventual commits durable, and writes the tables out in pauses.
@@ -689,6 +699,12 @@ fn check_format(storage: &dyn Storage, path: &Path) -> Result<()> {
             let found = found.map_err(|_| Error::damaged("the format version"))?;
             if found == layout::FORMAT_VERSION {
                 return Ok(());
+            }
+            if found == layout::FORMAT_WITHOUT_SEALS {
+                // Opening a namespace hashes the log that it finds, and goes on from there.
+                let mut batch = WriteBatch::default();
+                batch.put(key, layout::FORMAT_VERSION.to_be_bytes().to_vec());
+                return Ok(storage.commit(&batch)?);
             }
             let supported = layout::FORMAT_VERSION;
             Err(Error::FormatVersion { path: path.to_owned(), found, supported })

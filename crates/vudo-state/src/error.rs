@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 pub use vudo_crdt::Refusal;
-use vudo_crdt::{ApplyError, ChunkError, CounterOverflow, WriteError};
+use vudo_crdt::{
+    ApplyError, ChunkError, CounterOverflow, MalformedFrame, ReplicaKey, SealError, WriteError,
+};
 
 use crate::storage::StorageError;
 
@@ -96,6 +98,21 @@ pub enum Error {
     /// A counter's total does not fit its type, and its Gen asks for an error then.
     #[error("{0}")]
     CounterOverflow(#[from] CounterOverflow),
+    /// A peer holds changes under this store's key that this store has not written.
+    #[error(
+        "another store writes under this store's key: it was copied with its key, by restoring the image of a machine for example; open it again and it becomes a replica of its own"
+    )]
+    OwnKeyElsewhere,
+    /// Nobody who could pass changes on has the signature that they need.
+    #[error(
+        "nobody has signed the changes of replica {replica} up to number {number} here: they are older than signatures; sync with the store that wrote them"
+    )]
+    Unsigned {
+        /// Who wrote them.
+        replica: ReplicaKey,
+        /// The number of the last of them.
+        number: u64,
+    },
     /// A peer sent something that cannot be applied.
     #[error("a frame was refused: {0}")]
     Frame(String),
@@ -116,6 +133,10 @@ impl Error {
         }
     }
 
+    pub(crate) fn malformed(what: MalformedFrame) -> Error {
+        Error::Frame(format!("the frame is malformed: {what}"))
+    }
+
     pub(crate) fn damaged(what: impl std::fmt::Display) -> Error {
         Error::Damaged { what: what.to_string() }
     }
@@ -127,6 +148,12 @@ impl From<ChunkError<StorageError>> for Error {
             ChunkError::Source(error) => Error::Storage(error),
             damaged @ ChunkError::Damaged { .. } => Error::damaged(damaged),
         }
+    }
+}
+
+impl From<SealError> for Error {
+    fn from(error: SealError) -> Error {
+        Error::Frame(error.to_string())
     }
 }
 

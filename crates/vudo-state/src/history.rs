@@ -1,20 +1,21 @@
 //! What a store knows of the past of a namespace: who wrote what a field shows, which changes are
 //! set aside, and the Merkle log of each replica.
 //!
-//! All of it reads the log on disk. Heads are computed when somebody asks for one, from where the
-//! last asking ended: merging and committing never hash.
+//! What has been written is read from the log on disk.
 
-use ed25519_dalek::{Signer, Verifier, VerifyingKey};
+use ed25519_dalek::{Signer, VerifyingKey};
 use vudo_crdt::head::{Head, SIGNATURE_BYTES, SignedHead};
-use vudo_crdt::merkle::{MerkleLog, leaf_hash};
-use vudo_crdt::{Change, GenSchema, JudgeError, LogSource, Ranges, ReplicaKey, Value};
+use vudo_crdt::merkle::Hash;
+use vudo_crdt::wire::Reader;
+use vudo_crdt::{Change, GenSchema, JudgeError, LogSource, Ranges, ReplicaKey, Value, VersionVector};
 
 use crate::database::{Database, DocumentId};
 use crate::error::{Error, Result};
+use crate::layout;
 use crate::record::field_of;
 use crate::replication::Replication;
-use crate::shard::StoredLog;
-use crate::storage::StorageError;
+use crate::recovery::StoredLog;
+use crate::storage::{StorageError, WriteBatch};
 
 /// A write to a field of a document, for people to read.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,15 +32,6 @@ pub struct Blame {
     pub is_current: bool,
     /// Whether the change is set aside, so that the write has no effect.
     pub is_set_aside: bool,
-}
-
-/// How far each replica's log has been hashed.
-#[derive(Default)]
-pub(crate) struct HashedLogs {
-    /// The first position of the log that has not been looked at.
-    pub(crate) next_position: u64,
-    /// By replica index.
-    pub(crate) logs: Vec<MerkleLog>,
 }
 
 impl LogSource for StoredLog<'_> {
@@ -118,30 +110,79 @@ impl Replication {
     /// # Errors
     /// The disk failed.
     pub fn head(&self, replica: &ReplicaKey) -> Result<Head> {
-        let shard = self.shard();
-        let mut hashed = shard.lock_hashed();
-        // The log only grows, and so do the lists that its indexes refer to.
-        let state = shard.lock();
-        let (namespace, name) = (&state.namespace, self.namespace());
-        let HashedLogs { next_position, logs } = &mut *hashed;
-        logs.resize(namespace.replicas().keys().len(), MerkleLog::new());
-        let mut push = |change: &Change<'_>| {
-            let log = &mut logs[change.replica as usize];
-            log.push(leaf_hash(name, namespace, change), |_, _| ());
-        };
-        match shard.stored_log().visit_from(*next_position, &mut push) {
-            Ok(reached) => *next_position = reached,
-            Err(error) => {
-                // Some of the log may have been pushed: the next asking begins anew.
-                *hashed = HashedLogs::default();
-                return Err(error);
-            }
+        let (length, root) = self.shard().log_root(replica)?;
+        let namespace = self.namespace().to_owned();
+        Ok(Head { namespace, replica: *replica, length, root })
+    }
+
+    /// What is held durably, and the root of each replica's log, in the order of the vector. The root
+    /// is left out where more of the replica is being applied.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn log_roots(&self) -> Result<(VersionVector, Vec<Option<Hash>>)> {
+        self.shard().log_roots()
+    }
+
+    /// The head of a replica's log at this length that it has signed; `None` where it has not, as far
+    /// as is known here: heads are kept at the lengths at which frames end.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn signed_head_of(&self, replica: &ReplicaKey, number: u64) -> Result<Option<SignedHead>> {
+        self.shard().signed_head_of(replica, number)
+    }
+
+    /// Keeps the proof that a replica has signed two logs of one length: the head of the log that is
+    /// held here, and that of another one. The first proof stays.
+    ///
+    /// # Errors
+    /// The two are no such proof, or the disk failed.
+    pub fn record_fork(&self, held: &SignedHead, other: &SignedHead) -> Result<()> {
+        let heads = [&held.head, &other.head];
+        let is_of_here = heads.iter().all(|head| {
+            head.namespace == self.namespace()
+                && (head.replica, head.length) == (held.head.replica, held.head.length)
+        });
+        let is_fork = is_of_here
+            && held.head.root != other.head.root
+            && [held, other].iter().all(|signed| signed.holds(is_signature));
+        if !is_fork {
+            return Err(Error::Frame("two heads that prove no fork".to_owned()));
         }
-        let log = namespace.replicas().find(replica).map(|index| &logs[index as usize]);
-        let empty = MerkleLog::new();
-        let log = log.unwrap_or(&empty);
-        let namespace = name.to_owned();
-        Ok(Head { namespace, replica: *replica, length: log.length(), root: log.root() })
+        let shard = self.shard();
+        let key = layout::fork(shard.id(), &held.head.replica.0);
+        if shard.storage().get(&key)?.is_some() {
+            return Ok(());
+        }
+        let mut stored = Vec::new();
+        held.encode(&mut stored);
+        other.encode(&mut stored);
+        let mut batch = WriteBatch::default();
+        batch.put(key, stored);
+        Ok(shard.storage().commit(&batch)?)
+    }
+
+    /// The proofs of replicas that have signed two logs: the head of the log that was held here, and
+    /// that of the other one.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn forks(&self) -> Result<Vec<(SignedHead, SignedHead)>> {
+        let shard = self.shard();
+        let (mut forks, mut damaged) = (Vec::new(), None);
+        let (from, to) = (layout::fork(shard.id(), &[]), layout::fork(shard.id() + 1, &[]));
+        shard.storage().scan(&from, &to, &mut |_, stored| {
+            let mut reader = Reader::new(stored);
+            match (SignedHead::decode(&mut reader), SignedHead::decode(&mut reader)) {
+                (Ok(held), Ok(other)) => forks.push((held, other)),
+                (Err(what), _) | (_, Err(what)) => {
+                    damaged = Some(Error::damaged(format!("the proof of a fork: {what}")));
+                }
+            }
+            damaged.is_none()
+        })?;
+        damaged.map_or(Ok(forks), Err)
     }
 
     /// The head of this store's own log, signed.
@@ -159,5 +200,5 @@ impl Replication {
 /// Whether the signature of a head is its replica's: for [`SignedHead::holds`].
 pub fn is_signature(replica: &ReplicaKey, bytes: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> bool {
     let signature = ed25519_dalek::Signature::from_bytes(signature);
-    VerifyingKey::from_bytes(&replica.0).is_ok_and(|key| key.verify(bytes, &signature).is_ok())
+    VerifyingKey::from_bytes(&replica.0).is_ok_and(|key| key.verify_strict(bytes, &signature).is_ok())
 }

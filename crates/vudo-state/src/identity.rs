@@ -6,9 +6,11 @@
 
 use std::fs::Metadata;
 use std::path::Path;
+use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
 
+use crate::database::Database;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::layout;
@@ -19,19 +21,24 @@ pub type SecretKeyBytes = [u8; 32];
 
 /// The store's key, minting one for a new store and for a copied one.
 pub(crate) fn load_or_mint(
-    storage: &dyn Storage,
+    storage: &Arc<dyn Storage>,
     file_identity: Option<Vec<u8>>,
     environment: &dyn Environment,
 ) -> Result<SigningKey> {
     let stored = storage.get(&layout::meta("secret"))?;
     let stored_identity = storage.get(&layout::meta("identity"))?;
     let is_copy = stored.is_some() && stored_identity != file_identity;
-    if let (Some(secret), false) = (&stored, is_copy) {
+    if let Some(secret) = &stored {
         let secret: &SecretKeyBytes = secret
             .as_slice()
             .try_into()
             .map_err(|_| Error::damaged("its secret key does not have 32 bytes"))?;
-        return Ok(SigningKey::from_bytes(secret));
+        let key = SigningKey::from_bytes(secret);
+        if !is_copy {
+            return Ok(key);
+        }
+        // What the original wrote up to here the copy can pass on only with its signature.
+        Database::seal_with(storage, &key)?;
     }
     if storage.get(&layout::meta(layout::BACKUP_OF))?.is_some() {
         tracing::info!("this store is a backup of another one: it becomes a replica of its own");

@@ -13,6 +13,9 @@
 //! c namespace chunk               a chunk
 //! l namespace position            log record: changes, in the order in which they were applied
 //! r namespace replica number      the position of the log record that ends with this number
+//! s namespace position            the seals of a segment of the log, which ends with this record
+//! f namespace replica             a fork: the two heads that a replica signed at one length
+//! h namespace                     hashes: the Merkle log of each replica at the checkpoint
 //! ```
 //!
 //! Numbers in keys are big endian, so that they sort.
@@ -21,7 +24,10 @@ use vudo_crdt::wire::{MalformedFrame, Reader, write_varint};
 use vudo_crdt::{ChunkId, GenIndex, ReplicaIndex, TablePart};
 
 /// The format of a store. A store of another version is refused, never guessed at.
-pub(crate) const FORMAT_VERSION: u32 = 5;
+pub(crate) const FORMAT_VERSION: u32 = 6;
+
+/// The format before there were seals and hashes, and no other difference.
+pub(crate) const FORMAT_WITHOUT_SEALS: u32 = 5;
 
 pub(crate) type NamespaceId = u32;
 
@@ -94,6 +100,18 @@ pub(crate) fn is_of_tables(key: &[u8]) -> bool {
 pub(crate) fn log_index(id: NamespaceId, replica: ReplicaIndex, last_number: u64) -> Vec<u8> {
     let (replica, last_number) = (replica.to_be_bytes(), last_number.to_be_bytes());
     [b"r", &id.to_be_bytes()[..], &replica[..], &last_number[..]].concat()
+}
+
+pub(crate) fn segment(id: NamespaceId, end: u64) -> Vec<u8> {
+    [b"s", &id.to_be_bytes()[..], &end.to_be_bytes()[..]].concat()
+}
+
+pub(crate) fn fork(id: NamespaceId, replica: &[u8]) -> Vec<u8> {
+    [b"f", &id.to_be_bytes()[..], replica].concat()
+}
+
+pub(crate) fn hashes(id: NamespaceId) -> Vec<u8> {
+    [b"h", &id.to_be_bytes()[..]].concat()
 }
 
 /// A number at the end of a key, or a whole value.

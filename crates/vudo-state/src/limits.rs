@@ -15,6 +15,9 @@ pub(crate) const SETTLE_DELAY: Duration = Duration::from_millis(100);
 pub(crate) const SETTLE_LOG_BYTES: usize = 32 << 10;
 /// How long an eventual commit may wait for the disk.
 pub(crate) const EVENTUAL_DELAY: Duration = Duration::from_millis(20);
+/// So much of the log one signature answers for, at most but for a single change that is larger: what
+/// goes to a peer ends where a signature does.
+pub const SEGMENT_BYTES: usize = 192 << 10;
 /// How much memory the documents of one namespace take up, unless it is said otherwise.
 pub const MEMORY_BYTES_MAX: usize = 64 << 20;
 /// A subscriber that is this many changed documents behind is told that it lagged.

@@ -14,7 +14,8 @@ use vudo_crdt::{ReplicaKey, VersionVector};
 use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::layout::{self, NamespaceId};
-use crate::shard::{ListenerGuard, Listeners, Shard};
+use crate::listeners::{ListenerGuard, Listeners};
+use crate::shard::Shard;
 use crate::storage::{Storage, WriteBatch};
 
 /// What peers have acknowledged of the changes of this store's own replica.

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use vudo_crdt::{Applied, Fingerprint, FrameWriter, ReplicaKey, VersionVector};
+use vudo_crdt::{Applied, Fingerprint, ReplicaKey, VersionVector};
 
 use crate::database::Database;
 use crate::error::Result;
-use crate::shard::{ListenerGuard, Shard};
+use crate::listeners::ListenerGuard;
+use crate::shard::Shard;
 
 /// One namespace of an open store, for a sync layer.
 #[derive(Clone)]
@@ -19,7 +20,7 @@ pub struct Replication {
 /// Changes on their way to a peer.
 #[derive(Clone, Debug)]
 pub struct OutgoingFrame {
-    /// The frame.
+    /// The frame, signed: see [`vudo_crdt::SignedFrame`].
     pub bytes: Vec<u8>,
     /// What the peer holds once it has applied the frame.
     pub vector: VersionVector,
@@ -50,11 +51,11 @@ impl Replication {
         self.shard.durable_vector()
     }
 
-    /// A frame of durable changes that `since` does not cover; `None` where it covers them all.
-    /// The frame ends after the change that takes it past `bytes_max`.
+    /// A frame of durable changes that `since` does not cover, signed by their writers; `None` where
+    /// it covers them all. The frame is larger than `bytes_max` only where one signature is for more.
     ///
     /// # Errors
-    /// The disk failed.
+    /// The disk failed, or [`crate::Error::Unsigned`].
     pub fn frame_since(
         &self,
         since: &VersionVector,
@@ -63,32 +64,14 @@ impl Replication {
         if since.covers(&self.shard.durable_vector()) {
             return Ok(None);
         }
-        let (keys, gen_names) = {
-            let namespace = &self.shard.lock().namespace;
-            let gen_names: Vec<String> = namespace.gen_names().map(str::to_owned).collect();
-            (namespace.replicas().keys().to_vec(), gen_names)
-        };
-        let mut writer = FrameWriter::new(&keys, gen_names.iter());
-        let mut vector = since.clone();
-        let mut reached = vec![0; keys.len()];
-        self.shard.visit_log(since, |change| {
-            // Replicas and Gens only grow, so what is on disk now may name newer ones; they wait.
-            if change.replica as usize >= keys.len() {
-                return false;
-            }
-            writer.push(change);
-            reached[change.replica as usize] = change.number;
-            writer.byte_count() < bytes_max
-        })?;
-        keys.iter().zip(reached).for_each(|(key, number)| vector.advance(*key, number));
-        let changes = writer.change_count();
-        Ok((changes > 0).then(|| OutgoingFrame { bytes: writer.finish(), vector, changes }))
+        self.shard.frame_since(since, bytes_max)
     }
 
     /// Applies a peer's frame; what it brought is on disk when this returns.
     ///
     /// # Errors
-    /// The frame is malformed or leaves out changes, which is the peer's fault, or the disk failed.
+    /// The frame is malformed, leaves out changes, or is not what its writers have signed, which is
+    /// the peer's fault; [`crate::Error::OwnKeyElsewhere`]; or the disk failed.
     pub fn apply_frame(&self, frame: &[u8]) -> Result<Applied> {
         let applied = self.shard.apply_frame(frame)?;
         self.database.settle_later();

@@ -12,21 +12,27 @@
 //! Recovery: the tables of the last checkpoint, then the log after it is joined again. Joining is
 //! idempotent, so it does not matter how much of it the tables held already.
 
+use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use vudo_crdt::wire::{MalformedFrame, Reader};
+use ed25519_dalek::SigningKey;
+use vudo_crdt::merkle::MerkleLog;
+use vudo_crdt::wire::Reader;
 use vudo_crdt::{
     Applied, Change, ChunkId, ChunkSource, Fingerprint, GenIndex, GenSchema, Namespace, Ranges,
-    ReplicaIndex, ReplicaKey, TablePart, Transaction, VersionVector, limits,
+    ReplicaIndex, ReplicaKey, Seal, SealError, SignedFrame, TablePart, Transaction, VersionVector, limits,
 };
 
 use crate::database::OpenOptions;
 use crate::error::{Error, Result};
-use crate::history::HashedLogs;
+use crate::history::is_signature;
 use crate::layout::{self, Checkpoint, NamespaceId};
+use crate::listeners::Listeners;
 use crate::notices::{Notices, Recorder};
 use crate::outbox::Acknowledgements;
+use crate::seals::{OpenSegment, Seals};
+use crate::recovery::{StoredLog, encode_judgements, open_seals, replay, restore_judgements};
 use crate::storage::{Storage, StorageError, WriteBatch};
 use crate::subscription::{Origin, Subscribers};
 
@@ -47,8 +53,9 @@ pub(crate) struct Shard {
     travelling: Mutex<Option<Arc<WriteBatch>>>,
     pub(crate) subscribers: Arc<Subscribers>,
     pub(crate) durable_listeners: Listeners,
-    /// Locked before the state, where both are.
-    hashed: Mutex<HashedLogs>,
+    pub(crate) key: SigningKey,
+    /// Held while this store's own changes are sealed; locked before the state, where both are.
+    pub(crate) sealing: Mutex<()>,
     pub(crate) acknowledgements: Acknowledgements,
 }
 
@@ -66,7 +73,10 @@ pub(crate) struct State {
     /// How many changes have been applied and how many of those are on disk, since opening.
     applied_count: u64,
     durable_count: u64,
-    durable_vector: VersionVector,
+    pub(crate) durable_vector: VersionVector,
+    pub(crate) seals: Seals,
+    /// A segment of the log ends when it is this large.
+    segment_bytes: usize,
     pub(crate) notices: Notices,
     /// What chunks may take up in memory, and from where on some are dropped: more than that
     /// while nothing more can be.
@@ -105,6 +115,16 @@ impl Drop for StateGuard<'_> {
 pub(crate) struct Pending {
     record: Vec<u8>,
     change_count: u64,
+    units: Vec<Unit>,
+}
+
+/// The changes of a peer's frame, which are sealed together.
+struct Unit {
+    /// Where in the pending record they begin and end.
+    start: usize,
+    end: usize,
+    /// By replica: the number of its last change, and the seal on that.
+    seals: Vec<(ReplicaIndex, u64, Seal)>,
 }
 
 /// Loads chunks from storage, or from the batch that is taking them there.
@@ -149,10 +169,11 @@ impl Shard {
         name: &str,
         id: NamespaceId,
         storage: Arc<dyn Storage>,
-        own_key: ReplicaKey,
+        key: SigningKey,
         seed: u64,
         options: &OpenOptions,
     ) -> Result<Shard> {
+        let own_key = ReplicaKey(key.verifying_key().to_bytes());
         let mut read_error = None;
         let mut namespace = match storage.get(&layout::directory(id))? {
             None => Namespace::new(seed),
@@ -186,7 +207,11 @@ impl Shard {
                 Error::damaged(format!("the judgements of namespace '{name}': {what}"))
             })?;
         }
-        let replayed = replay(&mut namespace, id, &*storage, checkpoint.position)?;
+        let mut seals = open_seals(&namespace, name, id, &*storage, &own_key, checkpoint.position)?;
+        let replayed =
+            replay(&mut namespace, &mut seals, (name, id), &*storage, &own_key, checkpoint)?;
+        let own = namespace.replicas().find(&own_key);
+        seals.open_segment(id, &*storage, own, options.segment_bytes)?;
         namespace.evict(options.memory_bytes_max);
         let directory_counts = (namespace.replicas().keys().len(), namespace.gen_names().len());
         let own = namespace.intern_replica(own_key);
@@ -203,6 +228,8 @@ impl Shard {
             applied_count: 0,
             durable_count: 0,
             durable_vector,
+            seals,
+            segment_bytes: options.segment_bytes,
             notices: Notices::default(),
             memory_bytes_max: options.memory_bytes_max,
             evict_above: options.memory_bytes_max,
@@ -219,12 +246,17 @@ impl Shard {
             subscribers: Arc::default(),
             durable_listeners: Listeners::default(),
             acknowledgements,
-            hashed: Mutex::default(),
+            key,
+            sealing: Mutex::default(),
         })
     }
 
     pub(crate) fn id(&self) -> NamespaceId {
         self.id
+    }
+
+    pub(crate) fn storage(&self) -> &dyn Storage {
+        &*self.storage
     }
 
     pub(crate) fn lock(&self) -> StateGuard<'_> {
@@ -246,11 +278,36 @@ impl Shard {
         Ok(state.applied_count)
     }
 
-    /// Applies a peer's frame, durably.
-    pub(crate) fn apply_frame(&self, frame: &[u8]) -> Result<Applied> {
-        let mut state = self.lock();
+    /// Applies a peer's frame, durably: as far as its writers have signed what is new in it.
+    pub(crate) fn apply_frame(&self, bytes: &[u8]) -> Result<Applied> {
+        let signed = SignedFrame::parse(bytes).map_err(Error::malformed)?;
+        let (mut state, sealed) = loop {
+            let held = self.held_of(&signed)?;
+            // Nobody waits for what is hashed and verified meanwhile.
+            let sealed = signed.verify(&self.name, |key| held.get(key).cloned(), is_signature)?;
+            let mut state = self.lock();
+            let is_current = sealed.iter().all(|sealed| {
+                let replica = state.namespace.intern_replica(sealed.replica);
+                state.seals.log(replica).length() == sealed.known_length
+            });
+            // Another peer may have brought the same.
+            if is_current && self.is_held_of_own(&state, &signed) {
+                break (state, sealed);
+            }
+        };
+        let start = state.pending.record.len();
         let (namespace, mut recorder) = state.recorder(self.subscribers.any());
+        let frame = signed.frame_bytes();
         let applied = namespace.apply_frame(frame, &mut self.chunks(), &mut recorder)?;
+        let mut unit = Unit { start, end: state.pending.record.len(), seals: Vec::new() };
+        for sealed in sealed {
+            let replica = state.namespace.intern_replica(sealed.replica);
+            unit.seals.push((replica, sealed.log.length(), sealed.seal));
+            *state.seals.log(replica) = sealed.log;
+        }
+        if unit.end > unit.start {
+            state.pending.units.push(unit);
+        }
         state.applied_count += applied.changes;
         let wanted = state.applied_count;
         self.publish(&mut state, Origin::Remote);
@@ -258,6 +315,37 @@ impl Shard {
         self.subscribers.run_callbacks();
         self.flush(wanted)?;
         Ok(applied)
+    }
+
+    /// The logs of the replicas that a frame names, but for this store's own, which must not have
+    /// written there what is not held here.
+    fn held_of(&self, signed: &SignedFrame<'_>) -> Result<BTreeMap<ReplicaKey, MerkleLog>> {
+        let mut state = self.lock();
+        let own = *state.namespace.replicas().key(state.own);
+        if !self.is_held_of_own(&state, signed) {
+            let claimed = signed.head_of(&self.name, &own);
+            return Err(match claimed {
+                Some(claimed) if !claimed.holds(is_signature) => {
+                    let number = claimed.head.length;
+                    SealError::NotSigned { replica: own, number }.into()
+                }
+                _ => Error::OwnKeyElsewhere,
+            });
+        }
+        let mut held = BTreeMap::new();
+        for key in signed.frame().replicas().filter(|key| *key != own) {
+            let log = match state.namespace.replicas().find(&key) {
+                Some(replica) => state.seals.log(replica).clone(),
+                None => MerkleLog::new(),
+            };
+            held.insert(key, log);
+        }
+        Ok(held)
+    }
+
+    fn is_held_of_own(&self, state: &State, signed: &SignedFrame<'_>) -> bool {
+        let own = state.namespace.replicas().key(state.own);
+        signed.reached().get(own) <= state.namespace.heard(state.own)
     }
 
     fn publish(&self, state: &mut State, origin: Origin) {
@@ -354,10 +442,6 @@ impl Shard {
     /// The log on disk.
     pub(crate) fn stored_log(&self) -> StoredLog<'_> {
         StoredLog { storage: &*self.storage, id: self.id, name: &self.name }
-    }
-
-    pub(crate) fn lock_hashed(&self) -> MutexGuard<'_, HashedLogs> {
-        self.hashed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes everything durable that has been applied.
@@ -492,7 +576,7 @@ impl Shard {
     }
 
     /// The position of the log record that holds a replica's change of this number.
-    fn position_of(&self, replica: ReplicaIndex, number: u64) -> Result<u64> {
+    pub(crate) fn position_of(&self, replica: ReplicaIndex, number: u64) -> Result<u64> {
         let from = layout::log_index(self.id, replica, number);
         let to = layout::log_index(self.id, replica, u64::MAX);
         let mut position = None;
@@ -524,6 +608,8 @@ struct Flushed {
     vector: VersionVector,
     previous_position: u64,
     previous_directory_counts: (usize, usize),
+    /// The open segment, once this is on disk.
+    open: OpenSegment,
 }
 
 impl State {
@@ -546,14 +632,15 @@ impl State {
     /// Moves what is pending into a batch.
     fn write_pending(&mut self, id: NamespaceId, batch: &mut WriteBatch) -> Flushed {
         let pending = std::mem::take(&mut self.pending);
-        let flushed = Flushed {
+        let mut flushed = Flushed {
             vector: self.namespace.version_vector(),
             previous_position: self.next_position,
             previous_directory_counts: self.directory_counts,
+            open: self.seals.open.clone(),
             pending,
         };
         if !flushed.pending.record.is_empty() {
-            self.write_records(id, &flushed.pending, batch);
+            self.write_records(id, &mut flushed, batch);
         }
         let counts = (self.namespace.replicas().keys().len(), self.namespace.gen_names().len());
         if counts != self.directory_counts {
@@ -563,28 +650,67 @@ impl State {
         flushed
     }
 
-    fn write_records(&mut self, id: NamespaceId, pending: &Pending, batch: &mut WriteBatch) {
+    /// Writes the pending changes as records, and the segments that they are in.
+    fn write_records(&mut self, id: NamespaceId, flushed: &mut Flushed, batch: &mut WriteBatch) {
+        let Flushed { pending, open, .. } = flushed;
+        let mut units = pending.units.iter().peekable();
+        let mut has_units = false;
+        let mut start = 0;
+        let mut last_numbers: Vec<(ReplicaIndex, u64)> = Vec::new();
         let mut reader = Reader::new(&pending.record);
-        while !reader.is_empty() {
-            let start = reader.rest();
-            let mut last_numbers: Vec<(ReplicaIndex, u64)> = Vec::new();
-            let taken = |reader: &Reader<'_>| start.len() - reader.rest().len();
-            while taken(&reader) < RECORD_BYTES {
-                let Ok(change) = Change::read_log_record(&mut reader) else {
-                    break;
-                };
-                match last_numbers.iter_mut().find(|(replica, _)| *replica == change.replica) {
-                    Some((_, number)) => *number = change.number,
-                    None => last_numbers.push((change.replica, change.number)),
+        loop {
+            let offset = pending.record.len() - reader.rest().len();
+            let record_bytes = offset - start;
+            let segment_bytes = open.segment.byte_count + record_bytes;
+            let next = units.peek();
+            let is_in_unit = next.is_some_and(|unit| unit.start < offset);
+            let next_bytes =
+                next.filter(|unit| unit.start == offset).map_or(0, |unit| unit.end - unit.start);
+            // A unit stays whole; so that it fits into a frame, it may get a segment for itself.
+            let ends_segment = !is_in_unit
+                && segment_bytes > 0
+                && (segment_bytes >= self.segment_bytes
+                    || (next_bytes > 0 && segment_bytes + next_bytes > self.segment_bytes));
+            let is_last = reader.is_empty();
+            if record_bytes > 0 && (is_last || ends_segment || record_bytes >= RECORD_BYTES) {
+                let record = pending.record[start..offset].to_vec();
+                open.segment.byte_count += record.len();
+                batch.put(layout::log(id, self.next_position), record);
+                for (replica, number) in last_numbers.drain(..) {
+                    let position = self.next_position.to_be_bytes().to_vec();
+                    batch.put(layout::log_index(id, replica, number), position);
                 }
+                self.next_position += 1;
+                start = offset;
             }
-            let record = start[..taken(&reader)].to_vec();
-            batch.put(layout::log(id, self.next_position), record);
-            for (replica, number) in last_numbers {
-                let position = self.next_position.to_be_bytes().to_vec();
-                batch.put(layout::log_index(id, replica, number), position);
+            if ends_segment {
+                self.seals.put_own_seal(self.own, &mut open.segment);
+                open.store(id, self.next_position - 1, batch);
+                *open = OpenSegment { first: self.next_position, ..OpenSegment::default() };
+                has_units = false;
             }
-            self.next_position += 1;
+            if is_last {
+                break;
+            }
+            let Ok(change) = Change::read_log_record(&mut reader) else { break };
+            match last_numbers.iter_mut().find(|(replica, _)| *replica == change.replica) {
+                Some((_, number)) => *number = change.number,
+                None => last_numbers.push((change.replica, change.number)),
+            }
+            if change.replica == self.own {
+                open.segment.own_last = change.number;
+            }
+            let offset = pending.record.len() - reader.rest().len();
+            if let Some(unit) = units.next_if(|unit| unit.end <= offset) {
+                has_units = true;
+                let seals = unit.seals.iter();
+                let seals = seals.map(|(replica, number, seal)| (*replica, (*number, *seal)));
+                open.segment.seals.extend(seals);
+            }
+        }
+        // What others have sealed goes to disk with the changes it is for.
+        if has_units {
+            open.store(id, self.next_position - 1, batch);
         }
     }
 
@@ -606,6 +732,7 @@ impl State {
         }
         self.checkpoint.position = self.next_position;
         batch.put(layout::checkpoint(id), self.checkpoint.encode());
+        batch.put(layout::hashes(id), self.seals.encode_hashes());
         batch.put(layout::directory(id), self.namespace.encode_directory());
         // Everything can leave memory now: what is not on disk yet is in the batch.
         self.evict_above = self.memory_bytes_max;
@@ -632,6 +759,9 @@ impl State {
         self.log_bytes_since_checkpoint += flushed.pending.record.len();
         self.durable_count += flushed.pending.change_count;
         self.durable_vector.join(&flushed.vector);
+        self.seals.open = flushed.open;
+        // One batch at a time is on its way, so nothing else has got a position meanwhile.
+        self.seals.end = self.next_position;
     }
 
     /// Puts back what could not be written, in front of what has come since.
@@ -639,163 +769,14 @@ impl State {
         self.next_position = flushed.previous_position;
         self.directory_counts = flushed.previous_directory_counts;
         let later = std::mem::replace(&mut self.pending, flushed.pending);
+        let start = self.pending.record.len();
         self.pending.record.extend_from_slice(&later.record);
         self.pending.change_count += later.change_count;
-    }
-}
-
-/// The changes on disk.
-pub(crate) struct StoredLog<'a> {
-    storage: &'a dyn Storage,
-    id: NamespaceId,
-    name: &'a str,
-}
-
-impl StoredLog<'_> {
-    /// Visits the changes from a position on. Gives the position behind the last one.
-    pub(crate) fn visit_from(&self, from: u64, visit: &mut dyn FnMut(&Change<'_>)) -> Result<u64> {
-        let mut malformed = None;
-        let mut next = from;
-        let to = layout::log(self.id, u64::MAX);
-        self.storage.scan(&layout::log(self.id, from), &to, &mut |key, record| {
-            let mut reader = Reader::new(record);
-            while !reader.is_empty() {
-                match Change::read_log_record(&mut reader) {
-                    Ok(change) => visit(&change),
-                    Err(what) => {
-                        malformed = Some(what);
-                        return false;
-                    }
-                }
-            }
-            next = layout::trailing_u64(key) + 1;
-            true
-        })?;
-        match malformed {
-            Some(what) => {
-                Err(Error::damaged(format!("the log of namespace '{}': {what}", self.name)))
-            }
-            None => Ok(next),
-        }
-    }
-}
-
-/// What is set aside, by replica key, in order of indexes.
-fn encode_judgements(namespace: &Namespace) -> Vec<u8> {
-    let mut out = Vec::new();
-    for (index, key) in namespace.replicas().keys().iter().enumerate() {
-        let ranges = namespace.set_aside(index as ReplicaIndex);
-        if !ranges.is_empty() {
-            out.extend_from_slice(&key.0);
-            ranges.encode(&mut out);
-        }
-    }
-    out
-}
-
-fn restore_judgements(
-    namespace: &mut Namespace,
-    stored: &[u8],
-) -> std::result::Result<(), MalformedFrame> {
-    let mut reader = Reader::new(stored);
-    while !reader.is_empty() {
-        let replica = namespace.intern_replica(ReplicaKey(reader.array()?));
-        namespace.restore_set_aside(replica, Ranges::decode(&mut reader)?);
-    }
-    Ok(())
-}
-
-struct Replayed {
-    next_position: u64,
-    byte_count: usize,
-}
-
-/// Joins the log from a position on.
-fn replay(
-    namespace: &mut Namespace,
-    id: NamespaceId,
-    storage: &dyn Storage,
-    from: u64,
-) -> Result<Replayed> {
-    let mut replayed = Replayed { next_position: from, byte_count: 0 };
-    let mut failure = None;
-    let to = layout::log(id, u64::MAX);
-    storage.scan(&layout::log(id, from), &to, &mut |key, record| {
-        replayed.next_position = layout::trailing_u64(key) + 1;
-        replayed.byte_count += record.len();
-        match replay_record(namespace, id, storage, record) {
-            Ok(()) => true,
-            Err(error) => {
-                failure = Some(error);
-                false
-            }
-        }
-    })?;
-    failure.map_or(Ok(replayed), Err)
-}
-
-fn replay_record(
-    namespace: &mut Namespace,
-    id: NamespaceId,
-    storage: &dyn Storage,
-    record: &[u8],
-) -> Result<()> {
-    let mut reader = Reader::new(record);
-    while !reader.is_empty() {
-        let change = Change::read_log_record(&mut reader)
-            .map_err(|what| Error::damaged(format!("a log record: {what}")))?;
-        if change.replica as usize >= namespace.replicas().keys().len() {
-            return Err(Error::damaged(
-                "a log record names a replica that is not in the directory",
-            ));
-        }
-        namespace.apply_own(&change, &mut StoredChunks::of_storage(storage, id), &mut ())?;
-    }
-    Ok(())
-}
-
-/// Callbacks that are called when more has become durable.
-#[derive(Default)]
-pub(crate) struct Listeners {
-    entries: Arc<Mutex<ListenerEntries>>,
-}
-
-type Callback = Arc<dyn Fn() + Send + Sync>;
-
-#[derive(Default)]
-struct ListenerEntries {
-    next_id: u64,
-    callbacks: Vec<(u64, Callback)>,
-}
-
-/// Ends a subscription when it is dropped.
-pub struct ListenerGuard {
-    entries: Arc<Mutex<ListenerEntries>>,
-    id: u64,
-}
-
-impl Listeners {
-    pub(crate) fn add(&self, callback: impl Fn() + Send + Sync + 'static) -> ListenerGuard {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let id = entries.next_id;
-        entries.next_id += 1;
-        entries.callbacks.push((id, Arc::new(callback)));
-        ListenerGuard { entries: self.entries.clone(), id }
-    }
-
-    pub(crate) fn notify(&self) {
-        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let callbacks: Vec<Callback> =
-            entries.callbacks.iter().map(|(_, callback)| callback.clone()).collect();
-        // A callback may end its own subscription, so the list must not be locked meanwhile.
-        drop(entries);
-        callbacks.iter().for_each(|callback| callback());
-    }
-}
-
-impl Drop for ListenerGuard {
-    fn drop(&mut self) {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.callbacks.retain(|(id, _)| *id != self.id);
+        let later_units = later.units.into_iter();
+        self.pending.units.extend(later_units.map(|unit| Unit {
+            start: unit.start + start,
+            end: unit.end + start,
+            ..unit
+        }));
     }
 }

@@ -7,7 +7,10 @@ use vudo_crdt::{Change, ChunkError, GenIndex, Namespace, ReplicaIndex, wire::Rea
 
 use crate::database::Database;
 use crate::error::Result;
+use crate::history::is_signature;
 use crate::layout::{self, NamespaceId};
+use crate::recovery::StoredLog;
+use crate::seals::{Seals, for_each_segment};
 use crate::shard::StoredChunks;
 
 /// What a look through a store has found.
@@ -19,6 +22,8 @@ pub struct VerifyReport {
     pub documents: u64,
     /// Changes that were read.
     pub changes: u64,
+    /// Signatures under the log that were checked.
+    pub signatures: u64,
     /// Each damage: where it is, and what.
     pub damages: Vec<String>,
 }
@@ -46,6 +51,7 @@ impl Database {
             report.namespaces += 1;
             self.verify_log(&name, id, &mut report);
             self.verify_tables(&name, id, &mut report);
+            self.verify_seals(&name, id, &mut report);
         }
         Ok(report)
     }
@@ -111,6 +117,46 @@ impl Database {
                             )),
                         },
                     );
+                }
+            }
+        }
+        let located = |damage| format!("namespace '{name}', {damage}");
+        report.damages.extend(damages.into_iter().map(located));
+    }
+
+    /// Hashes the whole log, and checks every signature under it.
+    fn verify_seals(&self, name: &str, id: NamespaceId, report: &mut VerifyReport) {
+        // What is wrong with the directory has been told.
+        let Ok(Some(namespace)) = self.stored_namespace(id, &mut Vec::new()) else { return };
+        let mut damages = Vec::new();
+        let mut seals = Seals::default();
+        let mut segments = Vec::new();
+        let read = for_each_segment(id, self.storage(), 0, u64::MAX, |end, segment| {
+            segments.push((end, segment));
+            true
+        });
+        if let Err(error) = read {
+            damages.push(error.to_string());
+        }
+        let log = StoredLog { storage: self.storage(), id, name };
+        let mut start = 0;
+        for (end, segment) in segments {
+            let hash = &mut |change: &Change<'_>| seals.push(name, &namespace, change);
+            if log.visit_range(start, end + 1, hash).is_err() {
+                // What is wrong with the log has been told, and nothing after it can be checked.
+                break;
+            }
+            start = end + 1;
+            for (replica, (number, seal)) in &segment.seals {
+                let key = *namespace.replicas().key(*replica);
+                let log = seals.log(*replica);
+                let is_of_log = log.length() == *number && log.root() == seal.root;
+                report.signatures += 1;
+                if !is_of_log || !seal.head(name, key, *number).holds(is_signature) {
+                    damages.push(format!(
+                        "the signature of replica {key} under its changes up to number {number} \
+                         does not hold"
+                    ));
                 }
             }
         }

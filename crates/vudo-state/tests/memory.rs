@@ -6,7 +6,7 @@ use vudo_state::{Database, Durability, OpenOptions};
 #[test]
 fn documents_that_do_not_fit_into_memory_leave_it_and_come_back() {
     let folder = tempfile::tempdir().unwrap();
-    let options = OpenOptions { memory_bytes_max: 200_000 };
+    let options = OpenOptions { memory_bytes_max: 200_000, ..OpenOptions::default() };
     let title = FieldSchema::new("title", 1, Strategy::Lww, ValueType::String);
     let gen_schema = GenSchema::new("Task", [title]);
     let text = |number: usize| format!("{number} {}", "x".repeat(200));

@@ -17,7 +17,7 @@ use crate::limits::{
 use crate::net::channel::{Receiver, Sender};
 use crate::net::node::share_secret;
 use crate::proto::{
-    CloseReason, Effect, Event, GoodbyeCode, Message, Milliseconds, Notice, Session,
+    CloseReason, Effect, Event, GoodbyeCode, Holdings, Message, Milliseconds, Notice, Session,
 };
 
 /// Messages that may wait between the stream and the session.
@@ -176,6 +176,11 @@ impl Driver {
                         served.replication.record_durable(self.peer, &vector);
                     }
                 }
+                Effect::Notify(Notice::Forked { own, peer }) => {
+                    if let Some(served) = &self.served {
+                        served.replication.record_fork(&own, &peer)?;
+                    }
+                }
                 Effect::Notify(Notice::Synced { vector, fingerprint }) => {
                     self.progress.send_modify(|progress| {
                         progress.synced = Some((vector, fingerprint));
@@ -184,6 +189,10 @@ impl Driver {
                 Effect::ReadShare(namespace) => self.read_share(&namespace)?,
                 Effect::ReadFrame { since, bytes_max } => self.read_frame(since, bytes_max),
                 Effect::Apply(frame) => self.apply(frame),
+                Effect::ReadHead { replica, number } => self.work(move |replication| {
+                    let head = replication.signed_head_of(&replica, number);
+                    head.map_or_else(|error| failed(&error), Event::HeadReady)
+                }),
                 Effect::ReadFingerprint => self.read_fingerprint(),
             }
         }
@@ -257,13 +266,13 @@ impl Driver {
 
     fn read_share(&mut self, namespace: &str) -> Result<()> {
         let secret = share_secret(&self.database, namespace)?;
-        let mut vector = VersionVector::new();
+        let mut held = Holdings::default();
         if secret.is_some() {
             let replication = self.database.replication(namespace)?;
-            vector = replication.durable_vector();
+            held = Holdings::of(&replication)?;
             self.serve(replication);
         }
-        self.answer(Event::ShareReady { secret, vector });
+        self.answer(Event::ShareReady { secret, held });
         Ok(())
     }
 
@@ -347,6 +356,7 @@ fn outcome(reason: CloseReason) -> Result<()> {
             Err(vudo_state::Error::Storage(error).into())
         }
         CloseReason::Diverged => Err(Error::Diverged),
+        CloseReason::Forked { replica, number } => Err(Error::Forked { replica, number }),
     }
 }
 

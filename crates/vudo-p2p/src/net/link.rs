@@ -14,7 +14,7 @@ use crate::limits::{RECONNECT_DELAY_MAX, RECONNECT_DELAY_MIN};
 use crate::net::dial::Dialer;
 use crate::net::driver::{Driver, Progress, asked_to_leave};
 use crate::net::node::Shared;
-use crate::proto::Session;
+use crate::proto::{Holdings, Session};
 use crate::ticket::Ticket;
 
 /// What a link has done, when both sides are equal.
@@ -186,7 +186,7 @@ impl Keeper {
             random_bytes()?,
             self.ticket.namespace.clone(),
             self.ticket.secret,
-            self.replication.durable_vector(),
+            Holdings::of(&self.replication)?,
         );
         let database = self.shared.database.clone();
         let (leave_sender, leave) = watch::channel(false);

@@ -4,8 +4,6 @@
 //! channel 1 --\                                          /--> queue of channel 1
 //! channel 2 ---+--> pieces, in turn --> link --> pieces --+--> queue of channel 2
 //! channel 3 --/                                          \--> queue of channel 3
-//!
-//! piece = channel << 1 | is the end of the channel (varint) | bytes
 //! ```
 //!
 //! The side that dialled opens channels, numbered 0, 1, 2. Whoever sends much waits for its turn
@@ -17,12 +15,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
-use vudo_crdt::wire::{Reader, write_varint};
 
 use crate::error::{Error, Result};
-use crate::limits::{CHANNELS_MAX, PIECE_BYTES, PIECE_HEADER_BYTES_MAX, QUEUED_PIECES_MAX};
+use crate::limits::{CHANNELS_MAX, PIECE_BYTES, QUEUED_PIECES_MAX};
 use crate::net::channel::{self, Channel};
-use crate::proto::NodeId;
+use crate::proto::{NodeId, Piece};
 use crate::ticket::short_id;
 
 /// One end of something that carries pieces in order, both ways.
@@ -156,9 +153,8 @@ impl Dispatcher {
     }
 
     async fn dispatch(&self, piece: &[u8]) -> std::result::Result<(), &'static str> {
-        let mut reader = Reader::new(piece);
-        let header = reader.varint().map_err(|_| "the peer sent a piece without a channel")?;
-        let (number, is_end) = (header >> 1, header & 1 == 1);
+        let piece = Piece::decode(piece).map_err(|_| "the peer sent a piece without a channel")?;
+        let Piece { channel: number, is_end, content } = piece;
         if self.is_new(number)? {
             let Some(outgoing) = self.outgoing.upgrade() else { return Ok(()) };
             let channel = lock(&self.table).add(&outgoing);
@@ -172,8 +168,8 @@ impl Dispatcher {
         };
         // What arrives for a channel that has ended here is nobody's.
         if let Some(queue) = queue
-            && !reader.rest().is_empty()
-            && queue.send(reader.rest().to_vec()).await.is_err()
+            && !content.is_empty()
+            && queue.send(content.to_vec()).await.is_err()
         {
             lock(&self.table).queues.remove(&number);
         }
@@ -223,10 +219,7 @@ impl Sender {
     }
 
     fn piece(&self, is_end: bool, content: &[u8]) -> Vec<u8> {
-        let mut piece = Vec::with_capacity(PIECE_HEADER_BYTES_MAX + content.len());
-        write_varint(&mut piece, self.number << 1 | u64::from(is_end));
-        piece.extend_from_slice(content);
-        piece
+        Piece { channel: self.number, is_end, content }.encode()
     }
 }
 

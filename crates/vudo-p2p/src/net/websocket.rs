@@ -36,7 +36,7 @@ use crate::net::connection::Connection;
 use crate::net::mux::{Mux, Pipe};
 use crate::net::node::Shared;
 use crate::net::server;
-use crate::proto::NodeId;
+use crate::proto::{NodeId, read_greeting};
 use crate::ticket::short_id;
 
 /// The WebSocket subprotocol; the number changes with the protocol's version.
@@ -84,7 +84,7 @@ async fn greet(pipe: &mut Pipe, own: NodeId) -> Result<NodeId> {
     pipe.outgoing.send(own.to_vec()).await.map_err(|_| Error::Closed)?;
     let greeting = timeout(HANDSHAKE_TIMEOUT, pipe.incoming.recv()).await;
     let greeting = greeting.map_err(|_| Error::OtherProtocol)?.ok_or(Error::Closed)?;
-    greeting.as_slice().try_into().map_err(|_| Error::OtherProtocol)
+    read_greeting(&greeting).ok_or(Error::OtherProtocol)
 }
 
 /// Serves WebSockets until the node leaves.

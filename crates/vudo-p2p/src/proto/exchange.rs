@@ -2,16 +2,24 @@
 
 use std::collections::VecDeque;
 
-use vudo_crdt::{Fingerprint, Frame, VersionVector};
+use vudo_crdt::{Fingerprint, SignedFrame, VersionVector};
 
+use super::dispute::Dispute;
+use super::holdings::Holdings;
 use super::message::Message;
 use super::session::{CloseReason, Effect, Event, Milliseconds, Notice, misbehaved};
-use crate::limits::{FRAME_BYTES, PROGRESS_TIMEOUT, UNACKNOWLEDGED_FRAMES_MAX};
+use crate::limits::{
+    FRAME_BYTES, FRAME_CONTENT_BYTES_MAX, PROGRESS_TIMEOUT, UNACKNOWLEDGED_FRAMES_MAX,
+};
 
 type StateAt = (VersionVector, Fingerprint);
 
 /// Where the two sides are.
 pub(super) struct Exchange {
+    /// What was durable here as the session began.
+    held: Holdings,
+    /// Set where the sides hold different logs of one replica, and nothing else is of interest then.
+    dispute: Option<Dispute>,
     /// What is durable here.
     own: VersionVector,
     /// What is known to be durable at the peer.
@@ -38,9 +46,11 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn new(own: VersionVector) -> Exchange {
+    pub(super) fn new(held: Holdings) -> Exchange {
         Exchange {
-            own,
+            own: held.vector.clone(),
+            held,
+            dispute: None,
             peer_durable: VersionVector::new(),
             peer_known: VersionVector::new(),
             needless: VersionVector::new(),
@@ -58,9 +68,9 @@ impl Exchange {
     }
 
     /// What to tell the peer as the session begins.
-    pub(super) fn announce(&mut self) -> VersionVector {
-        self.needless = self.own.clone();
-        self.own.clone()
+    pub(super) fn announce(&mut self) -> Holdings {
+        self.needless = self.held.vector.clone();
+        self.held.clone()
     }
 
     pub(super) fn advance_own(&mut self, vector: &VersionVector) {
@@ -79,14 +89,19 @@ impl Exchange {
         self.peer_known.join(vector);
     }
 
-    /// Begins with the peer's vector.
+    /// Begins with what the peer holds.
     pub(super) fn begin(
         &mut self,
-        vector: VersionVector,
+        namespace: &str,
+        peer: &Holdings,
         now: Milliseconds,
         effects: &mut Vec<Effect>,
     ) {
-        self.advance_peer(&vector, effects);
+        if let Some(difference) = self.held.first_difference(peer) {
+            self.dispute = Some(Dispute::begin(namespace.to_owned(), difference, effects));
+            return self.watch(now);
+        }
+        self.advance_peer(&peer.vector, effects);
         self.proceed(effects);
         self.watch(now);
     }
@@ -103,6 +118,10 @@ impl Exchange {
         now: Milliseconds,
         effects: &mut Vec<Effect>,
     ) -> Result<(), CloseReason> {
+        if let Some(dispute) = &mut self.dispute {
+            dispute.handle(event, effects)?;
+            return self.check_time(now);
+        }
         match event {
             Event::Received(message) => {
                 match message {
@@ -149,9 +168,18 @@ impl Exchange {
                     self.compare(effects)?;
                 }
             }
-            Event::TimePassed | Event::Started | Event::ShareReady { .. } | Event::Leave(_) => {}
+            Event::TimePassed
+            | Event::Started
+            | Event::ShareReady { .. }
+            | Event::HeadReady(_)
+            | Event::Leave(_) => {}
         }
         self.proceed(effects);
+        self.check_time(now)
+    }
+
+    /// Ends the session with a peer that has owed something for too long.
+    fn check_time(&mut self, now: Milliseconds) -> Result<(), CloseReason> {
         self.watch(now);
         let is_too_late = |since: Option<Milliseconds>| since.is_some_and(|at| now >= too_late(at));
         if is_too_late(self.owes_changes_since) {
@@ -173,7 +201,8 @@ impl Exchange {
 
     /// Whether the peer has what is missing here, and none of it waits to be applied.
     fn is_owed_changes(&self) -> bool {
-        !self.is_applying && self.incoming.is_empty() && !self.own.covers(&self.peer_durable)
+        let has_none = !self.is_applying && self.incoming.is_empty();
+        self.dispute.is_some() || (has_none && !self.own.covers(&self.peer_durable))
     }
 
     fn receive(&mut self, message: Message, effects: &mut Vec<Effect>) -> Result<(), CloseReason> {
@@ -254,15 +283,10 @@ fn too_late(since: Milliseconds) -> Milliseconds {
 
 /// How far a frame takes each replica that it names.
 fn reached_by(bytes: &[u8]) -> Result<VersionVector, CloseReason> {
-    let frame = Frame::parse(bytes)
+    let frame = SignedFrame::parse(bytes)
         .map_err(|error| CloseReason::PeerMisbehaved(format!("a malformed frame: {error}")))?;
-    let mut numbers = vec![0; frame.replicas().len()];
-    for change in frame.changes() {
-        let number = &mut numbers[change.replica as usize];
-        *number = change.number.max(*number);
+    if frame.change_count() > 1 && frame.content_bytes() > FRAME_CONTENT_BYTES_MAX {
+        return Err(misbehaved("more changes in one frame than can be passed on"));
     }
-    let mut reached = VersionVector::new();
-    let pairs = frame.replicas().zip(numbers);
-    pairs.for_each(|(key, number)| reached.advance(key, number));
-    Ok(reached)
+    Ok(frame.reached())
 }

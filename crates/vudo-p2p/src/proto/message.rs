@@ -1,14 +1,16 @@
 //! The messages of a session, and their bytes.
 
 use vudo_crdt::VersionVector;
-use vudo_crdt::limits::MAX_FRAME_BYTES;
+use vudo_crdt::head::SignedHead;
+use vudo_crdt::limits::MAX_SIGNED_FRAME_BYTES;
 use vudo_crdt::wire::{MalformedFrame, Reader, write_bytes, write_varint};
 use vudo_state::NAMESPACE_NAME_BYTES_MAX;
 
+use super::holdings::Holdings;
 use crate::limits::{COMPRESSION_BYTES_MIN, COMPRESSION_FACTOR_MAX};
 
 /// The version of the protocol that this build speaks.
-pub const PROTOCOL_VERSION: u64 = 1;
+pub const PROTOCOL_VERSION: u64 = 2;
 
 /// The name of a namespace, as a peer wrote it.
 pub type Namespace = String;
@@ -30,8 +32,9 @@ pub enum Message {
     /// Shows that the sender holds the secret.
     Proof([u8; 32]),
     /// What the sender holds durably as the session begins.
-    Vector(VersionVector),
-    /// Changes, in the order in which the sender applied them.
+    Holdings(Holdings),
+    /// Changes, in the order in which the sender applied them, signed by their writers: see
+    /// [`vudo_crdt::SignedFrame`].
     Frame(Vec<u8>),
     /// Acknowledges one frame, with what the sender now holds durably.
     Ack(VersionVector),
@@ -42,6 +45,8 @@ pub enum Message {
         /// The fingerprint.
         fingerprint: [u8; 32],
     },
+    /// Where the two hold different logs of one replica, the head that it has signed for the sender's.
+    Head(SignedHead),
     /// The last message of a session.
     Goodbye(GoodbyeCode),
 }
@@ -62,27 +67,31 @@ pub enum GoodbyeCode {
     StorageFailed = 4,
     /// The sender does not speak the receiver's version of the protocol.
     OtherVersion = 5,
+    /// A replica has signed two logs.
+    Forked = 6,
 }
 
 impl GoodbyeCode {
-    const ALL: [GoodbyeCode; 6] = [
+    const ALL: [GoodbyeCode; 7] = [
         GoodbyeCode::Done,
         GoodbyeCode::Refused,
         GoodbyeCode::Misbehaved,
         GoodbyeCode::Diverged,
         GoodbyeCode::StorageFailed,
         GoodbyeCode::OtherVersion,
+        GoodbyeCode::Forked,
     ];
 }
 
 const HELLO: u8 = 1;
 const PROOF: u8 = 2;
-const VECTOR: u8 = 3;
+const HOLDINGS: u8 = 3;
 const FRAME: u8 = 4;
 const ACK: u8 = 5;
 const FINGERPRINT: u8 = 6;
 const GOODBYE: u8 = 7;
 const COMPRESSED_FRAME: u8 = 8;
+const HEAD: u8 = 9;
 
 impl Message {
     /// Appends the message's bytes: a tag and its fields.
@@ -98,9 +107,13 @@ impl Message {
                 out.push(PROOF);
                 out.extend_from_slice(proof);
             }
-            Message::Vector(vector) => {
-                out.push(VECTOR);
-                vector.encode(out);
+            Message::Holdings(holdings) => {
+                out.push(HOLDINGS);
+                holdings.encode(out);
+            }
+            Message::Head(head) => {
+                out.push(HEAD);
+                head.encode(out);
             }
             Message::Frame(bytes) => match compress(bytes) {
                 Some(compressed) => {
@@ -140,9 +153,10 @@ impl Message {
                 nonce: reader.array()?,
             },
             PROOF => Message::Proof(reader.array()?),
-            VECTOR => Message::Vector(VersionVector::decode(&mut reader)?),
+            HOLDINGS => Message::Holdings(Holdings::decode(&mut reader)?),
+            HEAD => Message::Head(SignedHead::decode(&mut reader)?),
             FRAME => {
-                let length = reader.varint_up_to(MAX_FRAME_BYTES as u64)?;
+                let length = reader.varint_up_to(MAX_SIGNED_FRAME_BYTES as u64)?;
                 Message::Frame(reader.take(length as usize)?.to_vec())
             }
             COMPRESSED_FRAME => Message::Frame(read_compressed(&mut reader)?),
@@ -169,7 +183,7 @@ fn compress(frame: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn read_compressed(reader: &mut Reader<'_>) -> Result<Vec<u8>, MalformedFrame> {
-    let length = reader.varint_up_to(MAX_FRAME_BYTES as u64)? as usize;
+    let length = reader.varint_up_to(MAX_SIGNED_FRAME_BYTES as u64)? as usize;
     let compressed = reader.bytes()?;
     if length > compressed.len().saturating_mul(COMPRESSION_FACTOR_MAX) {
         return Err(MalformedFrame::TooLarge);

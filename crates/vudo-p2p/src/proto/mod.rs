@@ -4,11 +4,16 @@
 //! session can be driven by a network, by a test that loses its connection at every step, or by a
 //! simulation, and behaves the same.
 
+mod dispute;
 mod exchange;
+mod holdings;
 mod message;
+mod piece;
 mod proof;
 mod session;
 
+pub use holdings::{Holdings, LogHash};
 pub use message::{GoodbyeCode, Message, Namespace, Nonce, PROTOCOL_VERSION};
+pub use piece::{Piece, read_greeting};
 pub use proof::{NodeId, Secret};
 pub use session::{CloseReason, Effect, Event, Milliseconds, Notice, Session};

@@ -3,10 +3,12 @@
 //! Whoever drives it feeds [`Event`]s and carries out [`Effect`]s in their order. Reading frames,
 //! applying them and reading fingerprints are the driver's work, answered by events.
 
-use vudo_crdt::{Fingerprint, VersionVector};
+use vudo_crdt::head::SignedHead;
+use vudo_crdt::{Fingerprint, ReplicaKey, VersionVector};
 use vudo_state::OutgoingFrame;
 
 use super::exchange::Exchange;
+use super::holdings::Holdings;
 use super::message::{GoodbyeCode, Message, Namespace, Nonce, PROTOCOL_VERSION};
 use super::proof::{Binding, NodeId, Role, Secret};
 use crate::limits::HANDSHAKE_TIMEOUT;
@@ -26,7 +28,7 @@ pub enum Event {
         /// `None` where the namespace is not shared.
         secret: Option<Secret>,
         /// What is held durably.
-        vector: VersionVector,
+        held: Holdings,
     },
     /// Answers [`Effect::ReadFrame`]; `None` where there was nothing to send.
     FrameReady(Option<OutgoingFrame>),
@@ -49,6 +51,8 @@ pub enum Event {
         /// The state's fingerprint.
         fingerprint: Fingerprint,
     },
+    /// Answers [`Effect::ReadHead`]; `None` where it was not signed.
+    HeadReady(Option<SignedHead>),
     /// More has become durable here.
     LocalAdvanced {
         /// What is held durably.
@@ -73,11 +77,18 @@ pub enum Effect {
     ReadFrame {
         /// What the peer holds or will hold.
         since: VersionVector,
-        /// The frame ends after the change that takes it past this.
+        /// The frame is larger only where one signature is for more.
         bytes_max: usize,
     },
     /// Apply a frame durably. There is one at a time.
     Apply(Vec<u8>),
+    /// Read the head of a replica's log that it has signed at this length.
+    ReadHead {
+        /// Whose log.
+        replica: ReplicaKey,
+        /// Its length.
+        number: u64,
+    },
     /// Read the fingerprint of the state; it may wait a little.
     ReadFingerprint,
     /// Tell whoever watches.
@@ -93,6 +104,14 @@ pub enum Notice {
     Authenticated,
     /// The peer has said that it holds this durably.
     PeerHolds(VersionVector),
+    /// A replica has signed two logs of one length: one that is held here, and one that the peer
+    /// holds.
+    Forked {
+        /// The head of the log that is held here.
+        own: SignedHead,
+        /// The head of the log that the peer holds.
+        peer: SignedHead,
+    },
     /// Both sides hold the same changes and the same state.
     Synced {
         /// The changes.
@@ -121,6 +140,13 @@ pub enum CloseReason {
     StorageFailed(String),
     /// Equal vectors, different states.
     Diverged,
+    /// A replica has signed two logs, and the sides hold one each.
+    Forked {
+        /// Whose logs.
+        replica: ReplicaKey,
+        /// At which length they differ.
+        number: u64,
+    },
 }
 
 enum Phase {
@@ -129,7 +155,7 @@ enum Phase {
     ServerAwaitsProof { client_nonce: Nonce },
     ClientAwaitsHello,
     ClientAwaitsProof { server_nonce: Nonce },
-    AwaitsVector,
+    AwaitsHoldings,
     Open,
     Closed,
 }
@@ -150,15 +176,15 @@ pub struct Session {
 }
 
 impl Session {
-    /// The side that dials. `nonce` must be random, and `vector` is what is held durably.
+    /// The side that dials. `nonce` must be random, and `held` is what is held durably.
     pub fn client(
         (own, peer): (NodeId, NodeId),
         nonce: Nonce,
         namespace: Namespace,
         secret: Secret,
-        vector: VersionVector,
+        held: impl Into<Holdings>,
     ) -> Session {
-        let exchange = Exchange::new(vector);
+        let exchange = Exchange::new(held.into());
         let (role, secret) = (Role::Client, Some(secret));
         let phase = Phase::ClientAwaitsHello;
         let handshake_deadline = None;
@@ -167,7 +193,7 @@ impl Session {
 
     /// The side that is dialled. `nonce` must be random.
     pub fn server((own, peer): (NodeId, NodeId), nonce: Nonce) -> Session {
-        let exchange = Exchange::new(VersionVector::new());
+        let exchange = Exchange::new(Holdings::default());
         let (role, namespace, secret) = (Role::Server, Namespace::new(), None);
         let phase = Phase::ServerAwaitsHello;
         let handshake_deadline = None;
@@ -235,9 +261,9 @@ impl Session {
                 effects.push(Effect::ReadShare(namespace));
             }
             // A client learns here that somebody is there, whether the namespace is shared or not.
-            (&Phase::ServerAwaitsShare { client_nonce }, Event::ShareReady { secret, vector }) => {
+            (&Phase::ServerAwaitsShare { client_nonce }, Event::ShareReady { secret, held }) => {
                 self.secret = secret;
-                self.exchange.advance_own(&vector);
+                self.exchange = Exchange::new(held);
                 self.phase = Phase::ServerAwaitsProof { client_nonce };
                 effects.push(self.hello());
             }
@@ -268,9 +294,9 @@ impl Session {
                 self.verify(&server_nonce, &proof)?;
                 self.authenticated(effects);
             }
-            (Phase::AwaitsVector, Event::Received(Message::Vector(vector))) => {
+            (Phase::AwaitsHoldings, Event::Received(Message::Holdings(holdings))) => {
                 self.phase = Phase::Open;
-                self.exchange.begin(vector, now, effects);
+                self.exchange.begin(&self.namespace, &holdings, now, effects);
             }
             (_, Event::Received(_)) => return Err(misbehaved("a message out of turn")),
             // Answers that were on their way cannot arrive before the exchange has asked.
@@ -288,8 +314,8 @@ impl Session {
     }
 
     fn authenticated(&mut self, effects: &mut Vec<Effect>) {
-        self.phase = Phase::AwaitsVector;
-        effects.push(Effect::Send(Message::Vector(self.exchange.announce())));
+        self.phase = Phase::AwaitsHoldings;
+        effects.push(Effect::Send(Message::Holdings(self.exchange.announce())));
         effects.push(Effect::Notify(Notice::Authenticated));
     }
 
@@ -331,7 +357,8 @@ fn left_by_peer(code: GoodbyeCode) -> CloseReason {
     match code {
         GoodbyeCode::Done => CloseReason::Done,
         GoodbyeCode::Refused => CloseReason::Refused,
-        GoodbyeCode::Diverged => CloseReason::Diverged,
+        // Whoever finds a fork has shown both heads before.
+        GoodbyeCode::Diverged | GoodbyeCode::Forked => CloseReason::Diverged,
         GoodbyeCode::StorageFailed => CloseReason::PeerStorageFailed,
         GoodbyeCode::OtherVersion => CloseReason::OtherVersion,
         GoodbyeCode::Misbehaved => misbehaved("it refuses what this side sent"),
@@ -349,5 +376,6 @@ fn farewell(reason: &CloseReason) -> Option<GoodbyeCode> {
         CloseReason::PeerMisbehaved(_) => Some(GoodbyeCode::Misbehaved),
         CloseReason::StorageFailed(_) => Some(GoodbyeCode::StorageFailed),
         CloseReason::Diverged => Some(GoodbyeCode::Diverged),
+        CloseReason::Forked { .. } => Some(GoodbyeCode::Forked),
     }
 }

@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use vudo_crdt::{FieldSchema, GenSchema, Strategy, ValueType, VersionVector};
-use vudo_p2p::proto::{Effect, Event, Message, Notice, Session};
+use vudo_p2p::proto::{Effect, Event, Holdings, Message, Notice, Session};
 use vudo_p2p::{Config, Node, Ticket};
 use vudo_state::Database;
 
@@ -122,7 +122,11 @@ impl Attacker {
     }
 
     /// Connects, and proves that it holds the secret.
-    pub(crate) async fn trusted(victim: &Victim, id: u8, claimed: VersionVector) -> Attacker {
+    pub(crate) async fn trusted(
+        victim: &Victim,
+        id: u8,
+        claimed: impl Into<Holdings>,
+    ) -> Attacker {
         let mut attacker = Attacker::connect(victim, id).await;
         let ticket = &victim.ticket;
         let namespace = ticket.namespace.clone();
@@ -239,7 +243,7 @@ pub(crate) fn open_session(own: VersionVector, claimed: VersionVector) -> (Sessi
             }
         }
         if answers.contains(&Effect::ReadShare("default".into())) {
-            let share = Event::ShareReady { secret: Some(SECRET), vector: own.clone() };
+            let share = Event::ShareReady { secret: Some(SECRET), held: own.clone().into() };
             answers.extend(victim.handle(share, 0));
         }
         effects = Vec::new();
@@ -248,12 +252,12 @@ pub(crate) fn open_session(own: VersionVector, claimed: VersionVector) -> (Sessi
                 effects.extend(attacker.handle(Event::Received(message.clone()), 0));
             }
         }
-        if effects.iter().any(|effect| matches!(effect, Effect::Send(Message::Vector(_)))) {
+        if effects.iter().any(|effect| matches!(effect, Effect::Send(Message::Holdings(_)))) {
             break;
         }
     }
     let vector = effects.into_iter().find_map(|effect| match effect {
-        Effect::Send(vector @ Message::Vector(_)) => Some(vector),
+        Effect::Send(vector @ Message::Holdings(_)) => Some(vector),
         _ => None,
     });
     let opening = Event::Received(vector.expect("the attacker is trusted"));

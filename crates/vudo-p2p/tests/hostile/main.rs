@@ -8,6 +8,8 @@
 mod attacker;
 mod corrupter;
 mod flooder;
+mod forger;
+mod forker;
 mod gap_maker;
 mod omitter;
 mod oversized_frames;

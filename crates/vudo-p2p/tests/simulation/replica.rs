@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use vudo_crdt::{FieldSchema, GenSchema, Strategy, Value, ValueType, VersionVector};
 use vudo_state::storage::{Storage, StorageError, WriteBatch};
-use vudo_state::{Database, Environment, Replication};
+use vudo_state::{Database, Environment, OpenOptions, Replication};
 use vudo_testkit::{CrashingDisk, PowerLoss, Random};
 
 /// Documents that everybody writes to.
@@ -134,7 +134,10 @@ impl Replica {
     pub(crate) fn switch_on(&mut self) {
         self.disk.power_on();
         let storage = Arc::new(Disk(self.disk.clone()));
-        let opened = Database::with_environment(storage, None, self.surroundings.clone());
+        // Small segments make many frames of few changes.
+        let options = OpenOptions { segment_bytes: 200, ..OpenOptions::default() };
+        let surroundings = self.surroundings.clone();
+        let opened = Database::with_environment(storage, None, surroundings, &options);
         self.database = Some(opened.expect("a store opens after every crash"));
         let held = self.replication().durable_vector();
         assert!(

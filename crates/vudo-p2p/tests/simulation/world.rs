@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use vudo_crdt::VersionVector;
-use vudo_p2p::proto::{CloseReason, Effect, Event, Message, Milliseconds, Notice, Session};
+use vudo_p2p::proto::{CloseReason, Effect, Event, Holdings, Message, Milliseconds, Notice, Session};
 use vudo_testkit::{Microseconds, Network, Packet, Random, Scheduler, Stream};
 
 use crate::replica::Replica;
@@ -319,9 +319,10 @@ impl World {
         }
         *session_count += 1;
         let id = EndId { session: *session_count, ..open };
-        let vector = self.replicas[*from].replication().durable_vector();
+        let held = Holdings::of(&self.replicas[*from].replication());
         let ids = (node_id(*from), node_id(*to));
-        let session = Session::client(ids, nonce, "default".into(), SECRET, vector);
+        let Ok(held) = held else { return self.crash(self.links[link].replicas[0]) };
+        let session = Session::client(ids, nonce, "default".into(), SECRET, held);
         self.open(id, session);
         self.feed(id, Event::Started);
     }
@@ -359,7 +360,10 @@ impl World {
         for bytes in messages {
             let mut message = Message::decode(&bytes).expect("the network does not change bytes");
             let forgets = self.omission == Omission::ResumingFromAcknowledgements;
-            if let (Message::Vector(vector), true) = (&mut message, forgets) {
+            if let (Message::Holdings(Holdings { vector, log_hashes }), true) =
+                (&mut message, forgets)
+            {
+                log_hashes.clear();
                 vector.join(&self.links[id.link].sent[id.side]);
             }
             self.feed(id, Event::Received(message));
@@ -419,10 +423,12 @@ impl World {
                 }
                 return;
             }
+            Effect::Notify(Notice::Forked { .. }) => panic!("{id:?}: nobody has signed two logs"),
             Effect::Close(reason) => return self.close(id, &reason),
             Effect::ReadShare(_) => Work::ReadShare,
             Effect::ReadFrame { since, bytes_max } => Work::ReadFrame(since, bytes_max),
             Effect::Apply(frame) => Work::Apply(frame),
+            Effect::ReadHead { .. } => panic!("{id:?}: nobody has signed two logs"),
             Effect::ReadFingerprint => Work::ReadFingerprint,
         };
         let delay = self.random.between(50, 5 * MILLISECOND);
@@ -431,7 +437,7 @@ impl World {
 
     fn send(&mut self, id: EndId, message: &Message) {
         let replica = self.links[id.link].replicas[id.side];
-        if let Message::Vector(vector)
+        if let Message::Holdings(Holdings { vector, .. })
         | Message::Ack(vector)
         | Message::Fingerprint { vector, .. } = message
         {
@@ -462,10 +468,8 @@ impl World {
         let replica = self.links[id.link].replicas[id.side];
         let replication = self.replicas[replica].replication();
         let result = match work {
-            Work::ReadShare => {
-                let vector = replication.durable_vector();
-                Ok(Event::ShareReady { secret: Some(SECRET), vector })
-            }
+            Work::ReadShare => Holdings::of(&replication)
+                .map(|held| Event::ShareReady { secret: Some(SECRET), held }),
             Work::ReadFrame(since, bytes_max) => {
                 // A small bound makes many frames of few changes.
                 replication.frame_since(&since, bytes_max.min(200)).map(Event::FrameReady)

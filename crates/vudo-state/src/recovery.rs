@@ -1,0 +1,168 @@
+//! Reading the log on disk, and what opening a namespace makes of it.
+
+use vudo_crdt::wire::{MalformedFrame, Reader};
+use vudo_crdt::{Change, Namespace, Ranges, ReplicaIndex, ReplicaKey};
+
+use crate::error::{Error, Result};
+use crate::layout::{self, Checkpoint, NamespaceId};
+use crate::seals::Seals;
+use crate::shard::StoredChunks;
+use crate::storage::Storage;
+
+/// The changes on disk.
+pub(crate) struct StoredLog<'a> {
+    pub(crate) storage: &'a dyn Storage,
+    pub(crate) id: NamespaceId,
+    pub(crate) name: &'a str,
+}
+
+impl StoredLog<'_> {
+    /// Visits the changes from a position on. Gives the position behind the last one.
+    pub(crate) fn visit_from(&self, from: u64, visit: &mut dyn FnMut(&Change<'_>)) -> Result<u64> {
+        self.visit_range(from, u64::MAX, visit)
+    }
+
+    /// Visits the changes on disk of the positions `from..to`. Gives the position behind the last one.
+    pub(crate) fn visit_range(
+        &self,
+        from: u64,
+        to: u64,
+        visit: &mut dyn FnMut(&Change<'_>),
+    ) -> Result<u64> {
+        let mut malformed = None;
+        let mut next = from;
+        let to = layout::log(self.id, to);
+        self.storage.scan(&layout::log(self.id, from), &to, &mut |key, record| {
+            let mut reader = Reader::new(record);
+            while !reader.is_empty() {
+                match Change::read_log_record(&mut reader) {
+                    Ok(change) => visit(&change),
+                    Err(what) => {
+                        malformed = Some(what);
+                        return false;
+                    }
+                }
+            }
+            next = layout::trailing_u64(key) + 1;
+            true
+        })?;
+        match malformed {
+            Some(what) => {
+                Err(Error::damaged(format!("the log of namespace '{}': {what}", self.name)))
+            }
+            None => Ok(next),
+        }
+    }
+}
+
+/// What is set aside, by replica key, in order of indexes.
+pub(crate) fn encode_judgements(namespace: &Namespace) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (index, key) in namespace.replicas().keys().iter().enumerate() {
+        let ranges = namespace.set_aside(index as ReplicaIndex);
+        if !ranges.is_empty() {
+            out.extend_from_slice(&key.0);
+            ranges.encode(&mut out);
+        }
+    }
+    out
+}
+
+pub(crate) fn restore_judgements(
+    namespace: &mut Namespace,
+    stored: &[u8],
+) -> std::result::Result<(), MalformedFrame> {
+    let mut reader = Reader::new(stored);
+    while !reader.is_empty() {
+        let replica = namespace.intern_replica(ReplicaKey(reader.array()?));
+        namespace.restore_set_aside(replica, Ranges::decode(&mut reader)?);
+    }
+    Ok(())
+}
+
+/// What has been replayed.
+pub(crate) struct Replayed {
+    pub(crate) next_position: u64,
+    pub(crate) byte_count: usize,
+}
+
+/// The Merkle logs as the last checkpoint has them. A store of an earlier format has none, and the
+/// log is hashed up to there.
+pub(crate) fn open_seals(
+    namespace: &Namespace,
+    name: &str,
+    id: NamespaceId,
+    storage: &dyn Storage,
+    own_key: &ReplicaKey,
+    checkpoint_position: u64,
+) -> Result<Seals> {
+    if let Some(stored) = storage.get(&layout::hashes(id))? {
+        return Seals::decode_hashes(&stored).map_err(|what| {
+            Error::damaged(format!("the hashes of namespace '{name}': {what}"))
+        });
+    }
+    let mut seals = Seals::default();
+    let own = namespace.replicas().find(own_key);
+    let log = StoredLog { storage, id, name };
+    log.visit_range(0, checkpoint_position, &mut |change| {
+        if Some(change.replica) != own {
+            seals.push(name, namespace, change);
+        }
+    })?;
+    Ok(seals)
+}
+
+/// What has been replayed.
+pub(crate) struct Replayed {
+    pub(crate) next_position: u64,
+    pub(crate) byte_count: usize,
+}
+
+/// Joins the log from a checkpoint on, and hashes what others wrote there.
+pub(crate) fn replay(
+    namespace: &mut Namespace,
+    seals: &mut Seals,
+    (name, id): (&str, NamespaceId),
+    storage: &dyn Storage,
+    own_key: &ReplicaKey,
+    checkpoint: Checkpoint,
+) -> Result<Replayed> {
+    let own = namespace.replicas().find(own_key);
+    let mut replayed = Replayed { next_position: checkpoint.position, byte_count: 0 };
+    let mut failure = None;
+    let to = layout::log(id, u64::MAX);
+    storage.scan(&layout::log(id, checkpoint.position), &to, &mut |key, record| {
+        replayed.next_position = layout::trailing_u64(key) + 1;
+        replayed.byte_count += record.len();
+        let replayed = replay_record(namespace, id, storage, record, |namespace, change| {
+            if Some(change.replica) != own {
+                seals.push(name, namespace, change);
+            }
+        });
+        failure = replayed.err();
+        failure.is_none()
+    })?;
+    failure.map_or(Ok(replayed), Err)
+}
+
+fn replay_record(
+    namespace: &mut Namespace,
+    id: NamespaceId,
+    storage: &dyn Storage,
+    record: &[u8],
+    mut hash: impl FnMut(&Namespace, &Change<'_>),
+) -> Result<()> {
+    let mut reader = Reader::new(record);
+    while !reader.is_empty() {
+        let change = Change::read_log_record(&mut reader)
+            .map_err(|what| Error::damaged(format!("a log record: {what}")))?;
+        if change.replica as usize >= namespace.replicas().keys().len() {
+            return Err(Error::damaged(
+                "a log record names a replica that is not in the directory",
+            ));
+        }
+        namespace.apply_own(&change, &mut StoredChunks::of_storage(storage, id), &mut ())?;
+        hash(namespace, &change);
+    }
+    Ok(())
+}
