@@ -144,6 +144,7 @@ fn verify(database: &Database, is_json: bool, output: &mut dyn Write) -> Result<
             "namespaces": report.namespaces,
             "documents": report.documents,
             "changes": report.changes,
+            "signatures": report.signatures,
             "damages": report.damages,
         });
         writeln!(output, "{found}")?;

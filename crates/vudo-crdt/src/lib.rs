@@ -121,9 +121,7 @@ pub use schema::{CounterOptions, EnumSchema, FieldSchema, GenSchema, Overflow, S
 #[cfg(not(target_arch = "wasm32"))]
 pub use set_aside::{JudgeError, LogSource, Ranges, Touched};
 #[cfg(not(target_arch = "wasm32"))]
-pub use signed_frame::{
-    SEAL_BYTES, Seal, SealError, SealedLog, SignedFrame, write_signed_frame,
-};
+pub use signed_frame::{SEAL_BYTES, Seal, SealError, SealedLog, SignedFrame, write_signed_frame};
 pub use source::{ChunkError, ChunkId, ChunkSource, InMemory};
 pub use table::Table;
 pub use transaction::Transaction;

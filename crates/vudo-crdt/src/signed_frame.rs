@@ -174,14 +174,8 @@ impl<'a> SignedFrame<'a> {
             content_bytes += content_bytes_of(&change);
             change_count += 1;
         }
-        let frame = SignedFrame {
-            frame,
-            frame_bytes,
-            seals,
-            last_numbers,
-            content_bytes,
-            change_count,
-        };
+        let frame =
+            SignedFrame { frame, frame_bytes, seals, last_numbers, content_bytes, change_count };
         Ok(frame)
     }
 

@@ -1,10 +1,12 @@
 //! The protocol without a network: two sessions, and messages carried between them by hand.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use vudo_crdt::{FieldSchema, GenSchema, Strategy, ValueType, VersionVector};
 use vudo_p2p::proto::{CloseReason, Effect, Event, Holdings, Message, Notice, Session};
-use vudo_state::Database;
+use vudo_state::storage::MemoryStorage;
+use vudo_state::{Database, OpenOptions, SystemEnvironment};
 
 const SECRET: [u8; 32] = [5; 32];
 
@@ -48,7 +50,6 @@ impl Side {
                     held: Holdings::of(&replication).unwrap(),
                 }),
                 Effect::ReadFrame { since, bytes_max } => {
-                    // A small bound makes many frames.
                     let frame = replication.frame_since(&since, bytes_max.min(200)).unwrap();
                     self.events.push_back(Event::FrameReady(frame));
                 }
@@ -105,7 +106,14 @@ fn run(left: &mut Side, right: &mut Side) {
 fn database(keys: &[&str]) -> Database {
     let title = FieldSchema::new("title", 1, Strategy::Lww, ValueType::String);
     let task = GenSchema::new("Task", [title]);
-    let database = Database::open_in_memory().unwrap();
+    // Small segments make many frames.
+    let database = Database::with_environment(
+        Arc::new(MemoryStorage::default()),
+        None,
+        Arc::new(SystemEnvironment),
+        &OpenOptions { segment_bytes: 200, ..OpenOptions::default() },
+    )
+    .unwrap();
     for key in keys {
         let fields = [("title", (*key).into())];
         database.create(&task, &database.document_id(key), &fields).unwrap();

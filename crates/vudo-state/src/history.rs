@@ -7,14 +7,16 @@ use ed25519_dalek::{Signer, VerifyingKey};
 use vudo_crdt::head::{Head, SIGNATURE_BYTES, SignedHead};
 use vudo_crdt::merkle::Hash;
 use vudo_crdt::wire::Reader;
-use vudo_crdt::{Change, GenSchema, JudgeError, LogSource, Ranges, ReplicaKey, Value, VersionVector};
+use vudo_crdt::{
+    Change, GenSchema, JudgeError, LogSource, Ranges, ReplicaKey, Value, VersionVector,
+};
 
 use crate::database::{Database, DocumentId};
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::record::field_of;
-use crate::replication::Replication;
 use crate::recovery::StoredLog;
+use crate::replication::Replication;
 use crate::storage::{StorageError, WriteBatch};
 
 /// A write to a field of a document, for people to read.
@@ -200,5 +202,6 @@ impl Replication {
 /// Whether the signature of a head is its replica's: for [`SignedHead::holds`].
 pub fn is_signature(replica: &ReplicaKey, bytes: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> bool {
     let signature = ed25519_dalek::Signature::from_bytes(signature);
-    VerifyingKey::from_bytes(&replica.0).is_ok_and(|key| key.verify_strict(bytes, &signature).is_ok())
+    VerifyingKey::from_bytes(&replica.0)
+        .is_ok_and(|key| key.verify_strict(bytes, &signature).is_ok())
 }

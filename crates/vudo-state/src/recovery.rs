@@ -29,6 +29,10 @@ impl StoredLog<'_> {
         to: u64,
         visit: &mut dyn FnMut(&Change<'_>),
     ) -> Result<u64> {
+        // Storage takes no range that ends before it begins.
+        if from >= to {
+            return Ok(from);
+        }
         let mut malformed = None;
         let mut next = from;
         let to = layout::log(self.id, to);
@@ -80,12 +84,6 @@ pub(crate) fn restore_judgements(
     Ok(())
 }
 
-/// What has been replayed.
-pub(crate) struct Replayed {
-    pub(crate) next_position: u64,
-    pub(crate) byte_count: usize,
-}
-
 /// The Merkle logs as the last checkpoint has them. A store of an earlier format has none, and the
 /// log is hashed up to there.
 pub(crate) fn open_seals(
@@ -97,9 +95,8 @@ pub(crate) fn open_seals(
     checkpoint_position: u64,
 ) -> Result<Seals> {
     if let Some(stored) = storage.get(&layout::hashes(id))? {
-        return Seals::decode_hashes(&stored).map_err(|what| {
-            Error::damaged(format!("the hashes of namespace '{name}': {what}"))
-        });
+        return Seals::decode_hashes(&stored)
+            .map_err(|what| Error::damaged(format!("the hashes of namespace '{name}': {what}")));
     }
     let mut seals = Seals::default();
     let own = namespace.replicas().find(own_key);

@@ -6,9 +6,7 @@ use std::sync::{Arc, PoisonError};
 use ed25519_dalek::{Signer, SigningKey};
 use vudo_crdt::head::{Head, SignedHead};
 use vudo_crdt::merkle::{Hash, MerkleLog, leaf_of};
-use vudo_crdt::{
-    FrameWriter, ReplicaIndex, ReplicaKey, Seal, VersionVector, write_signed_frame,
-};
+use vudo_crdt::{FrameWriter, ReplicaIndex, ReplicaKey, Seal, VersionVector, write_signed_frame};
 
 use crate::database::{Database, OpenOptions};
 use crate::error::{Error, Result};
@@ -72,12 +70,20 @@ impl Shard {
         };
         let own_key = sealed.keys[sealed.own as usize];
         let mut batch = WriteBatch::default();
-        if from < sealed.end {
+        if from < sealed.end || own_seal.is_none() {
             let mut ends = Vec::new();
-            for_each_segment(self.id(), self.storage(), from, sealed.open.first, |end, segment| {
-                ends.push((end, segment));
-                true
-            })?;
+            // What was the open segment may have ended just where hashing did.
+            let first_end = from.saturating_sub(1);
+            for_each_segment(
+                self.id(),
+                self.storage(),
+                first_end,
+                sealed.open.first,
+                |end, segment| {
+                    ends.push((end, segment));
+                    true
+                },
+            )?;
             let mut start = from;
             let hash = |from: u64, to: u64, log: &mut MerkleLog| {
                 self.stored_log().visit_range(from, to, &mut |change| {

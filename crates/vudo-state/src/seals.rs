@@ -212,6 +212,10 @@ pub(crate) fn for_each_segment(
     to: u64,
     mut visit: impl FnMut(u64, Segment) -> bool,
 ) -> Result<()> {
+    // Storage takes no range that ends before it begins.
+    if from >= to {
+        return Ok(());
+    }
     let mut damaged = None;
     let (from, to) = (layout::segment(id, from), layout::segment(id, to));
     storage.scan(&from, &to, &mut |key, stored| match Segment::decode(stored) {

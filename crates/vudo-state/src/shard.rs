@@ -21,7 +21,8 @@ use vudo_crdt::merkle::MerkleLog;
 use vudo_crdt::wire::Reader;
 use vudo_crdt::{
     Applied, Change, ChunkId, ChunkSource, Fingerprint, GenIndex, GenSchema, Namespace, Ranges,
-    ReplicaIndex, ReplicaKey, Seal, SealError, SignedFrame, TablePart, Transaction, VersionVector, limits,
+    ReplicaIndex, ReplicaKey, Seal, SealError, SignedFrame, TablePart, Transaction, VersionVector,
+    limits,
 };
 
 use crate::database::OpenOptions;
@@ -31,8 +32,8 @@ use crate::layout::{self, Checkpoint, NamespaceId};
 use crate::listeners::Listeners;
 use crate::notices::{Notices, Recorder};
 use crate::outbox::Acknowledgements;
-use crate::seals::{OpenSegment, Seals};
 use crate::recovery::{StoredLog, encode_judgements, open_seals, replay, restore_judgements};
+use crate::seals::{OpenSegment, Seals};
 use crate::storage::{Storage, StorageError, WriteBatch};
 use crate::subscription::{Origin, Subscribers};
 

@@ -104,7 +104,7 @@ fn what_somebody_wrote_passes_through_any_number_of_stores() {
         assert_eq!(state(&new), state(&stores[0]));
     });
     println!("authenticity: {frame_count} frames");
-    assert!(frame_count >= count, "only {frame_count} frames in {count} seeds");
+    assert!(frame_count as u64 >= count, "only {frame_count} frames in {count} seeds");
 }
 
 /// What a peer gets at once stays bounded, however much there is.
@@ -148,7 +148,8 @@ fn rewritten(
     let mut writer = FrameWriter::new(&keys, frame.gen_names().iter());
     frame.changes().take(change_count).for_each(|change| writer.push(&change));
     let mut reader = Reader::new(&bytes[bytes.len() - keys.len() * SEAL_BYTES..]);
-    let seals = keys.iter().map(|_| seal_of(Seal::decode(&mut reader).unwrap())).collect::<Vec<_>>();
+    let seals =
+        keys.iter().map(|_| seal_of(Seal::decode(&mut reader).unwrap())).collect::<Vec<_>>();
     let mut out = Vec::new();
     write_signed_frame(&writer.finish(), &seals, &mut out);
     out
@@ -220,7 +221,8 @@ fn a_backup_can_pass_on_what_its_original_wrote() {
     pass_on(&original, &third, usize::MAX);
     pass_on(&third, &backup, usize::MAX);
     pass_on(&third, &original, usize::MAX);
-    let states = [&original, &backup, &third].map(|store| replication(store).fingerprint().unwrap());
+    let states =
+        [&original, &backup, &third].map(|store| replication(store).fingerprint().unwrap());
     assert!(states.iter().all(|state| *state == states[0]));
     assert_eq!(states[0].0.change_count(), 5);
 }

@@ -1,9 +1,14 @@
 //! Documents, transactions, subscriptions and replication of the engine in memory.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use vudo_crdt::{FieldSchema, GenSchema, Schema, Strategy, Value, ValueType, VersionVector};
-use vudo_state::{ChangeKind, Database, DocumentId, Error, Interest, Origin, QUEUE_DOCUMENTS_MAX};
+use vudo_state::storage::MemoryStorage;
+use vudo_state::{
+    ChangeKind, Database, DocumentId, Error, Interest, OpenOptions, Origin, QUEUE_DOCUMENTS_MAX,
+    SystemEnvironment,
+};
 
 fn task_gen() -> GenSchema {
     let fields = vec![
@@ -114,7 +119,13 @@ fn subscribers_hear_of_local_and_remote_changes_and_of_their_own_lag() {
 
 #[test]
 fn frames_are_bounded_resumable_and_told_apart_from_garbage() {
-    let (left, right) = (Database::open_in_memory().unwrap(), Database::open_in_memory().unwrap());
+    let left = Database::with_environment(
+        Arc::new(MemoryStorage::default()),
+        None,
+        Arc::new(SystemEnvironment),
+        &OpenOptions { segment_bytes: 200, ..OpenOptions::default() },
+    );
+    let (left, right) = (left.unwrap(), Database::open_in_memory().unwrap());
     let task = task_gen();
     for number in 0..500 {
         let id = left.document_id(&format!("task {number}"));

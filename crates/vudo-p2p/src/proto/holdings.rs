@@ -33,9 +33,11 @@ impl Holdings {
     /// The disk failed.
     pub fn of(replication: &Replication) -> vudo_state::Result<Holdings> {
         let (vector, roots) = replication.log_roots()?;
-        let short = |root: Option<_>| root.map_or(UNTOLD, |root: vudo_crdt::merkle::Hash| {
-            root.first_chunk().copied().unwrap_or(UNTOLD)
-        });
+        let short = |root: Option<_>| {
+            root.map_or(UNTOLD, |root: vudo_crdt::merkle::Hash| {
+                root.first_chunk().copied().unwrap_or(UNTOLD)
+            })
+        };
         Ok(Holdings { vector, log_hashes: roots.into_iter().map(short).collect() })
     }
 

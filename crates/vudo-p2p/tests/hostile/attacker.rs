@@ -1,7 +1,7 @@
 //! What every attack needs: a victim, a way to it, and its log.
 
 use std::io::Write;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -14,7 +14,8 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use vudo_crdt::{FieldSchema, GenSchema, Strategy, ValueType, VersionVector};
 use vudo_p2p::proto::{Effect, Event, Holdings, Message, Notice, Session};
 use vudo_p2p::{Config, Node, Ticket};
-use vudo_state::Database;
+use vudo_state::storage::MemoryStorage;
+use vudo_state::{Database, OpenOptions, SystemEnvironment};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) const SECRET: [u8; 32] = [5; 32];
@@ -47,7 +48,14 @@ pub(crate) fn task() -> GenSchema {
 
 /// A store with documents of these keys, one to a change.
 pub(crate) fn store(keys: &[&str]) -> Database {
-    let database = Database::open_in_memory().unwrap();
+    // Frames can end after every change.
+    let database = Database::with_environment(
+        Arc::new(MemoryStorage::default()),
+        None,
+        Arc::new(SystemEnvironment),
+        &OpenOptions { segment_bytes: 1, ..OpenOptions::default() },
+    )
+    .unwrap();
     for key in keys {
         let fields = [("title", (*key).into())];
         database.create(&task(), &database.document_id(key), &fields).unwrap();
@@ -122,11 +130,7 @@ impl Attacker {
     }
 
     /// Connects, and proves that it holds the secret.
-    pub(crate) async fn trusted(
-        victim: &Victim,
-        id: u8,
-        claimed: impl Into<Holdings>,
-    ) -> Attacker {
+    pub(crate) async fn trusted(victim: &Victim, id: u8, claimed: impl Into<Holdings>) -> Attacker {
         let mut attacker = Attacker::connect(victim, id).await;
         let ticket = &victim.ticket;
         let namespace = ticket.namespace.clone();

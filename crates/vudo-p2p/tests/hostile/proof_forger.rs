@@ -23,7 +23,7 @@ async fn a_forged_proof_reveals_nothing() {
 async fn whoever_skips_the_proof_is_sent_away() {
     let victim = Victim::new(|| store(&["private"])).await;
     let mut attacker = Attacker::connect(&victim, 0xf1).await;
-    attacker.send(&Message::Vector(vudo_crdt::VersionVector::new())).await;
+    attacker.send(&Message::Holdings(Default::default())).await;
     assert_eq!(attacker.next().await, Some(Message::Goodbye(GoodbyeCode::Misbehaved)));
     attacker.expect_cut_off("out of turn").await;
     victim.survives(1).await;

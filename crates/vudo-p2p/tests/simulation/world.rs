@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 
 use vudo_crdt::VersionVector;
-use vudo_p2p::proto::{CloseReason, Effect, Event, Holdings, Message, Milliseconds, Notice, Session};
+use vudo_p2p::proto::{
+    CloseReason, Effect, Event, Holdings, Message, Milliseconds, Notice, Session,
+};
 use vudo_testkit::{Microseconds, Network, Packet, Random, Scheduler, Stream};
 
 use crate::replica::Replica;
