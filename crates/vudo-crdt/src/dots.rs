@@ -29,7 +29,7 @@ use crate::hlc::Hlc;
 use crate::replica::{ReplicaIndex, Replicas};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::row::CellId;
-use crate::value::{check_value, decode_counts, encode_counts, step_over_value};
+use crate::value::{begin_counts, check_value, decode_counts, end_counts, step_over_value};
 use crate::wire::{MalformedFrame, Reader, write_bytes, write_varint};
 
 /// One replica's entry in a state.
@@ -114,14 +114,14 @@ impl<'a> Entries<'a> {
 /// Appends the state that a counter's operation amounts to: its writer's entry and nothing else.
 pub(crate) fn lift_total(replica: ReplicaIndex, number: u64, operation: &[u8], out: &mut Vec<u8>) {
     let payload = decode_counts(operation).unwrap_or_default();
-    let mut body = Vec::new();
-    Entry { replica, covered: 0, written: number, payload }.encode(&mut body);
-    encode_counts(&body, out);
+    let start = begin_counts(out);
+    Entry { replica, covered: 0, written: number, payload }.encode(out);
+    end_counts(start, out);
 }
 
 /// Appends the join of two states.
 pub(crate) fn join(left: &[u8], right: &[u8], out: &mut Vec<u8>) {
-    let mut body = Vec::new();
+    let start = begin_counts(out);
     let (mut left, mut right) = (Entries::of(left), Entries::of(right));
     while !left.is_at_end() || !right.is_at_end() {
         let order = left.entry.replica.cmp(&right.entry.replica);
@@ -129,6 +129,7 @@ pub(crate) fn join(left: &[u8], right: &[u8], out: &mut Vec<u8>) {
         let by_number = || left.entry.written.cmp(&right.entry.written);
         let by_payload = || left.entry.payload.cmp(right.entry.payload);
         let left_wins = match order {
+            Ordering::Equal if cfg!(vudo_mutation = "totals_by_max") => by_payload().is_gt(),
             Ordering::Equal => by_number().then_with(by_payload).is_gt(),
             order => order.is_lt(),
         };
@@ -136,7 +137,7 @@ pub(crate) fn join(left: &[u8], right: &[u8], out: &mut Vec<u8>) {
         if order.is_eq() {
             joined.covered = left.entry.covered.max(right.entry.covered);
         }
-        joined.encode(&mut body);
+        joined.encode(out);
         if order.is_le() {
             left.advance();
         }
@@ -144,7 +145,7 @@ pub(crate) fn join(left: &[u8], right: &[u8], out: &mut Vec<u8>) {
             right.advance();
         }
     }
-    encode_counts(&body, out);
+    end_counts(start, out);
 }
 
 /// Appends a state with every replica named by its key, ascending by key.
@@ -156,12 +157,12 @@ pub(crate) fn write_canonical(state: &[u8], replicas: &Replicas, out: &mut Vec<u
         unsorted.advance();
     }
     entries.sort_unstable_by_key(|entry| replicas.key(entry.replica));
-    let mut body = Vec::new();
+    let start = begin_counts(out);
     for entry in entries {
-        body.extend_from_slice(&replicas.key(entry.replica).0);
-        entry.encode_state(&mut body);
+        out.extend_from_slice(&replicas.key(entry.replica).0);
+        entry.encode_state(out);
     }
-    encode_counts(&body, out);
+    end_counts(start, out);
 }
 
 /// Shows every replica that has an entry.
@@ -188,9 +189,9 @@ pub(crate) fn write_renamed(
         entries.advance();
     }
     renamed.sort_unstable_by_key(|entry| entry.replica);
-    let mut body = Vec::new();
-    renamed.iter().for_each(|entry| entry.encode(&mut body));
-    encode_counts(&body, out);
+    let start = begin_counts(out);
+    renamed.iter().for_each(|entry| entry.encode(out));
+    end_counts(start, out);
 }
 
 /// Whether bytes are the state of this cell, or of the element of a set, of so many replicas.
@@ -297,6 +298,12 @@ impl<'a> RegisterOperation<'a> {
     }
 }
 
+/// What an operation on an `mv_register` covers: reference and number of each write.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn covers(operation: &[u8]) -> impl Iterator<Item = (u64, u64)> + use<'_> {
+    RegisterOperation::read(operation).0.covers()
+}
+
 /// Appends the state that an operation on an `mv_register` amounts to.
 pub(crate) fn lift_register(
     references: &[ReplicaIndex],
@@ -330,9 +337,9 @@ pub(crate) fn lift_register(
     entries.sort_unstable_by_key(|entry| (entry.replica, core::cmp::Reverse(entry.covered)));
     // A change may name a replica twice; the greater number covers the lesser one.
     entries.dedup_by_key(|entry| entry.replica);
-    let mut body = Vec::new();
-    entries.iter().for_each(|entry| entry.encode(&mut body));
-    encode_counts(&body, out);
+    let start = begin_counts(out);
+    entries.iter().for_each(|entry| entry.encode(out));
+    end_counts(start, out);
 }
 
 /// What a transaction puts into an operation on an `mv_register`.
@@ -350,14 +357,14 @@ impl RegisterWrite {
         }
     }
 
-    /// Covers every live write of a state.
-    pub(crate) fn cover_live(&mut self, state: &[u8]) {
+    /// Covers every write that a state knows of. Those that are covered already are among them: where
+    /// what covered them is set aside, they must not show again beside this one, whose writer knew
+    /// that they were history.
+    pub(crate) fn cover_known(&mut self, state: &[u8]) {
         let mut entries = Entries::of(state);
         while !entries.is_at_end() {
-            let Entry { replica, written, .. } = entries.entry;
-            if entries.entry.is_live() {
-                self.cover(replica, written);
-            }
+            let unknown = u64::from(cfg!(vudo_mutation = "remove_covers_unknown_adds"));
+            self.cover(entries.entry.replica, entries.entry.written + unknown);
             entries.advance();
         }
     }
@@ -388,15 +395,15 @@ impl RegisterWrite {
         let mut covers: Vec<(u64, u64)> =
             self.covers.iter().map(|(replica, number)| (reference(*replica), *number)).collect();
         covers.sort_unstable();
-        let mut body = Vec::new();
-        write_varint(&mut body, (covers.len() as u64) << 1 | u64::from(value.is_some()));
-        for (reference, number) in covers {
-            write_varint(&mut body, reference);
-            write_varint(&mut body, number);
-        }
-        body.extend_from_slice(value.unwrap_or_default());
         let mut out = Vec::new();
-        encode_counts(&body, &mut out);
+        let start = begin_counts(&mut out);
+        write_varint(&mut out, (covers.len() as u64) << 1 | u64::from(value.is_some()));
+        for (reference, number) in covers {
+            write_varint(&mut out, reference);
+            write_varint(&mut out, number);
+        }
+        out.extend_from_slice(value.unwrap_or_default());
+        end_counts(start, &mut out);
         out
     }
 }
