@@ -21,7 +21,7 @@ use crate::row::{CellId, Row, Stamp, entries_prefix, entry_key, is_entry_key, sp
 use crate::schema::{FieldSchema, Strategy};
 use crate::sorted::Sorted;
 use crate::source::{ChunkError, ChunkSource};
-use crate::value::{Value, begin_counts, encode_counts, end_counts, step_over_value};
+use crate::value::{Value, encode_counts, step_over_value, write_counts};
 use crate::wire::Reader;
 
 /// What a document's head and an operation's header take in a change, at most: document count 4,
@@ -796,9 +796,9 @@ impl Transaction {
             let mut payload = Vec::new();
             let mut value = operation.value;
             if operation.id.is_collection() {
-                let start = begin_counts(&mut payload);
-                self.write_entries(document, operation.id, &mut payload);
-                end_counts(start, &mut payload);
+                write_counts(&mut payload, |payload| {
+                    self.write_entries(document, operation.id, payload);
+                });
                 value = &payload;
             }
             Operation { value, ..operation }.write(&mut written_hlc, out);

@@ -596,31 +596,29 @@ pub(crate) fn encode_counts(counts: &[u8], out: &mut Vec<u8>) {
     write_bytes(out, counts);
 }
 
-/// Begins what [`encode_counts`] writes, the inside of which is to be appended. Gives where it
-/// begins, for [`end_counts`].
-pub(crate) fn begin_counts(out: &mut Vec<u8>) -> usize {
+/// Appends what [`encode_counts`] does of what `write` appends.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn write_counts(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     encode_counts(&[], out);
-    out.len()
+    let start = out.len();
+    write(out);
+    let length = out.len() - start;
+    if length < 0x80 {
+        out[start - 1] = length as u8;
+    } else {
+        // The room that is left is for a length of one byte.
+        let inside = out.split_off(start);
+        out.truncate(start - 1);
+        write_bytes(out, &inside);
+    }
 }
 
-/// Puts the length in front of what has been appended since.
-pub(crate) fn end_counts(start: usize, out: &mut Vec<u8>) {
-    let mut length = out.len() - start;
-    // There is room for its last byte already; what is inside moves for the others.
-    let mut place = start - 1;
-    let mut rest = length >> 7;
-    while rest > 0 {
-        write_byte(out, 0);
-        rest >>= 7;
-    }
-    let further = out.len() - start - length;
-    out.copy_within(start..start + length, start + further);
-    while length >= 0x80 {
-        out[place] = length as u8 | 0x80;
-        length >>= 7;
-        place += 1;
-    }
-    out[place] = length as u8;
+/// The same in fewer instructions of WASM, which allocate.
+#[cfg(target_arch = "wasm32")]
+pub(crate) fn write_counts(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let mut inside = Vec::new();
+    write(&mut inside);
+    encode_counts(&inside, out);
 }
 
 /// The bytes inside a value written by [`encode_counts`].

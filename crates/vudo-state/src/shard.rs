@@ -366,14 +366,16 @@ impl Shard {
         self.flush(applied_count)
     }
 
-    /// Flushes, and writes the tables out where more than so many bytes of log are behind them.
+    /// Flushes, and writes the tables out where more than so many bytes of log are behind them or
+    /// where memory is short.
     pub(crate) fn write_out(&self, log_bytes: usize) -> Result<()> {
         self.flush_all()?;
         // More than there will ever be, so that the turn comes in any case.
         let Some((_turn, state)) = self.flush_turn(u64::MAX) else {
             return Ok(());
         };
-        let is_checkpoint_due = state.log_bytes_since_checkpoint > log_bytes;
+        let is_log_long = state.log_bytes_since_checkpoint > log_bytes;
+        let is_checkpoint_due = is_log_long || state.is_over_memory;
         drop(state);
         if is_checkpoint_due {
             self.checkpoint()?;
@@ -443,7 +445,13 @@ impl Shard {
     pub(crate) fn fingerprint(&self) -> Result<(VersionVector, Fingerprint)> {
         let mut state = self.lock();
         let fingerprint = state.namespace.fingerprint(&mut self.chunks())?;
-        Ok((state.namespace.version_vector(), fingerprint))
+        let vector = state.namespace.version_vector();
+        drop(state);
+        // Rows have moved to chunks, which cannot leave memory before they are on disk.
+        if self.lock().is_over_memory() {
+            self.write_out(usize::MAX)?;
+        }
+        Ok((vector, fingerprint))
     }
 
     /// Visits the changes on disk that `since` does not cover, in the order in which they were
