@@ -99,12 +99,19 @@ impl Namespace {
         }
         for operation in document.operations(change.now).filter(|it| it.id.is_collection()) {
             let mut entries = change::Entries::of(operation.value);
+            let mut is_empty = true;
             while entries.advance() {
+                is_empty = false;
                 let key = entry_key(key, operation.id, entries.entry.key);
                 let entry = DocumentChange { gen_index, key: &key, ..entries.entry };
                 if self.row_refers_to(&entry, change, references, source)? {
                     return Ok(true);
                 }
+            }
+            // What was added and removed in one change leaves the cell behind, which then nobody
+            // else may have written.
+            if is_empty {
+                return Ok(true);
             }
         }
         Ok(false)
