@@ -124,6 +124,8 @@ pub use set_aside::{JudgeError, LogSource, Ranges, Touched};
 pub use signed_frame::{SEAL_BYTES, Seal, SealError, SealedLog, SignedFrame, write_signed_frame};
 pub use source::{ChunkError, ChunkId, ChunkSource, InMemory};
 pub use table::Table;
+#[cfg(not(target_arch = "wasm32"))]
+pub use table::{Persisted, StoredTable};
 pub use transaction::Transaction;
 pub use value::{Value, ValueType};
 pub use wire::MalformedFrame;

@@ -11,7 +11,7 @@ use crate::history::is_signature;
 use crate::layout::{self, NamespaceId};
 use crate::recovery::StoredLog;
 use crate::seals::{Seals, for_each_segment};
-use crate::shard::StoredChunks;
+use crate::shard::{StoredChunks, stored_table};
 
 /// What a look through a store has found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -175,7 +175,8 @@ impl Database {
             return Ok(None);
         };
         let tables = |gen_index, part| {
-            read(&layout::table(id, gen_index, part)).unwrap_or_else(|error| {
+            let stored = stored_table(self.storage(), id, gen_index, part);
+            stored.unwrap_or_else(|error| {
                 damages.push(format!("the directory of table {gen_index}: {error}"));
                 None
             })

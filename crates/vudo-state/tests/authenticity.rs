@@ -260,14 +260,14 @@ fn a_store_that_meets_its_key_elsewhere_says_so_and_applies_nothing() {
 /// A store of the format before there were signatures signs what it wrote when somebody is to have
 /// it, and says of what others wrote that nobody has signed it.
 #[test]
-fn a_store_of_format_version_5_signs_what_it_wrote() {
+fn a_store_of_format_version_6_signs_what_it_wrote() {
     let folder = tempfile::tempdir().unwrap();
     let (old, other) = (folder.path().join("old"), Database::open_in_memory().unwrap());
     let database = Database::open(&old).unwrap();
     (0..300).for_each(|number| write(&database, &format!("task {number}"), &"x".repeat(900)));
     let state = replication(&database).fingerprint().unwrap();
     drop(database);
-    as_version_5(&old);
+    as_version_6(&old);
     let database = Database::open(&old).unwrap();
     assert_eq!(replication(&database).fingerprint().unwrap(), state);
     assert!(pass_on(&database, &other, 64 << 10) > 1);
@@ -275,13 +275,13 @@ fn a_store_of_format_version_5_signs_what_it_wrote() {
     pass_on(&other, &database, usize::MAX);
     drop(database);
 
-    as_version_5(&old);
+    as_version_6(&old);
     let database = Database::open(&old).unwrap();
     let refused = replication(&database).frame_since(&VersionVector::new(), usize::MAX);
     assert!(matches!(refused, Err(Error::Unsigned { .. })), "{refused:?}");
 }
 
-fn as_version_5(folder: &std::path::Path) {
+fn as_version_6(folder: &std::path::Path) {
     let storage = NativeStorage::open(Folder(folder.to_owned())).unwrap();
     let mut batch = WriteBatch::default();
     storage
@@ -292,6 +292,6 @@ fn as_version_5(folder: &std::path::Path) {
             true
         })
         .unwrap();
-    batch.put(b"mformat".to_vec(), 5u32.to_be_bytes().to_vec());
+    batch.put(b"mformat".to_vec(), 6u32.to_be_bytes().to_vec());
     storage.commit(&batch).unwrap();
 }
