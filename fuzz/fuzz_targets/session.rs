@@ -9,7 +9,9 @@
 use std::collections::VecDeque;
 
 use libfuzzer_sys::fuzz_target;
-use vudo_crdt::{FieldSchema, GenSchema, Strategy, ValueType, checksum};
+use vudo_crdt::{
+    FieldSchema, Frame, GenSchema, Seal, Strategy, ValueType, checksum, write_signed_frame,
+};
 use vudo_p2p::proto::{Effect, Event, Holdings, Message, PROTOCOL_VERSION, Session};
 use vudo_state::Database;
 
@@ -28,7 +30,8 @@ fn database() -> Database {
 
 /// The proof of the peer, which a session of its own makes.
 fn proof_of_peer(is_server: bool) -> Message {
-    let hello = |nonce| Message::Hello { version: PROTOCOL_VERSION, namespace: "default".into(), nonce };
+    let hello =
+        |nonce| Message::Hello { version: PROTOCOL_VERSION, namespace: "default".into(), nonce };
     let (client, server) = ((IDS[0], IDS[1]), (IDS[1], IDS[0]));
     let effects = if is_server {
         let held = Holdings::default();
@@ -87,13 +90,15 @@ fuzz_target!(|input: &[u8]| {
                         let frame = replication.frame_since(&since, bytes_max).unwrap();
                         events.push_back(Event::FrameReady(frame));
                     }
-                    Effect::Apply(frame) => events.push_back(match replication.apply_frame(&frame) {
-                        Ok(_) => Event::Applied { vector: replication.durable_vector() },
-                        Err(error) => Event::ApplyFailed {
-                            is_peer_fault: error.is_peer_fault(),
-                            what: error.to_string(),
-                        },
-                    }),
+                    Effect::Apply(frame) => {
+                        events.push_back(match replication.apply_frame(&frame) {
+                            Ok(_) => Event::Applied { vector: replication.durable_vector() },
+                            Err(error) => Event::ApplyFailed {
+                                is_peer_fault: error.is_peer_fault(),
+                                what: error.to_string(),
+                            },
+                        })
+                    }
                     Effect::ReadFingerprint => {
                         let (vector, fingerprint) = replication.fingerprint().unwrap();
                         events.push_back(Event::FingerprintReady { vector, fingerprint });
@@ -118,7 +123,12 @@ fuzz_target!(|input: &[u8]| {
             Ok(Message::Frame(mut frame)) => {
                 let sum = checksum(&frame);
                 frame.extend_from_slice(&sum);
-                Message::Frame(frame)
+                // Nobody has signed it: what is signed reaches a store in `signed_frame`.
+                let count = Frame::parse(&frame).map_or(0, |frame| frame.replicas().len());
+                let seals = vec![Seal { root: [0; 32], signature: [0; 64] }; count];
+                let mut signed = Vec::new();
+                write_signed_frame(&frame, &seals, &mut signed);
+                Message::Frame(signed)
             }
             Ok(Message::Hello { version, namespace, .. }) => {
                 let nonce = NONCES[usize::from(!is_server)];

@@ -25,8 +25,9 @@ fn signed(content: &[u8], flaw: u8) -> Option<Vec<u8>> {
     let mut bytes = content.to_vec();
     bytes.extend_from_slice(&checksum(content));
     let frame = Frame::parse(&bytes).ok()?;
-    let keys: Vec<ReplicaKey> =
-        (0..frame.replicas().len()).map(|n| ReplicaKey(key(n).verifying_key().to_bytes())).collect();
+    let keys: Vec<ReplicaKey> = (0..frame.replicas().len())
+        .map(|n| ReplicaKey(key(n).verifying_key().to_bytes()))
+        .collect();
     let mut writer = FrameWriter::new(&keys, frame.gen_names().iter());
     frame.changes().for_each(|change| writer.push(&change));
     let renamed = writer.finish();

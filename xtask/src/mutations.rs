@@ -59,6 +59,12 @@ const MUTATIONS: &[Mutation] = &[
         target: Some("crash"),
         test: "whatever_crashes_nothing_acknowledged_is_lost_and_nothing_is_torn",
     },
+    Mutation {
+        package: "vudo-state",
+        name: "unsigned_changes_applied",
+        target: Some("authenticity"),
+        test: "what_its_writer_has_not_signed_is_refused",
+    },
     credit("negative_amounts", "an_amount_that_wraps_around_is_no_amount"),
     credit("unverified_votes", "forged_votes_settle_nothing"),
     credit("duplicate_votes", "one_members_votes_are_one_vote"),

@@ -229,7 +229,10 @@ fn every_truncation_is_refused_and_random_bytes_never_panic() {
     let messages = [
         Message::Hello { version: 1, namespace: "default".into(), nonce: [1; 32] },
         Message::Proof([2; 32]),
-        Message::Holdings(vector.clone().into()),
+        Message::Holdings(Holdings {
+            log_hashes: vec![[7; 8]; vector.replica_count()],
+            vector: vector.clone(),
+        }),
         Message::Frame(vec![1, 2, 3]),
         Message::Ack(vector.clone()),
         Message::Fingerprint { vector, fingerprint: [3; 32] },

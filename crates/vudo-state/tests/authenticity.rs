@@ -12,7 +12,7 @@ use vudo_state::storage::{Folder, MemoryStorage, NativeStorage, Storage, WriteBa
 use vudo_state::{Database, Error, OpenOptions, Replication};
 use vudo_testkit::{Random, run_seeds};
 
-const SEED_COUNT: u64 = 40;
+const SEED_COUNT: u64 = 10;
 
 fn task() -> GenSchema {
     let fields = vec![
