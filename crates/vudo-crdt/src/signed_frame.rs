@@ -13,6 +13,7 @@
 //! **The invariant.** A run that verifies continues the very log that is held: nobody but its writer
 //! can add to it, leave out of it or alter it. Duplicates are not looked at, for they are not applied.
 
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
@@ -116,7 +117,7 @@ pub enum SealError {
     /// held: they were altered on the way, or it has signed two logs.
     OtherLog {
         /// What it has signed.
-        signed: SignedHead,
+        signed: Box<SignedHead>,
     },
 }
 
@@ -260,7 +261,7 @@ impl<'a> SignedFrame<'a> {
                 return Err(SealError::NotSigned { replica, number: log.length() });
             }
             if !is_same {
-                return Err(SealError::OtherLog { signed });
+                return Err(SealError::OtherLog { signed: Box::new(signed) });
             }
             sealed.push(SealedLog { replica, known_length, log, seal });
         }

@@ -1,6 +1,5 @@
 //! Sealing what this store writes, and frames that end where everybody has sealed.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
 use ed25519_dalek::{Signer, SigningKey};
@@ -12,7 +11,7 @@ use crate::database::{Database, OpenOptions};
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::replication::OutgoingFrame;
-use crate::seals::{OpenSegment, Seals, Segment, for_each_segment};
+use crate::seals::{OpenSegment, Seals, SealsByReplica, Segment, for_each_segment};
 use crate::shard::Shard;
 use crate::storage::{Storage, WriteBatch};
 
@@ -238,9 +237,9 @@ impl Shard {
         start: u64,
         sealed: &Sealed,
         bytes_max: usize,
-    ) -> Result<(u64, BTreeMap<ReplicaIndex, (u64, Seal)>)> {
+    ) -> Result<(u64, SealsByReplica)> {
         let mut next = start;
-        let mut seals = BTreeMap::new();
+        let mut seals = SealsByReplica::new();
         let mut byte_count = 0usize;
         let mut take = |end: u64, segment: &Segment| {
             let with_segment = byte_count.saturating_add(segment.frame_bytes());

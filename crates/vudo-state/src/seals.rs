@@ -31,6 +31,9 @@ use crate::error::{Error, Result};
 use crate::layout::{self, NamespaceId};
 use crate::storage::{Storage, WriteBatch};
 
+/// By replica: a number, and the seal on its log up to there.
+pub(crate) type SealsByReplica = BTreeMap<ReplicaIndex, (u64, Seal)>;
+
 /// A stretch of the log that ends with seals.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Segment {
@@ -39,7 +42,7 @@ pub(crate) struct Segment {
     /// The number of this store's last change there, while its own seal is missing; else zero.
     pub(crate) own_last: u64,
     /// By replica: the number of its last change there, and the seal on that.
-    pub(crate) seals: BTreeMap<ReplicaIndex, (u64, Seal)>,
+    pub(crate) seals: SealsByReplica,
 }
 
 impl Segment {
@@ -64,7 +67,7 @@ impl Segment {
         let mut reader = Reader::new(bytes);
         let byte_count = reader.varint()? as usize;
         let mut segment =
-            Segment { byte_count, own_last: reader.varint()?, seals: BTreeMap::new() };
+            Segment { byte_count, own_last: reader.varint()?, seals: SealsByReplica::new() };
         while !reader.is_empty() {
             let replica = reader.varint_up_to(u32::MAX.into())? as ReplicaIndex;
             let number = reader.varint()?;

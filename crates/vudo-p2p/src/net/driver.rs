@@ -176,9 +176,10 @@ impl Driver {
                         served.replication.record_durable(self.peer, &vector);
                     }
                 }
-                Effect::Notify(Notice::Forked { own, peer }) => {
+                Effect::Notify(Notice::Forked { heads }) => {
                     if let Some(served) = &self.served {
-                        served.replication.record_fork(&own, &peer)?;
+                        let [own, peer] = &*heads;
+                        served.replication.record_fork(own, peer)?;
                     }
                 }
                 Effect::Notify(Notice::Synced { vector, fingerprint }) => {

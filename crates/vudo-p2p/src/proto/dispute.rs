@@ -57,7 +57,8 @@ impl Dispute {
         if own.head.root == peer.head.root {
             return Err(misbehaved("a hash of a log that is not the log's"));
         }
-        effects.push(Effect::Notify(Notice::Forked { own: own.clone(), peer: peer.clone() }));
+        let heads = Box::new([own.clone(), peer.clone()]);
+        effects.push(Effect::Notify(Notice::Forked { heads }));
         Err(CloseReason::Forked { replica: self.replica, number: self.number })
     }
 }

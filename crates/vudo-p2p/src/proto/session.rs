@@ -107,10 +107,8 @@ pub enum Notice {
     /// A replica has signed two logs of one length: one that is held here, and one that the peer
     /// holds.
     Forked {
-        /// The head of the log that is held here.
-        own: SignedHead,
-        /// The head of the log that the peer holds.
-        peer: SignedHead,
+        /// The head of the log that is held here, and of the one that the peer holds.
+        heads: Box<[SignedHead; 2]>,
     },
     /// Both sides hold the same changes and the same state.
     Synced {

@@ -48,9 +48,9 @@ async fn two_logs_of_one_replica_are_found_and_proved() {
     let held = Holdings::of(&replication(&other)).unwrap();
     let mut forker = Attacker::trusted(&victim, 0x91, held).await;
     let shown = loop {
-        match forker.next().await.expect("the victim shows the head that it holds") {
-            Message::Head(head) => break head,
-            _ => {}
+        let message = forker.next().await.expect("the victim shows the head that it holds");
+        if let Message::Head(head) = message {
+            break head;
         }
     };
     assert_eq!((shown.head.replica, shown.head.length), (one.replica_key(), 2));
