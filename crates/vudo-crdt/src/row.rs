@@ -267,7 +267,7 @@ impl<'a> Row<'a> {
     }
 
     /// Whether the row is of a set's element and the element is in the set.
-    pub(crate) fn is_element(&self) -> bool {
+    pub fn is_element(&self) -> bool {
         self.life == 0 && crate::dots::has_live(self.state(CellId::ELEMENT))
     }
 

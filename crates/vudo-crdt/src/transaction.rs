@@ -491,17 +491,37 @@ impl Transaction {
         amount: i64,
     ) -> Result<(), WriteError<S::Error>> {
         namespace.load(gen_index, key, source)?;
+        let written =
+            self.give_rights_loaded(namespace, gen_index, key, field, receiver, direction, amount);
+        Ok(written?)
+    }
+
+    /// [`Transaction::give_rights`] where the chunk is loaded.
+    ///
+    /// # Errors
+    /// As for [`Transaction::give_rights`].
+    #[allow(clippy::too_many_arguments)] // What, where, to whom and how much.
+    pub fn give_rights_loaded(
+        &mut self,
+        namespace: &Namespace,
+        gen_index: GenIndex,
+        key: &[u8],
+        field: &FieldSchema,
+        receiver: &ReplicaKey,
+        direction: Direction,
+        amount: i64,
+    ) -> Result<(), Refusal> {
         if field.strategy != Strategy::BoundedCounter {
-            return Err(Refusal::NotThisOperation.into());
+            return Err(Refusal::NotThisOperation);
         }
         let bounds = field.counter_bounds();
         let (life, mut own, rights) =
             self.rights(namespace, gen_index, key, field.id(), bounds, direction)?;
         if amount < 0 || i128::from(amount) > rights {
-            return Err(Refusal::NoRights.into());
+            return Err(Refusal::NoRights);
         }
         own.give(receiver, direction, amount.into());
-        Ok(self.write_rights(namespace, gen_index, key, life, field.id(), &own)?)
+        self.write_rights(namespace, gen_index, key, life, field.id(), &own)
     }
 
     /// How far this replica may move a `bounded_counter` in a direction, whose chunk is loaded.

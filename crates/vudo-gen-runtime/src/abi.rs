@@ -109,7 +109,7 @@ extern "C" fn open(_seed: u64) -> u32 {
 
 /// Runs an operation on the open session with the input, after emptying the output.
 #[inline(always)]
-fn run(work: impl FnOnce(&mut Session, &[u8], &mut Vec<u8>) -> Outcome) -> u32 {
+pub(crate) fn run(work: impl FnOnce(&mut Session, &[u8], &mut Vec<u8>) -> Outcome) -> u32 {
     let State { input, output, session } = state();
     output.clear();
     Code::of(if session.is_open() { work(session, input, output) } else { Err(Code::NOT_OPEN) })
@@ -129,7 +129,7 @@ fn write(
 }
 
 /// The key of a document at the front of the input, and what follows.
-fn split(input: &[u8], key_length: usize) -> Result<(&[u8], &[u8]), Code> {
+pub(crate) fn split(input: &[u8], key_length: usize) -> Result<(&[u8], &[u8]), Code> {
     input.split_at_checked(key_length).ok_or(Code::INPUT_LENGTH)
 }
 
@@ -203,12 +203,12 @@ extern "C" fn keys(gen_index: GenIndex) -> u32 {
 }
 
 /// The cell that a field word names.
-fn cell_of(word: u32) -> CellId {
+pub(crate) fn cell_of(word: u32) -> CellId {
     CellId::from_bits(word & 0xf_ffff)
 }
 
 /// The field that a field word describes, without default and options.
-fn field_of(word: u32) -> FieldSchema {
+pub(crate) fn field_of(word: u32) -> FieldSchema {
     let strategy = Strategy::from_tag((word & 15) as u8).unwrap_or(Strategy::Lww);
     let value_type = ValueType::scalar_of_tag((word >> 20) as u8).unwrap_or(ValueType::Bool);
     FieldSchema::new("", word >> 4 & 0xffff, strategy, value_type)
@@ -216,7 +216,7 @@ fn field_of(word: u32) -> FieldSchema {
 
 /// Sets the register of a document to a value in its bytes.
 #[inline(never)]
-fn set(
+pub(crate) fn set(
     session: &mut Session,
     gen_index: GenIndex,
     field: u32,
@@ -428,7 +428,7 @@ extern "C" fn get_total(gen_index: GenIndex, field: u32, key_length: usize) -> u
 }
 
 /// A field with its default and options: overflow, flags, then what the flags announce.
-fn field_with(word: u32, extras: usize) -> FieldSchema {
+pub(crate) fn field_with(word: u32, extras: usize) -> FieldSchema {
     let mut field = field_of(word);
     let mut reader = Reader::new(schema().get(extras..).unwrap_or_default());
     // The compiler wrote these bytes; were they damaged, the field would do without.

@@ -31,6 +31,8 @@ mod code;
 #[cfg(target_arch = "wasm32")]
 mod memory;
 #[cfg(target_arch = "wasm32")]
+mod parts;
+#[cfg(target_arch = "wasm32")]
 mod session;
 
 /// Without a message: printing one would cost more than the rest of a small module's allocator.

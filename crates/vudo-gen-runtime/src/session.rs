@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use vudo_crdt::wire::{Reader, is_utf8};
 use vudo_crdt::{
     GenIndex, InMemory, Log, MalformedFrame, Namespace, Refusal, ReplicaKey, Row, Transaction,
+    TransactionView,
 };
 
 use crate::code::{Code, Outcome};
@@ -55,6 +56,14 @@ impl Session {
         Ok(())
     }
 
+    /// Names the replica that has the rights on bounded counters from the start.
+    pub(crate) fn set_founder(&mut self, key: &[u8]) -> Outcome {
+        let key = key.try_into().map_err(|_| MalformedFrame::Truncated)?;
+        let founder = self.namespace.intern_replica(ReplicaKey(key));
+        self.namespace.set_founder(founder);
+        Ok(())
+    }
+
     pub(crate) fn begin(&mut self, now: f64) -> Outcome {
         self.refuse_in_transaction()?;
         self.begin_again(now);
@@ -76,6 +85,11 @@ impl Session {
     /// The document's row as the open transaction sees it.
     pub(crate) fn row(&mut self, gen_index: GenIndex, key: &[u8]) -> Row<'_> {
         self.transaction.view(&self.namespace, gen_index, key)
+    }
+
+    /// The open transaction over its namespace, for reads of more than a row.
+    pub(crate) fn view(&mut self) -> TransactionView<'_> {
+        TransactionView { transaction: &mut self.transaction, namespace: &self.namespace }
     }
 
     /// Appends the keys of the Gen's documents, ascending, each behind its length in four bytes.

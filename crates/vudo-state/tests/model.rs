@@ -33,10 +33,7 @@ fn gens() -> [GenSchema; 2] {
         FieldSchema::new("made", 4, Strategy::Immutable, ValueType::I64),
     ];
     let note = vec![FieldSchema::new("text", 1, Strategy::Lww, ValueType::String)];
-    [
-        GenSchema::new("Task", task),
-        GenSchema::new("Note", note),
-    ]
+    [GenSchema::new("Task", task), GenSchema::new("Note", note)]
 }
 
 /// What the naive engine says to one operation.

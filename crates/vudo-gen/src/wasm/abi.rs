@@ -4,7 +4,7 @@ use vudo_crdt::wire::{write_varint, zigzag_encode};
 use vudo_crdt::{CounterOptions, FieldSchema, Schema, Strategy, ValueType};
 
 /// The reasons that a module gives, by code, in ascending order. A code never changes its meaning.
-pub const ERROR_CODES: [(u32, &str); 31] = [
+pub const ERROR_CODES: [(u32, &str); 32] = [
     (1, "truncated"),
     (2, "varint_not_minimal"),
     (3, "checksum"),
@@ -36,6 +36,7 @@ pub const ERROR_CODES: [(u32, &str); 31] = [
     (47, "transaction_open"),
     (48, "no_transaction"),
     (49, "input_length"),
+    (50, "no_rights"),
 ];
 
 /// The name of a code that a module gave.
@@ -60,51 +61,124 @@ pub(super) const COMMON: [&str; 12] = [
     "version",
 ];
 
+/// The export that names the founder, of modules with bounded counters.
+pub(super) const FOUND: &str = "found";
+
+/// Whether somebody has to have the rights on bounded counters from the start.
+pub(super) fn has_founder(schema: &Schema) -> bool {
+    let mut fields = schema.gens.iter().flat_map(|one| &one.fields);
+    fields.any(|field| field.strategy == Strategy::BoundedCounter)
+}
+
 /// Exports of each Gen: `User.create`.
 pub(super) const OF_GEN: [&str; 4] = ["create", "delete", "exists", "keys"];
 
-/// One export of a field: `User.name.set` calls `set_string` of the runtime.
+/// One export of a field: `User.name.set` calls `set_string` of the runtime with the Gen, the field
+/// word, and where it takes one a third constant.
 pub(super) struct FieldExport {
     pub(super) operation: &'static str,
     pub(super) runtime_function: &'static str,
-    /// Whether the function takes the place of the field's extras after the field word.
-    pub(super) takes_extras: bool,
+    pub(super) third: Third,
 }
 
-/// Type, number and strategy of a field in one word, as the runtime wants it.
+/// The constant behind the field word.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Third {
+    Nothing,
+    /// The place of the field's extras.
+    Extras,
+    /// The place of the field's extras where it has a default, else all ones.
+    ExtrasOrNone,
+    /// The word of a map's values.
+    Inner,
+}
+
+fn export(operation: &'static str, runtime_function: &'static str, third: Third) -> FieldExport {
+    FieldExport { operation, runtime_function, third }
+}
+
+/// Type, number and strategy of a field in one word, as the runtime wants it. A type with parts has
+/// a tag that the runtime knows no scalar of.
 pub(super) fn field_word(field: &FieldSchema) -> u32 {
     let number_and_strategy = field.number << 4 | u32::from(field.strategy.tag());
     u32::from(field.value_type.tag()) << 20 | number_and_strategy
 }
 
+/// Whether values of the type cross as they are, and not encoded.
+pub(super) fn is_plain(value_type: &ValueType) -> bool {
+    ValueType::SCALARS.contains(value_type)
+}
+
 /// The exports of a field.
-pub(super) fn exports_of(field: &FieldSchema) -> [FieldExport; 2] {
-    [write_export(field), read_export(field)]
+pub(super) fn exports_of(field: &FieldSchema) -> Vec<FieldExport> {
+    match field.strategy {
+        Strategy::OrSet => Vec::from([
+            export("add", "add_element", Third::Nothing),
+            export("remove", "remove_element", Third::Nothing),
+            export("has", "has_element", Third::Nothing),
+            export("size", "count", Third::ExtrasOrNone),
+            export("get", "get_value", Third::ExtrasOrNone),
+        ]),
+        Strategy::Map => {
+            let write = match field.value_strategy {
+                Strategy::PnCounterFloat => export("add", "add_float_entry", Third::Inner),
+                counter if counter.is_counter() => export("add", "add_entry", Third::Inner),
+                _ => export("set", "set_entry", Third::Inner),
+            };
+            Vec::from([
+                write,
+                export("remove", "remove_entry", Third::Nothing),
+                export("at", "get_entry", Third::Inner),
+                export("size", "count", Third::Inner),
+                export("get", "get_value", Third::Inner),
+            ])
+        }
+        Strategy::BoundedCounter => Vec::from([
+            export("add", "add_with_rights", Third::Extras),
+            export("get", "get_with", Third::Extras),
+            export("rights", "rights", Third::Extras),
+            export("give", "give_rights", Third::Extras),
+        ]),
+        Strategy::MvRegister => Vec::from([
+            export("set", "set_value", Third::Nothing),
+            export("get", "get_value", Third::ExtrasOrNone),
+        ]),
+        _ if !is_plain(&field.value_type) => Vec::from([
+            export("set", "set_value", Third::Nothing),
+            export("get", "get_value", Third::ExtrasOrNone),
+        ]),
+        _ => Vec::from([write_export(field), read_export(field)]),
+    }
 }
 
 fn write_export(field: &FieldSchema) -> FieldExport {
-    let (operation, runtime_function) = match (field.strategy, &field.value_type) {
-        (Strategy::PnCounter, ValueType::I64) if !has_extras(field) => ("add", "add"),
-        (Strategy::PnCounter, _) => ("add", "add_bounded"),
-        (Strategy::PnCounterFloat, _) => ("add", "add_float"),
-        (_, ValueType::String) => ("set", "set_string"),
-        (_, ValueType::Bool) => ("set", "set_bool"),
-        (_, bytes) if bytes.is_bytes() => ("set", "set_bytes"),
-        (_, ValueType::F32 | ValueType::F64) => ("set", "set_float"),
-        _ => ("set", "set_integer"),
-    };
-    FieldExport { operation, runtime_function, takes_extras: runtime_function == "add_bounded" }
+    let is_simple = field.value_type == ValueType::I64 && !has_extras(field);
+    match (field.strategy, &field.value_type) {
+        (Strategy::PnCounter | Strategy::GCounter, _) if is_simple => {
+            export("add", "add", Third::Nothing)
+        }
+        (Strategy::PnCounter | Strategy::GCounter, _) => {
+            export("add", "add_bounded", Third::Extras)
+        }
+        (Strategy::PnCounterFloat, _) => export("add", "add_float", Third::Nothing),
+        (_, ValueType::String) => export("set", "set_string", Third::Nothing),
+        (_, ValueType::Bool) => export("set", "set_bool", Third::Nothing),
+        (_, bytes) if bytes.is_bytes() => export("set", "set_bytes", Third::Nothing),
+        (_, ValueType::F32 | ValueType::F64) => export("set", "set_float", Third::Nothing),
+        _ => export("set", "set_integer", Third::Nothing),
+    }
 }
 
 fn read_export(field: &FieldSchema) -> FieldExport {
-    let runtime_function = match (field.strategy, &field.value_type) {
-        _ if has_extras(field) => "get_with",
-        (Strategy::PnCounter, ValueType::I64) => "get_total",
-        (Strategy::PnCounterFloat, _) => "get",
-        (_, ValueType::String) => "get_string",
-        _ => "get",
-    };
-    FieldExport { operation: "get", runtime_function, takes_extras: runtime_function == "get_with" }
+    match (field.strategy, &field.value_type) {
+        _ if has_extras(field) => export("get", "get_with", Third::Extras),
+        (Strategy::PnCounter | Strategy::GCounter, ValueType::I64) => {
+            export("get", "get_total", Third::Nothing)
+        }
+        (Strategy::PnCounterFloat, _) => export("get", "get", Third::Nothing),
+        (_, ValueType::String) => export("get", "get_string", Third::Nothing),
+        _ => export("get", "get", Third::Nothing),
+    }
 }
 
 /// Whether a field has a default or options, which most do without.

@@ -9,7 +9,7 @@ use walrus::{
     GlobalKind, MemoryId, Module, ModuleConfig, RawCustomSection,
 };
 
-use super::abi::{COMMON, OF_GEN, SchemaData, exports_of, field_word};
+use super::abi::{COMMON, FOUND, OF_GEN, SchemaData, Third, exports_of, field_word, has_founder};
 use super::{BuildError, SCHEMA_SECTION};
 
 /// Built by `cargo xtask runtime` from the crate `vudo-gen-runtime`.
@@ -32,6 +32,9 @@ fn specialise_runtime(schema: &Schema) -> walrus::Result<Vec<u8>> {
         module: config.parse(RUNTIME)?,
         kept: COMMON.iter().map(|name| String::from(*name)).collect(),
     };
+    if has_founder(schema) {
+        cutter.kept.insert(FOUND.into());
+    }
     let mut data = SchemaData::of(schema);
     for (gen_index, gen_schema) in schema.gens.iter().enumerate() {
         let gen_index = Value::I32(gen_index as i32);
@@ -43,13 +46,15 @@ fn specialise_runtime(schema: &Schema) -> walrus::Result<Vec<u8>> {
             for export in exports_of(field) {
                 let name = format!("{}.{}.{}", gen_schema.name, field.name, export.operation);
                 let word = Value::I32(field_word(field) as i32);
-                if export.takes_extras {
-                    let extras = Value::I32(data.push_extras(field) as i32);
-                    let constants = [gen_index, word, extras];
-                    cutter.add_export(name, export.runtime_function, &constants)?;
-                } else {
-                    cutter.add_export(name, export.runtime_function, &[gen_index, word])?;
-                }
+                let third = match export.third {
+                    Third::Nothing => None,
+                    Third::ExtrasOrNone if field.default.is_none() => Some(u32::MAX),
+                    Third::Extras | Third::ExtrasOrNone => Some(data.push_extras(field)),
+                    Third::Inner => field.map_value().map(|inner| field_word(&inner)),
+                };
+                let mut constants = Vec::from([gen_index, word]);
+                constants.extend(third.map(|third| Value::I32(third as i32)));
+                cutter.add_export(name, export.runtime_function, &constants)?;
             }
         }
     }
