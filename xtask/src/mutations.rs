@@ -26,7 +26,17 @@ const fn credit(name: &'static str, test: &'static str) -> Mutation {
     Mutation { package: "vudo-credit", name, target: Some("known_bugs"), test }
 }
 
+const fn crdt(name: &'static str, target: &'static str, test: &'static str) -> Mutation {
+    Mutation { package: "vudo-crdt", name, target: Some(target), test }
+}
+
 const MUTATIONS: &[Mutation] = &[
+    crdt(
+        "needed_change_dropped",
+        "set_aside",
+        "a_value_superseded_above_a_checkpoint_and_then_needed_again",
+    ),
+    crdt("set_aside_joined", "set_aside", "a_cut_that_comes_first_is_as_one_that_comes_last"),
     Mutation {
         package: "vudo-state",
         name: "journal_without_sync",

@@ -47,11 +47,28 @@ pub(crate) struct Context {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Check .dol files and say what is wrong with them.
+    /// Check .dol files: what is wrong with them, and what holds their rules.
     Check {
         /// The files.
         #[arg(required = true)]
         files: Vec<PathBuf>,
+        /// An older version of the files: say what changes for replicas that have not upgraded.
+        #[arg(long, value_name = "FILE")]
+        against: Vec<PathBuf>,
+    },
+    /// Lay .dol files out anew, in the one layout.
+    Fmt {
+        /// The files, which are rewritten.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Change nothing, and fail where a file has another layout.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Read the schema back that a module was built from.
+    Inspect {
+        /// The module, as in app.wasm.
+        module: PathBuf,
     },
     /// Compile .dol files to a WASM module with its JavaScript and TypeScript.
     Build {
@@ -146,7 +163,9 @@ fn main() -> ExitCode {
         .init();
     let context = arguments.context;
     let done = match arguments.command {
-        Command::Check { files } => schema::check(&context, &files),
+        Command::Check { files, against } => schema::check(&context, &files, &against),
+        Command::Fmt { files, check } => schema::format(&context, &files, check),
+        Command::Inspect { module } => schema::inspect(&context, &module),
         Command::Build { files, output, rust } => {
             schema::build(&context, &files, &output, rust.as_deref())
         }

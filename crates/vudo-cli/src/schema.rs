@@ -1,4 +1,4 @@
-//! `check`, `build`, `describe`, `explain` and `init`: what works on .dol files.
+//! `check`, `fmt`, `build`, `inspect`, `describe`, `explain` and `init`: what works on .dol files.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 use vudo_crdt::Schema;
 use vudo_gen::explain::{EXPLANATIONS, Explanation, explanation};
-use vudo_gen::{Compilation, Severity, SourceFile};
+use vudo_gen::{Compilation, Diagnostic, Severity, SourceFile};
 use vudo_state::Database;
 
 use crate::{Context, data, output};
@@ -27,60 +27,172 @@ fn read_sources(files: &[PathBuf]) -> Result<Vec<SourceFile>> {
     files.iter().map(read).collect()
 }
 
-/// Compiles, prints what the compiler has to say, and fails where there are errors.
+/// Compiles, prints what the compiler has to say, and fails where no schema comes of it.
 fn compile(context: &Context, files: &[PathBuf]) -> Result<(Schema, Compilation)> {
     let sources = read_sources(files)?;
     let compilation = vudo_gen::compile(&sources);
-    if context.json {
-        print_json(&compilation, &sources);
-    } else {
-        for diagnostic in &compilation.diagnostics {
-            eprint!("{}", diagnostic.render(&sources, output::has_colour()));
-        }
-    }
+    let diagnostics: Vec<&Diagnostic> =
+        compilation.diagnostics.iter().chain(&compilation.refused).collect();
+    print(context, &diagnostics, &compilation, &sources);
     match compilation.schema.clone() {
         Some(schema) => Ok((schema, compilation)),
-        None => {
-            let is_error = |severity| severity == Severity::Error;
-            let diagnostics = &compilation.diagnostics;
-            let count = diagnostics.iter().filter(|one| is_error(one.severity)).count();
-            let plural = if count == 1 { "" } else { "s" };
-            bail!("{count} error{plural} found; `vudo explain CODE` says more about a code")
+        None => fail(compilation.errors().count()),
+    }
+}
+
+fn fail<T>(error_count: usize) -> Result<T> {
+    let plural = if error_count == 1 { "" } else { "s" };
+    bail!("{error_count} error{plural} found; `vudo explain CODE` says more about a code")
+}
+
+fn print(
+    context: &Context,
+    diagnostics: &[&Diagnostic],
+    compilation: &Compilation,
+    sources: &[SourceFile],
+) {
+    if context.json {
+        let diagnostics: Vec<_> = diagnostics.iter().map(|one| json_of(one, sources)).collect();
+        let is_right = compilation.is_right();
+        let constraints: Vec<_> = compilation
+            .constraints
+            .iter()
+            .map(|one| json!({ "name": one.name, "class": one.class, "meaning": one.meaning }))
+            .collect();
+        let printed =
+            json!({ "ok": is_right, "diagnostics": diagnostics, "constraints": constraints });
+        println!("{printed}");
+    } else {
+        for diagnostic in diagnostics {
+            eprint!("{}", diagnostic.render(sources, output::has_colour()));
         }
     }
 }
 
-fn print_json(compilation: &Compilation, sources: &[SourceFile]) {
-    let diagnostics: Vec<_> = compilation
-        .diagnostics
-        .iter()
-        .map(|diagnostic| {
-            let (line, column) = diagnostic.position(sources);
-            let severity = match diagnostic.severity {
-                Severity::Error => "error",
-                Severity::Warning => "warning",
-                Severity::Note => "note",
-            };
-            json!({
-                "code": diagnostic.code,
-                "severity": severity,
-                "message": diagnostic.message,
-                "file": sources[diagnostic.file].name,
-                "line": line,
-                "column": column,
-                "span": [diagnostic.span.start, diagnostic.span.end],
-                "help": diagnostic.help,
-            })
-        })
-        .collect();
-    println!("{}", json!({ "ok": compilation.schema.is_some(), "diagnostics": diagnostics }));
+fn json_of(diagnostic: &Diagnostic, sources: &[SourceFile]) -> serde_json::Value {
+    let (line, column) = diagnostic.position(sources);
+    let severity = match diagnostic.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+        Severity::Note => "note",
+    };
+    json!({
+        "code": diagnostic.code,
+        "severity": severity,
+        "message": diagnostic.message,
+        "file": sources[diagnostic.file].name,
+        "line": line,
+        "column": column,
+        "span": [diagnostic.span.start, diagnostic.span.end],
+        "label": diagnostic.label,
+        "help": diagnostic.help,
+    })
 }
 
-pub(crate) fn check(context: &Context, files: &[PathBuf]) -> Result<()> {
-    let (schema, _) = compile(context, files)?;
+pub(crate) fn check(context: &Context, files: &[PathBuf], against: &[PathBuf]) -> Result<()> {
+    let sources = read_sources(files)?;
+    let compilation = match against {
+        [] => vudo_gen::compile(&sources),
+        old => vudo_gen::compile_against(&read_sources(old)?, &sources),
+    };
+    let diagnostics: Vec<&Diagnostic> = compilation.diagnostics.iter().collect();
+    print(context, &diagnostics, &compilation, &sources);
+    if !compilation.is_right() {
+        return fail(compilation.diagnostics.iter().filter(|one| is_error(one)).count());
+    }
     if !context.json {
-        for gen_schema in &schema.gens {
-            println!("{}: {} fields", gen_schema.name, gen_schema.fields.len());
+        for (gen_name, field_count) in &compilation.summary {
+            println!("{gen_name}: {field_count} fields");
+        }
+        for constraint in &compilation.constraints {
+            let class =
+                constraint.class.map_or("no class".to_owned(), |class| format!("class {class}"));
+            println!("{}: {class}, {}", constraint.name, constraint.meaning);
+        }
+    }
+    Ok(())
+}
+
+fn is_error(diagnostic: &Diagnostic) -> bool {
+    diagnostic.severity == Severity::Error
+}
+
+/// Lays the files out anew, or with `only_check` says which of them have another layout.
+pub(crate) fn format(context: &Context, files: &[PathBuf], only_check: bool) -> Result<()> {
+    let mut changed = Vec::new();
+    for (path, source) in files.iter().zip(read_sources(files)?) {
+        match vudo_gen::format(&source) {
+            Ok(formatted) if formatted == source.text => {}
+            Ok(formatted) => {
+                changed.push(source.name);
+                if !only_check {
+                    write(path, formatted.as_bytes())?;
+                }
+            }
+            Err(diagnostics) => {
+                let sources = [source];
+                let mut errors = Vec::new();
+                for mut diagnostic in diagnostics {
+                    diagnostic.file = 0;
+                    errors.push(diagnostic);
+                }
+                for diagnostic in errors.iter().filter(|one| is_error(one)) {
+                    eprint!("{}", diagnostic.render(&sources, output::has_colour()));
+                }
+                bail!("{} cannot be laid out before its syntax is right", sources[0].name)
+            }
+        }
+    }
+    if context.json {
+        println!("{}", json!({ "changed": changed }));
+    } else {
+        changed.iter().for_each(|name| println!("{name}"));
+    }
+    if only_check && !changed.is_empty() {
+        bail!("of {} files {} have another layout", files.len(), changed.len());
+    }
+    Ok(())
+}
+
+/// Prints the schema that a module carries.
+pub(crate) fn inspect(context: &Context, module: &Path) -> Result<()> {
+    let bytes =
+        std::fs::read(module).with_context(|| format!("cannot read {}", module.display()))?;
+    let schema = vudo_gen::wasm::inspect(&bytes)
+        .with_context(|| format!("cannot inspect {}", module.display()))?;
+    if context.json {
+        let gens: Vec<_> = schema
+            .gens
+            .iter()
+            .map(|gen_schema| {
+                let fields: Vec<_> = gen_schema
+                    .fields
+                    .iter()
+                    .map(|field| {
+                        json!({
+                            "name": field.name,
+                            "number": field.number,
+                            "strategy": field.strategy.name(),
+                            "type": field.value_type.name(),
+                        })
+                    })
+                    .collect();
+                let rules: Vec<&str> =
+                    gen_schema.rules.iter().map(|rule| rule.name.as_str()).collect();
+                json!({ "name": gen_schema.name, "fields": fields, "rules": rules })
+            })
+            .collect();
+        println!("{}", json!({ "gens": gens }));
+        return Ok(());
+    }
+    for gen_schema in &schema.gens {
+        println!("{}", gen_schema.name);
+        for field in &gen_schema.fields {
+            let (strategy, kind) = (field.strategy.name(), field.value_type.name());
+            println!("    {}: {kind}, {strategy}, field number {}", field.name, field.number);
+        }
+        for rule in &gen_schema.rules {
+            println!("    rule {}", rule.name);
         }
     }
     Ok(())

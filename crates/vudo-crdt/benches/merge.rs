@@ -8,6 +8,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use vudo_crdt::merkle::{MerkleLog, leaf_hash};
 use vudo_crdt::value::decode_i64;
 use vudo_crdt::wire::{Reader, write_bytes};
 use vudo_crdt::{
@@ -253,5 +254,24 @@ fn local(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, merge_into_empty, merge_into_held, local);
+/// What the sync layer adds to merging: the leaf of every change in its writer's Merkle log.
+fn hash(criterion: &mut Criterion) {
+    let writer = single_op_writer(&keys());
+    let mut group = criterion.benchmark_group("merge/hash");
+    group.sample_size(10).measurement_time(Duration::from_secs(1)).nresamples(5_000);
+    group.warm_up_time(Duration::from_millis(300));
+    group.bench_function("10000_leaves_and_a_root", |bencher| {
+        bencher.iter(|| {
+            let mut log = MerkleLog::new();
+            for change in writer.log.changes() {
+                log.push(leaf_hash("home", black_box(&writer.namespace), &change), |_, _| ());
+            }
+            assert_eq!(log.length(), PAIR_COUNT as u64);
+            log.root()
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, merge_into_empty, merge_into_held, local, hash);
 criterion_main!(benches);

@@ -61,18 +61,26 @@ mod entries;
 #[cfg(not(target_arch = "wasm32"))]
 mod fingerprint;
 mod frame;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod head;
 mod hlc;
 mod join;
 pub mod limits;
 mod log;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod merkle;
 mod namespace;
 mod read;
 mod refusal;
 mod replica;
+#[cfg(not(target_arch = "wasm32"))]
+mod retention;
 mod row;
 pub mod rule;
 pub mod schema;
 mod schema_bytes;
+#[cfg(not(target_arch = "wasm32"))]
+mod set_aside;
 mod sorted;
 #[cfg(not(target_arch = "wasm32"))]
 mod sorted_blocks;
@@ -98,6 +106,8 @@ pub use replica::{ReplicaIndex, ReplicaKey, Replicas, VersionVector};
 pub use row::{Cell, CellId, Cells, EncodedStamp, Row, Stamp, entry_key, split_entry_key};
 pub use rule::{Expression, Rule};
 pub use schema::{CounterOptions, EnumSchema, FieldSchema, GenSchema, Overflow, Schema, Strategy};
+#[cfg(not(target_arch = "wasm32"))]
+pub use set_aside::{JudgeError, LogSource, Ranges, Touched};
 pub use source::{ChunkError, ChunkId, ChunkSource, InMemory};
 pub use table::Table;
 pub use transaction::Transaction;

@@ -3,6 +3,8 @@
 
 /// Longest key of a document.
 pub const MAX_KEY_BYTES: usize = 1024;
+/// Longest name of a namespace.
+pub const MAX_NAMESPACE_NAME_BYTES: usize = 255;
 /// Longest qualified name of a Gen.
 pub const MAX_GEN_NAME_BYTES: usize = 255;
 /// Most record types that one namespace holds, known to its schema or not.

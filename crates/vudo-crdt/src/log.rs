@@ -41,6 +41,16 @@ impl Log {
         core::iter::from_fn(move || Change::read_log_record(&mut reader).ok())
     }
 
+    /// Drops the changes that are not to be retained.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn retain(&mut self, mut is_retained: impl FnMut(&Change<'_>) -> bool) {
+        let mut records = Vec::new();
+        for change in self.changes().filter(|change| is_retained(change)) {
+            change.write_log_record(&mut records);
+        }
+        self.records = records;
+    }
+
     /// A frame of the changes that `since` does not cover. The namespace is the log's own.
     pub fn frame_since(&self, namespace: &Namespace, since: &VersionVector) -> Vec<u8> {
         let keys = namespace.replicas().keys();

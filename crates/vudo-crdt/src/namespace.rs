@@ -12,6 +12,8 @@ use crate::limits::{MAX_GENS, MAX_VECTOR_REPLICAS};
 use crate::replica::{REPLICA_KEY_BYTES, ReplicaIndex, ReplicaKey, Replicas, VersionVector};
 use crate::row::{CellId, Row, Stamp, entries_prefix, entry_key, is_entry_key, split_entry_key};
 use crate::schema::FieldSchema;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::set_aside::Ranges;
 use crate::source::{ChunkError, ChunkSource};
 use crate::table::Table;
 use crate::value::step_over_value;
@@ -28,6 +30,9 @@ pub struct Namespace {
     /// By replica index: the number up to which every change is held.
     pub(crate) heard: Vec<u64>,
     pub(crate) gens: Vec<GenTable>,
+    /// By replica index, as far as anything has been set aside.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) set_aside: Vec<Ranges>,
     seed: u64,
     joiner: Joiner,
     founder: Option<ReplicaIndex>,
@@ -74,7 +79,8 @@ pub trait Observer {
         let _ = change;
     }
 
-    /// A document's state has changed; `before` is `None` where there was none.
+    /// A document's state has changed; `before` is `None` where there was none. The life is zero
+    /// where the changes that made the document are not in effect any more, and there is none now.
     fn row(&mut self, gen_index: GenIndex, before: Option<Row<'_>>, after: Row<'_>) {
         let _ = (gen_index, before, after);
     }
@@ -171,6 +177,8 @@ impl Namespace {
             replicas: Replicas::new(),
             heard: Vec::new(),
             gens: Vec::new(),
+            #[cfg(not(target_arch = "wasm32"))]
+            set_aside: Vec::new(),
             seed,
             joiner: Joiner::new(),
             founder: None,
@@ -468,6 +476,22 @@ impl Namespace {
         self.gens.iter_mut().flat_map(|tables| [&mut tables.documents, &mut tables.entries])
     }
 
+    /// Reads every stored chunk of a Gen and calls back with its first key, and with how many rows it
+    /// has or what is wrong with it.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn visit_chunks<S: ChunkSource>(
+        &self,
+        gen_index: GenIndex,
+        source: &mut S,
+        mut visit: impl FnMut(&[u8], Result<usize, ChunkError<S::Error>>),
+    ) {
+        for table in
+            [&self.gens[gen_index as usize].documents, &self.gens[gen_index as usize].entries]
+        {
+            table.visit_chunks(source, &mut visit);
+        }
+    }
+
     /// What the chunks in memory take up: all that grows with the count of documents, but for
     /// the directory of chunks and the write buffers.
     #[cfg(not(target_arch = "wasm32"))]
@@ -623,6 +647,13 @@ impl Namespace {
             self.joiner.references.push(index);
         }
         let mut operation_count = 0;
+        #[cfg(not(target_arch = "wasm32"))]
+        if !self.set_aside.is_empty()
+            && self.set_aside(change.replica).contains(change.number)
+            && !cfg!(vudo_mutation = "set_aside_joined")
+        {
+            documents = Reader::new(&[]);
+        }
         while !documents.is_empty() {
             let document = DocumentChange::read(&mut documents);
             let GenTable { documents: table, entries, .. } =
@@ -655,6 +686,25 @@ impl Namespace {
         *heard = change.number.max(*heard);
         observer.change(change);
         operation_count
+    }
+
+    /// A namespace with the same replicas and Gens, and nothing else.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn without_documents(&self) -> Namespace {
+        let empty = |gen_table: &GenTable| GenTable {
+            name: gen_table.name.clone(),
+            documents: Table::new(self.seed),
+            entries: Table::new(self.seed),
+        };
+        Namespace {
+            replicas: self.replicas.clone(),
+            heard: vec![0; self.heard.len()],
+            gens: self.gens.iter().map(empty).collect(),
+            set_aside: Vec::new(),
+            seed: self.seed,
+            joiner: Joiner::new(),
+            founder: self.founder,
+        }
     }
 
     /// The directory's bytes: replicas, numbers and Gens; tables are stored one by one.

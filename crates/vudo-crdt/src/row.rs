@@ -126,12 +126,13 @@ impl CellId {
     }
 
     pub(crate) fn is_mv_register(self) -> bool {
-        self.tag() == Strategy::MvRegister.tag()
+        cfg!(feature = "collections") && self.tag() == Strategy::MvRegister.tag()
     }
 
     /// Whether the field's elements or entries are rows of their own.
     pub(crate) fn is_collection(self) -> bool {
-        self.tag() == Strategy::OrSet.tag() || self.is_map()
+        let is_set = self.tag() == Strategy::OrSet.tag();
+        cfg!(feature = "collections") && (is_set || self.is_map())
     }
 
     pub(crate) fn is_map(self) -> bool {
@@ -182,6 +183,9 @@ pub fn entry_key(key: &[u8], collection: CellId, element: &[u8]) -> Vec<u8> {
 /// The parts of an entry's key: the key of what its collection is in, the collection, the element.
 /// `None` for the key of a document.
 pub fn split_entry_key(key: &[u8]) -> Option<(&[u8], CellId, &[u8])> {
+    if !cfg!(feature = "collections") {
+        return None;
+    }
     let mut parent = key.iter().position(|byte| *byte == ENTRY_MARK)?;
     loop {
         let mut reader = Reader::new(&key[parent..]);
@@ -200,7 +204,7 @@ pub fn split_entry_key(key: &[u8]) -> Option<(&[u8], CellId, &[u8])> {
 
 /// Whether a key is that of an entry, not of a document.
 pub(crate) fn is_entry_key(key: &[u8]) -> bool {
-    key.contains(&ENTRY_MARK)
+    cfg!(feature = "collections") && key.contains(&ENTRY_MARK)
 }
 
 /// One field's state in one life of a document.
@@ -223,7 +227,7 @@ pub struct Row<'a> {
     pub life: u64,
     /// Who created or deleted the document; without meaning for the element of a set.
     pub stamp: EncodedStamp<'a>,
-    cells: &'a [u8],
+    pub(crate) cells: &'a [u8],
 }
 
 impl<'a> Row<'a> {

@@ -249,13 +249,16 @@ impl Table {
 
     /// Takes away the rows whose keys begin with these bytes, and whose chunks must be loaded.
     pub(crate) fn remove_loaded(&mut self, prefix: &[u8]) {
+        let rows = self.loaded_rows_with(prefix);
+        let keys: Vec<Vec<u8>> = rows.map(|row| Vec::from(key_of(row))).collect();
+        keys.iter().for_each(|key| self.remove(key));
+    }
+
+    /// Takes away the row of a key, whose chunk must be loaded.
+    pub(crate) fn remove(&mut self, key: &[u8]) {
         let mut gone = Vec::new();
-        for row in self.loaded_rows_with(prefix) {
-            let mut key_alone = Vec::new();
-            write_bytes(&mut key_alone, key_of(row));
-            gone.push(key_alone);
-        }
-        gone.iter().for_each(|key_alone| self.put(key_alone));
+        write_bytes(&mut gone, key);
+        self.put(&gone);
     }
 
     /// How many rows there are, and the sum of their hashes. Only chunks that have changed since the
@@ -347,6 +350,18 @@ impl Table {
         // They are left where there is no chunk at all.
         rest.iter().copied().filter(|row| is_there(row)).all(visit);
         Ok(())
+    }
+
+    /// Reads every chunk that is stored and calls back with its first key, and with how many rows
+    /// it has or what is wrong with it.
+    pub(crate) fn visit_chunks<S: ChunkSource>(
+        &self,
+        source: &mut S,
+        mut visit: impl FnMut(&[u8], Result<usize, ChunkError<S::Error>>),
+    ) {
+        for slot in self.slots.iter().filter(|slot| slot.id.is_some()) {
+            visit(&slot.first_key, slot.read(source).map(|chunk| chunk.row_count()));
+        }
     }
 
     /// The loaded rows, ascending by key.
@@ -471,7 +486,15 @@ fn take_covered<'r, 's>(rest: &mut &'s [&'r [u8]], next: Option<&Slot>) -> &'s [
     covered
 }
 
-/// Merges rows in the order of their keys. A new row takes the place of the old one of its key.
+/// Whether a row of the buffer has more than a key: without, it says that the row is gone.
+fn is_there(row: &[u8]) -> bool {
+    let mut reader = Reader::new(row);
+    reader.bytes_or_empty();
+    !reader.is_empty()
+}
+
+/// Merges rows in the order of their keys. A new row takes the place of the old one of its key, and
+/// leaves it empty where it says that the row is gone.
 fn merge<'r>(
     old: impl Iterator<Item = &'r [u8]>,
     new: impl Iterator<Item = &'r [u8]>,
@@ -491,13 +514,6 @@ fn merge<'r>(
         }
     });
     merged.filter(|row| is_there(row))
-}
-
-/// Whether a row of the buffer has more than a key: without, it says that the row is gone.
-fn is_there(row: &[u8]) -> bool {
-    let mut reader = Reader::new(row);
-    reader.bytes_or_empty();
-    !reader.is_empty()
 }
 
 /// Whether a chunk, or one after it, may have keys that begin with the prefix.

@@ -415,7 +415,7 @@ impl Value {
             (KIND_VARIANT, WIRE_VARINT) => {
                 Value::Variant(reader.varint_up_to(u32::MAX.into()).ok()? as u32)
             }
-            (KIND_LIST | KIND_MAP | KIND_RECORD, WIRE_LENGTH) => {
+            (KIND_LIST | KIND_MAP | KIND_RECORD, WIRE_LENGTH) if cfg!(feature = "composite") => {
                 decode_parts(tag >> 2, reader.bytes().ok()?)?
             }
             _ => return None,
@@ -600,7 +600,8 @@ fn check_nested_value(value: &[u8], depth_left: usize, reader: &mut Reader<'_>) 
         _ => true,
     };
     reader.check(is_canonical, MalformedFrame::ValueNotCanonical);
-    if matches!(kind, KIND_LIST | KIND_RECORD | KIND_MAP) {
+    // Parts that are not looked into are refused by whoever can look.
+    if cfg!(feature = "composite") && matches!(kind, KIND_LIST | KIND_RECORD | KIND_MAP) {
         return check_parts(kind, inside.bytes_or_empty(), depth_left, reader);
     }
     let is_text = kind != KIND_STRING || is_utf8(inside.bytes_or_empty());

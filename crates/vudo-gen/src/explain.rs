@@ -20,7 +20,7 @@ pub fn explanation(code: &str) -> Option<&'static Explanation> {
 }
 
 /// All of them, in the order of their codes.
-pub const EXPLANATIONS: [Explanation; 45] = [
+pub const EXPLANATIONS: [Explanation; 53] = [
     Explanation {
         code: "E0101",
         title: "something else was expected here",
@@ -420,5 +420,56 @@ pub const EXPLANATIONS: [Explanation; 45] = [
             "gen Task { has size: i64 where size + 1 }",
             "gen Task { has size: i64 where size > 1 }",
         )),
+    },
+    Explanation {
+        code: "N0601",
+        title: "what changes for replicas of the old version",
+        text: "`vudo check --against` says of each change what a replica sees that has not upgraded. Replicas of both versions hold the same cells and stay equal, whatever they show.",
+        example: None,
+    },
+    Explanation {
+        code: "E0602",
+        title: "a field is removed that others may still write",
+        text: "Replicas of the old version go on writing the field, and what they write would be seen by nobody here. Deprecate it first (`evolves Task @ 1.0 > 1.1 { deprecates size }`); the version after that can leave it out.",
+        example: None,
+    },
+    Explanation {
+        code: "E0603",
+        title: "an evolution contradicts the Gen",
+        text: "A renamed field is one field under a new name, so the Gen cannot have both names; and only a field that the Gen has can change.",
+        example: Some((
+            "gen Task { has title: String has name: String }\nevolves Task @ 1.0 > 1.1 { renames name to title }",
+            "gen Task { has title: String }\nevolves Task @ 1.0 > 1.1 { renames name to title }",
+        )),
+    },
+    Explanation {
+        code: "E0604",
+        title: "nothing says what old values become",
+        text: "A field of another strategy or type gets a new number and reads the old one until it is written. Where old values are not values of the new field as they are (narrowing, a register that becomes a counter, an enum that becomes a text), an expression over the old record says what they become. Sets and maps come of no expression: they need a field of their own. Safe without a word are immutable to lww, lww to mv_register, a wider integer, and a new variant of an enum.",
+        example: None,
+    },
+    Explanation {
+        code: "E0605",
+        title: "the conversion gives another type",
+        text: "The expression behind `with` reads the old record and gives a value of the new field.",
+        example: None,
+    },
+    Explanation {
+        code: "E0607",
+        title: "two fields have one number",
+        text: "Stored and sent data name a field by its number. Two branches that gave one number to different fields would each read the other's values, so they are told: take one lock file, and the compiler gives the other field a new number.",
+        example: None,
+    },
+    Explanation {
+        code: "W0608",
+        title: "a variant is gone",
+        text: "Values of an enum are numbers. Old values of the variant are kept and passed on, and read as a number without a name.",
+        example: None,
+    },
+    Explanation {
+        code: "E0609",
+        title: "the old files are in error",
+        text: "The versions are compared when both are right. Check the old files on their own first.",
+        example: None,
     },
 ];

@@ -264,7 +264,7 @@ impl<'a> Printer<'a> {
             (Symbol(first), Symbol(second)) if touches => {
                 const PAIRS: [(char, char); 6] =
                     [('=', '='), ('!', '='), ('<', '='), ('>', '='), ('&', '&'), ('|', '|')];
-                !PAIRS.contains(&(first, second)) && !(first == '!' || self.is_sign(before))
+                !PAIRS.contains(&(first, second)) && first != '!' && !self.is_sign(before)
             }
             (Symbol('!'), _) => false,
             (Symbol('-'), Number | Word | Text | Symbol(_)) => !self.is_sign(before),

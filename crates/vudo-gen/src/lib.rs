@@ -19,6 +19,7 @@
 
 #![forbid(unsafe_code)]
 
+mod against;
 mod check;
 mod describe;
 mod diagnostic;
@@ -41,8 +42,10 @@ use vudo_crdt::Schema;
 use check::{Checker, Declarations};
 use diagnostic::Diagnostics;
 use lock::Lock;
+use model::Model;
 use syntax::FileSyntax;
 
+pub use against::compile_against;
 pub use check::rules::Constraint;
 pub use describe::describe;
 pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Severity};
@@ -96,6 +99,21 @@ impl Compilation {
 
 /// Compiles the files to one schema.
 pub fn compile(files: &[SourceFile]) -> Compilation {
+    analyse(files).into_compilation()
+}
+
+/// Files that are checked, with all that was found.
+struct Analysis {
+    sources: Vec<Parsed>,
+    /// The names of the sources.
+    names: Vec<String>,
+    /// What is right and not in this version, by source.
+    refused: Vec<Diagnostics>,
+    model: Model,
+    constraints: Vec<Constraint>,
+}
+
+fn analyse(files: &[SourceFile]) -> Analysis {
     let mut sources: Vec<Parsed> =
         files.iter().enumerate().map(|(file, source)| Parsed::new(source, file)).collect();
     let mut refused: Vec<Diagnostics> = (0..files.len()).map(Diagnostics::new).collect();
@@ -112,23 +130,31 @@ pub fn compile(files: &[SourceFile]) -> Compilation {
         checker.file(index, syntax, &files[index].text, lock, diagnostics, refused);
     }
     let (model, constraints) = checker.into_model();
-    let schema = lower::lower(&model, &mut refused);
+    let names = files.iter().map(|source| source.name.clone()).collect();
+    Analysis { sources, names, refused, model, constraints }
+}
 
-    let is_good = !sources.iter().any(|one| one.diagnostics.has_error());
-    let is_refused = refused.iter().any(Diagnostics::has_error);
-    let mut locks = Vec::new();
-    if is_good {
-        let pairs = files.iter().zip(&sources);
-        locks.extend(pairs.map(|(file, one)| (file.name.clone(), one.lock.print())));
-    }
-    let summary = model.gens.iter().map(|one| (one.name.clone(), one.fields.len())).collect();
-    Compilation {
-        schema: (is_good && !is_refused).then_some(schema),
-        diagnostics: sources.into_iter().flat_map(|one| one.diagnostics.into_sorted()).collect(),
-        refused: refused.into_iter().flat_map(Diagnostics::into_sorted).collect(),
-        constraints,
-        summary,
-        locks,
+impl Analysis {
+    fn into_compilation(self) -> Compilation {
+        let Analysis { sources, names, mut refused, model, constraints } = self;
+        let schema = lower::lower(&model, &mut refused);
+        let is_good = !sources.iter().any(|one| one.diagnostics.has_error());
+        let is_refused = refused.iter().any(Diagnostics::has_error);
+        let mut locks = Vec::new();
+        if is_good {
+            let pairs = names.into_iter().zip(&sources);
+            locks.extend(pairs.map(|(name, source)| (name, source.lock.print())));
+        }
+        let summary = model.gens.iter().map(|one| (one.name.clone(), one.fields.len())).collect();
+        let diagnostics = sources.into_iter().flat_map(|one| one.diagnostics.into_sorted());
+        Compilation {
+            schema: (is_good && !is_refused).then_some(schema),
+            diagnostics: diagnostics.collect(),
+            refused: refused.into_iter().flat_map(Diagnostics::into_sorted).collect(),
+            constraints,
+            summary,
+            locks,
+        }
     }
 }
 

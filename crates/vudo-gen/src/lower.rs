@@ -26,7 +26,7 @@ pub(crate) fn lower(model: &Model, refused: &mut [Diagnostics]) -> Schema {
                 }
             }
         }
-        let rules = gen_model.rules.iter().map(|rule| rule.rule.clone()).collect();
+        let rules = gen_model.rules.clone();
         schema.gens.push(GenSchema { name: gen_model.name.clone(), fields, rules });
     }
     for one in &model.enums {
@@ -37,6 +37,11 @@ pub(crate) fn lower(model: &Model, refused: &mut [Diagnostics]) -> Schema {
 
 fn lower_field(field: &FieldModel, model: &Model) -> Result<FieldSchema, String> {
     let FieldModel { name, number, kind, merge, .. } = field;
+    if let Some(before) = field.predecessors.first() {
+        let shape = FieldModel::shape(&before.kind, before.merge);
+        let number = before.number;
+        return Err(format!("reading number {number} ('{shape}') is not in this version"));
+    }
     let (merge, inner) = match *merge {
         Merge::Map(Inner::OrSet | Inner::Map) => {
             return Err("a map of collections is not in this version".to_owned());

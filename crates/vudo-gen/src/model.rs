@@ -23,9 +23,8 @@ pub(crate) struct Model {
 pub(crate) struct GenModel {
     pub(crate) name: String,
     pub(crate) place: Place,
-    pub(crate) version: Option<String>,
     pub(crate) fields: Vec<FieldModel>,
-    pub(crate) rules: Vec<RuleModel>,
+    pub(crate) rules: Vec<vudo_crdt::Rule>,
 }
 
 /// An enum.
@@ -65,8 +64,6 @@ pub(crate) struct Predecessor {
     pub(crate) number: u32,
     pub(crate) kind: Type,
     pub(crate) merge: Merge,
-    /// What the newer field holds while nobody has written it.
-    pub(crate) conversion: Option<vudo_crdt::Expression>,
 }
 
 impl FieldModel {
@@ -78,13 +75,6 @@ impl FieldModel {
             other => format!("{} {kind}", other.name()),
         }
     }
-}
-
-/// A rule or `where`.
-#[derive(Clone, Debug)]
-pub(crate) struct RuleModel {
-    pub(crate) rule: vudo_crdt::Rule,
-    pub(crate) place: Place,
 }
 
 /// The type of a field.

@@ -1,7 +1,7 @@
 //! The procedural macros of the `vudo` crate: Gens become typed Rust when the crate is compiled.
 
 use proc_macro::{Literal, TokenStream, TokenTree};
-use vudo_gen::{Severity, SourceFile};
+use vudo_gen::SourceFile;
 
 /// Generates the typed API of the Gens in a file: `include_gen!("task.dol")`, relative to the
 /// folder of the crate's `Cargo.toml`.
@@ -45,12 +45,8 @@ fn generate(source: SourceFile) -> String {
     match &compilation.schema {
         Some(schema) => vudo_gen::rust::generate(schema),
         None => {
-            let errors: Vec<String> = compilation
-                .diagnostics
-                .iter()
-                .filter(|diagnostic| diagnostic.severity == Severity::Error)
-                .map(|diagnostic| diagnostic.render(&sources, false))
-                .collect();
+            let errors: Vec<String> =
+                compilation.errors().map(|error| error.render(&sources, false)).collect();
             compile_error(&errors.join("\n")).to_string()
         }
     }

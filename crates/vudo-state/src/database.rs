@@ -14,7 +14,7 @@ use vudo_crdt::{GenIndex, GenSchema, Reading, ReplicaKey, Schema, Value};
 use crate::environment::{Environment, SystemEnvironment};
 use crate::error::{Error, Result};
 use crate::identity::{self, SecretKeyBytes};
-use crate::layout;
+use crate::layout::{self, NamespaceId};
 use crate::limits::{EVENTUAL_DELAY, MEMORY_BYTES_MAX};
 use crate::record::{Record, field_of, is_in_rows, load_fields};
 use crate::replication::Replication;
@@ -486,13 +486,22 @@ impl Database {
     /// # Errors
     /// The disk failed.
     pub fn namespaces(&self) -> Result<Vec<String>> {
-        let mut names = Vec::new();
+        Ok(self.namespace_ids()?.into_iter().map(|(name, _)| name).collect())
+    }
+
+    pub(crate) fn namespace_ids(&self) -> Result<Vec<(String, NamespaceId)>> {
+        let mut found = Vec::new();
         let (from, to) = (layout::namespace(""), b"o".to_vec());
-        self.engine.storage.scan(&from, &to, &mut |key, _| {
-            names.push(String::from_utf8_lossy(&key[1..]).into_owned());
+        self.engine.storage.scan(&from, &to, &mut |key, stored| {
+            let id = stored.first_chunk().map(|bytes| NamespaceId::from_be_bytes(*bytes));
+            found.push((String::from_utf8_lossy(&key[1..]).into_owned(), id.unwrap_or_default()));
             true
         })?;
-        Ok(names)
+        Ok(found)
+    }
+
+    pub(crate) fn storage(&self) -> &dyn Storage {
+        &*self.engine.storage
     }
 
     /// Makes everything durable that has been committed.
@@ -672,12 +681,12 @@ fn for_each_with_entries(
 
 /// The store holds a secret key, so nobody else may read its folder.
 #[cfg(all(feature = "native", unix))]
-fn create_private_folder(path: &Path) -> std::io::Result<()> {
+pub(crate) fn create_private_folder(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 #[cfg(all(feature = "native", not(unix)))]
-fn create_private_folder(path: &Path) -> std::io::Result<()> {
+pub(crate) fn create_private_folder(path: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(path)
 }

@@ -37,6 +37,20 @@ pub enum Error {
         /// What the system said.
         source: StorageError,
     },
+    /// A backup goes into a folder of its own.
+    #[error("{path} exists already: name a folder for the backup that does not")]
+    BackupExists {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A backup could not be written. What there is of it has another name.
+    #[error("cannot write a backup to {path}: {source}")]
+    Backup {
+        /// The folder.
+        path: PathBuf,
+        /// What was in the way.
+        source: StorageError,
+    },
     /// The disk failed. What was committed since the last durable commit is still in memory, and
     /// the next commit tries to write it again.
     #[error("the disk failed: {0}; nothing acknowledged is lost, and the next commit tries again")]

@@ -33,7 +33,9 @@ pub(crate) fn load_or_mint(
             .map_err(|_| Error::damaged("its secret key does not have 32 bytes"))?;
         return Ok(SigningKey::from_bytes(secret));
     }
-    if is_copy {
+    if storage.get(&layout::meta(layout::BACKUP_OF))?.is_some() {
+        tracing::info!("this store is a backup of another one: it becomes a replica of its own");
+    } else if is_copy {
         tracing::info!("this store is a copy of another one: it becomes a replica of its own");
     }
     let mut secret = SecretKeyBytes::default();

@@ -55,6 +55,14 @@ pub(crate) fn chunk(id: NamespaceId, chunk: ChunkId) -> Vec<u8> {
     [b"c", &id.to_be_bytes()[..], &chunk.to_be_bytes()[..]].concat()
 }
 
+/// The setting that marks a backup: the replica whose store it was made of.
+pub(crate) const BACKUP_OF: &str = "backup of";
+
+/// Whether an entry belongs to one store alone, and to none of its copies.
+pub(crate) fn is_of_one_store(key: &[u8]) -> bool {
+    ["secret", "identity", BACKUP_OF].iter().any(|name| key == meta(name))
+}
+
 pub(crate) fn is_chunk(key: &[u8]) -> bool {
     key.first() == Some(&b'c')
 }

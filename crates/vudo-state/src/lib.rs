@@ -28,6 +28,8 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "native")]
+mod backup;
 mod database;
 mod document;
 mod environment;
@@ -48,7 +50,10 @@ mod shard;
 pub mod storage;
 mod subscription;
 mod transaction;
+mod verify;
 
+#[cfg(feature = "native")]
+pub use backup::BackupReport;
 pub use database::{
     DEFAULT_NAMESPACE, Database, DocumentId, Durability, NAMESPACE_NAME_BYTES_MAX, OpenOptions,
 };
@@ -68,3 +73,4 @@ pub use subscription::{
     CallbackGuard, ChangeKind, DocumentEvent, Event, Interest, Origin, Subscription, Transition,
 };
 pub use transaction::Transaction;
+pub use verify::VerifyReport;

@@ -71,15 +71,19 @@ impl Acknowledgements {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes what a peer says is durable there.
-    pub(crate) fn record(&self, peer: ReplicaKey, durable: &VersionVector) {
-        let number = durable.get(&self.own);
+    /// Notes what a peer says is durable there, of what has been written here.
+    pub(crate) fn record(
+        &self,
+        peer: ReplicaKey,
+        durable: &VersionVector,
+        written: &VersionVector,
+    ) {
+        let number = durable.get(&self.own).min(written.get(&self.own));
         let mut state = self.lock();
-        let known = state.numbers.entry(peer).or_default();
-        if peer == self.own || *known >= number {
+        if peer == self.own || state.by(Some(&peer)) >= number {
             return;
         }
-        *known = number;
+        state.numbers.insert(peer, number);
         state.is_changed = true;
         drop(state);
         self.advanced.notify_all();

@@ -88,7 +88,9 @@ impl Replication {
     /// Notes what a peer has said is durable there, for the [`crate::Outbox`]. The number goes to
     /// disk with the next commit.
     pub fn record_durable(&self, peer: ReplicaKey, durable: &VersionVector) {
-        self.shard.acknowledgements.record(peer, durable);
+        // A peer that claims more than there is would acknowledge what is still to be written.
+        let written = self.shard.durable_vector();
+        self.shard.acknowledgements.record(peer, durable, &written);
     }
 
     /// The fingerprint of the state, and the vector of the changes that it reflects.

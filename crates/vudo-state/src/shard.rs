@@ -109,6 +109,13 @@ pub(crate) struct StoredChunks<'a> {
     id: NamespaceId,
 }
 
+impl<'a> StoredChunks<'a> {
+    /// Chunks that are on disk, and no others.
+    pub(crate) fn of_storage(storage: &'a dyn Storage, id: NamespaceId) -> StoredChunks<'a> {
+        StoredChunks { storage, travelling: None, id }
+    }
+}
+
 impl ChunkSource for StoredChunks<'_> {
     type Error = StorageError;
 
@@ -604,11 +611,7 @@ fn replay_record(
                 "a log record names a replica that is not in the directory",
             ));
         }
-        namespace.apply_own(
-            &change,
-            &mut StoredChunks { storage, travelling: None, id },
-            &mut (),
-        )?;
+        namespace.apply_own(&change, &mut StoredChunks::of_storage(storage, id), &mut ())?;
     }
     Ok(())
 }

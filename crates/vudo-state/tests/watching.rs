@@ -254,12 +254,15 @@ fn the_outbox_holds_what_nobody_has_acknowledged_across_restarts() {
     });
     assert!(waited);
     assert_eq!((outbox.pending_count(), outbox.pending(9).unwrap().len()), (0, 0));
+    // A peer cannot acknowledge what is still to be written.
+    let liar = vudo_crdt::ReplicaKey([9; 32]);
+    replication.record_durable(liar, &acknowledged(u64::MAX));
     drop((database, fast, outbox, replication));
 
     let database = Database::open(folder.path()).unwrap();
     create(&database, "later", "CH", 0);
     let outbox = database.outbox().unwrap();
-    assert_eq!(outbox.peers(), [(server, 12_000), (phone, 4_000)]);
+    assert_eq!(outbox.peers(), [(server, 12_000), (phone, 4_000), (liar, 12_000)]);
     assert_eq!(outbox.pending_count(), 1);
     drop((database, outbox));
 

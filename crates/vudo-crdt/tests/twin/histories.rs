@@ -5,6 +5,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use vudo_crdt::{Ranges, ReplicaKey, VersionVector};
+
 use crate::random::Random;
 use crate::store::{Changes, Packet, Shape, Store, fields};
 
@@ -18,6 +20,8 @@ struct Tally {
     frames: u64,
     gaps: u64,
     reopened: u64,
+    judged: u64,
+    dropped: u64,
 }
 
 /// Several stores and the frames between them.
@@ -27,6 +31,8 @@ struct World {
     stores: Vec<Store>,
     changes: Changes,
     in_flight: Vec<Packet>,
+    /// Everybody holds what this covers, and how it was judged stands.
+    checkpoint: VersionVector,
     tally: Tally,
 }
 
@@ -51,13 +57,14 @@ impl World {
             stores,
             changes: Changes::new(),
             in_flight: Vec::new(),
+            checkpoint: VersionVector::new(),
             tally: Tally::default(),
         }
     }
 
     fn step(&mut self) {
         let store_index = self.random.below(self.stores.len());
-        match self.random.below(21) {
+        match self.random.below(24) {
             0..9 => {
                 let store = &mut self.stores[store_index];
                 self.tally.operations +=
@@ -67,9 +74,91 @@ impl World {
             14..18 => self.deliver(store_index),
             18 => self.stores[store_index].persist(&mut self.random),
             19 => self.stores[store_index].evict(&mut self.random),
-            _ => {
+            20 => {
                 self.stores[store_index].reopen(&mut self.random);
                 self.tally.reopened += 1;
+            }
+            21 | 22 => self.judge(store_index),
+            _ => self.compact(),
+        }
+    }
+
+    /// What may be set aside of a replica's changes next: a cut, less, or some in the middle; below
+    /// the checkpoint all stays as it is.
+    fn ranges(&mut self, store_index: usize, key: &ReplicaKey) -> Ranges {
+        let floor = self.checkpoint.get(key);
+        let above = |random: &mut Random| floor + random.below(6) as u64;
+        let mut ranges = match self.random.below(4) {
+            0 => Ranges::new(),
+            1 => Ranges::above(above(&mut self.random)),
+            _ => {
+                let mut some = Ranges::new();
+                let (first, last) = (above(&mut self.random), above(&mut self.random));
+                some.insert(first.max(floor + 1), last);
+                some
+            }
+        };
+        let namespace = &self.stores[store_index].namespace;
+        if let Some(replica) = namespace.replicas().find(key) {
+            for (first, last) in namespace.set_aside(replica).iter() {
+                ranges.insert(first, last.min(floor));
+            }
+        }
+        ranges
+    }
+
+    /// A store judges the changes of one or two replicas anew, whom it may not have heard of.
+    fn judge(&mut self, store_index: usize) {
+        let mut judgements: Vec<(ReplicaKey, Ranges)> = Vec::new();
+        for _ in 0..1 + self.random.below(2) {
+            let key = self.random.pick(&self.stores).key;
+            if judgements.iter().all(|(judged, _)| *judged != key) {
+                let ranges = self.ranges(store_index, &key);
+                judgements.push((key, ranges));
+            }
+        }
+        self.stores[store_index].judge(&judgements, &self.changes);
+        self.tally.judged += 1;
+    }
+
+    /// A checkpoint of what everybody holds, as one of them judges it; then some drop changes.
+    fn compact(&mut self) {
+        if self.random.one_in(3) {
+            self.exchange();
+        }
+        let mut common = self.stores[0].vector();
+        for store in &self.stores {
+            let vector = store.vector();
+            let mut least = VersionVector::new();
+            common
+                .iter()
+                .for_each(|(key, number)| least.advance(key, number.min(vector.get(&key))));
+            common = least;
+        }
+        let judge = self.random.below(self.stores.len());
+        let keys: Vec<ReplicaKey> = common.iter().map(|(key, _)| key).collect();
+        let set_aside = |store: &Store, key: &ReplicaKey| -> Ranges {
+            let replica = store.namespace.replicas().find(key).expect("everybody holds changes");
+            store.namespace.set_aside(replica).clone()
+        };
+        for store_index in 0..self.stores.len() {
+            let mut judgements = Vec::new();
+            for key in &keys {
+                let mut ranges = Ranges::new();
+                for (first, last) in set_aside(&self.stores[judge], key).iter() {
+                    ranges.insert(first, last.min(common.get(key)));
+                }
+                for (first, last) in set_aside(&self.stores[store_index], key).iter() {
+                    ranges.insert(first.max(common.get(key) + 1), last);
+                }
+                judgements.push((*key, ranges));
+            }
+            self.stores[store_index].judge(&judgements, &self.changes);
+        }
+        self.checkpoint = common;
+        for store in &mut self.stores {
+            if self.random.one_in(2) {
+                self.tally.dropped += store.compact(&self.checkpoint) as u64;
             }
         }
     }
@@ -102,8 +191,8 @@ impl World {
         }
     }
 
-    /// Everybody gets everything, and then everybody has the same.
-    fn settle(&mut self) {
+    /// Everybody gets everything.
+    fn exchange(&mut self) {
         let mut pairs = Vec::new();
         for from in 0..self.stores.len() {
             pairs.extend((0..self.stores.len()).map(|to| (from, to)));
@@ -120,8 +209,19 @@ impl World {
             let keys = self.stores[to].namespace.replicas();
             let names = new_changes.iter().map(|change| (*keys.key(change.replica), change.number));
             let fresh: Vec<_> = names.collect();
-            fresh.iter().for_each(|name| self.stores[to].twin.apply(&self.changes[name]));
+            fresh.iter().for_each(|name| self.stores[to].apply_to_twin(name, &self.changes));
         }
+    }
+
+    /// Everybody gets everything, judges it the same, and then everybody has the same.
+    fn settle(&mut self) {
+        self.exchange();
+        let keys: Vec<ReplicaKey> = self.stores.iter().map(|store| store.key).collect();
+        let mut judgements = Vec::new();
+        for key in keys {
+            judgements.push((key, self.ranges(0, &key)));
+        }
+        self.stores.iter_mut().for_each(|store| store.judge(&judgements, &self.changes));
         let bytes = self.stores[0].canonical_bytes();
         let fingerprint = self.stores[0].fingerprint();
         let vector = self.stores[0].vector();
@@ -172,7 +272,7 @@ fn random_histories_converge_to_what_the_twin_says() {
     }
     let history_count = number_from_environment("VUDO_HISTORIES").unwrap_or(HISTORY_COUNT);
     let next_seed = AtomicU64::new(0);
-    let totals = [const { AtomicU64::new(0) }; 4];
+    let totals = [const { AtomicU64::new(0) }; 6];
     let work = || {
         loop {
             let seed = next_seed.fetch_add(1, Ordering::Relaxed);
@@ -180,7 +280,8 @@ fn random_histories_converge_to_what_the_twin_says() {
                 return;
             }
             let tally = run(seed);
-            let counts = [tally.operations, tally.frames, tally.gaps, tally.reopened];
+            let Tally { operations, frames, gaps, reopened, judged, dropped } = tally;
+            let counts = [operations, frames, gaps, reopened, judged, dropped];
             for (total, count) in totals.iter().zip(counts) {
                 total.fetch_add(count, Ordering::Relaxed);
             }
@@ -192,11 +293,17 @@ fn random_histories_converge_to_what_the_twin_says() {
             scope.spawn(work);
         });
     });
-    let [operations, frames, gaps, reopened] = totals.map(|total| total.into_inner());
+    let [operations, frames, gaps, reopened, judged, dropped] =
+        totals.map(|total| total.into_inner());
     println!(
         "{history_count} histories from seed 0: {operations} operations, {frames} frames, \
-         {gaps} refused for a gap, {reopened} stores opened again"
+         {gaps} refused for a gap, {reopened} stores opened again, {judged} judgements, \
+         {dropped} changes dropped"
     );
     assert!(operations >= history_count * OPERATION_COUNT_MIN);
     assert!(frames > 0 && gaps > 0 && reopened > 0, "the histories have become too tame");
+    assert!(
+        judged > history_count && dropped > history_count,
+        "the histories have become too tame"
+    );
 }

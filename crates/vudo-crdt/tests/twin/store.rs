@@ -6,9 +6,9 @@ use std::convert::Infallible;
 
 use vudo_crdt::{
     Applied, ApplyError, Change as LoggedChange, ChunkId, ChunkSource, CounterOptions, Direction,
-    FieldSchema, FrameWriter, GenIndex, Log, Namespace, Observer, Overflow, Reading, Refusal,
-    ReplicaIndex, ReplicaKey, Row, Strategy, TablePart, Transaction, TransactionView, Value,
-    ValueType, VersionVector, WriteError, split_entry_key,
+    FieldSchema, FrameWriter, GenIndex, InMemory, Log, Namespace, Observer, Overflow, Ranges,
+    Reading, Refusal, ReplicaIndex, ReplicaKey, Row, Strategy, TablePart, Transaction,
+    TransactionView, Value, ValueType, VersionVector, WriteError, split_entry_key,
 };
 
 use crate::model::{Cell, Change, DocumentId, Place, Stamp, Time, Twin, TwinTransaction};
@@ -103,6 +103,7 @@ pub(crate) type Changes = BTreeMap<(ReplicaKey, u64), Change>;
 struct Counting {
     log: Log,
     row_count: u64,
+    entry_count: u64,
     last: Option<(GenIndex, Vec<u8>, u64)>,
 }
 
@@ -112,12 +113,13 @@ impl Observer for Counting {
     }
 
     fn entry(&mut self, _: GenIndex, after: Row<'_>) {
+        self.entry_count += 1;
         assert!(split_entry_key(after.key).is_some());
     }
 
     fn row(&mut self, gen_index: GenIndex, before: Option<Row<'_>>, after: Row<'_>) {
         self.row_count += 1;
-        assert!(before.is_none_or(|row| row.key == after.key && row.life <= after.life));
+        assert!(before.is_none_or(|row| row.key == after.key));
         self.last = Some((gen_index, after.key.to_vec(), after.life));
     }
 }
@@ -216,9 +218,8 @@ impl Store {
         let committed = real.commit(&mut self.namespace, &mut self.chunks, &mut self.log).unwrap();
         assert_eq!(committed, (!is_empty).then_some(number));
         if !is_empty {
-            let change = twin.change;
-            self.twin.apply(&change);
-            changes.insert((self.key, number), change);
+            changes.insert((self.key, number), twin.change);
+            self.apply_to_twin(&(self.key, number), changes);
         }
         operation_count as u64
     }
@@ -282,8 +283,59 @@ impl Store {
         if let Some((gen_index, key, life)) = observer.last {
             assert_eq!(self.namespace.loaded_row(gen_index, &key).unwrap().life, life);
         }
-        fresh.iter().for_each(|name| self.twin.apply(&changes[name]));
+        fresh.iter().for_each(|name| self.apply_to_twin(name, changes));
         false
+    }
+
+    /// The twin joins a change that has become held, unless it is set aside.
+    pub(crate) fn apply_to_twin(&mut self, name: &(ReplicaKey, u64), changes: &Changes) {
+        if !self.is_set_aside(name) {
+            self.twin.apply(&changes[name]);
+        }
+    }
+
+    fn is_set_aside(&self, (key, number): &(ReplicaKey, u64)) -> bool {
+        let replica = self.namespace.replicas().find(key).expect("its change is held");
+        self.namespace.set_aside(replica).contains(*number)
+    }
+
+    /// Judges the changes of some replicas anew; the twin begins again with what is effective.
+    pub(crate) fn judge(&mut self, judgements: &[(ReplicaKey, Ranges)], changes: &Changes) {
+        let mut of_index = Vec::new();
+        for (key, ranges) in judgements {
+            of_index.push((self.namespace.intern_replica(*key), ranges.clone()));
+        }
+        let mut observer = Counting::default();
+        let before = self.canonical_bytes();
+        self.namespace.judge(of_index, &mut self.log, &mut self.chunks, &mut observer).unwrap();
+        let told_count = observer.row_count + observer.entry_count;
+        assert_eq!(told_count == 0, self.canonical_bytes() == before);
+        let vector = self.vector();
+        self.twin = Twin::default();
+        for name in changes.keys().filter(|(key, number)| *number <= vector.get(key)) {
+            self.apply_to_twin(name, changes);
+        }
+    }
+
+    /// Drops every change up to a vector that the state there does not refer to. Gives how many.
+    pub(crate) fn compact(&mut self, checkpoint: &VersionVector) -> usize {
+        let mut state = self.namespace.at_version(checkpoint, &mut self.log).unwrap();
+        for (replica, key) in self.namespace.replicas().keys().iter().enumerate() {
+            let replica = replica as ReplicaIndex;
+            assert_eq!(state.replicas().key(replica), key);
+            state.restore_set_aside(replica, self.namespace.set_aside(replica).clone());
+        }
+        let covered: Vec<u64> =
+            self.namespace.replicas().keys().iter().map(|key| checkpoint.get(key)).collect();
+        let before = self.log.change_count();
+        self.log.retain(|change| {
+            change.number > covered[change.replica as usize]
+                || state.refers_to(change, &mut InMemory).unwrap()
+        });
+        let again = self.namespace.at_version(checkpoint, &mut self.log).unwrap();
+        let bytes = state.canonical_bytes(&mut InMemory).unwrap();
+        assert!(again.canonical_bytes(&mut InMemory).unwrap() == bytes, "a needed change is gone");
+        before - self.log.change_count()
     }
 
     /// Joins a whole frame that has no gap.
@@ -327,7 +379,11 @@ impl Store {
         let directory = self.namespace.encode_directory();
         let table =
             |gen_index, part| Some(self.namespace.table_mut(gen_index, part).encode_directory());
-        self.namespace = Namespace::open(&directory, table, random.next()).unwrap();
+        let mut reopened = Namespace::open(&directory, table, random.next()).unwrap();
+        for replica in 0..reopened.replicas().keys().len() as ReplicaIndex {
+            reopened.restore_set_aside(replica, self.namespace.set_aside(replica).clone());
+        }
+        self.namespace = reopened;
         self.set_founder(self.founder);
     }
 

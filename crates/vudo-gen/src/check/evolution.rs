@@ -92,10 +92,11 @@ impl<'a> File<'a> {
                 let mut before = fields[index].clone();
                 (before.number, before.kind, before.merge) = (number, old_kind, old_merge);
                 let conversion = self.conversion(gen_name, change, &before, (&kind, merge), fields);
-                let Some(conversion) = conversion else { break };
+                if conversion.is_none() {
+                    break;
+                }
                 (kind, merge) = (before.kind, before.merge);
-                let predecessor =
-                    Predecessor { number, kind: kind.clone(), merge, conversion: Some(conversion) };
+                let predecessor = Predecessor { number, kind: kind.clone(), merge };
                 fields[index].predecessors.push(predecessor);
             }
         }

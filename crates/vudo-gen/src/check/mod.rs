@@ -1,6 +1,6 @@
 //! A syntax tree to a model: what the words mean, and whether they go together.
 
-mod evolution;
+pub(crate) mod evolution;
 mod fields;
 pub(crate) mod rules;
 mod strategies;
@@ -182,7 +182,10 @@ impl<'a> Checker<'a> {
                         self.constraints.push(constraint);
                     }
                 }
-                ItemSyntax::Statement(line) => file.kept(&line.text, &line.span),
+                ItemSyntax::Statement(line) => {
+                    let head = line.text.split(['{', '\n']).next().unwrap_or_default();
+                    file.kept(head.trim_end(), &line.span);
+                }
                 ItemSyntax::Module { .. } => {}
             }
         }
@@ -246,7 +249,6 @@ impl<'a> Checker<'a> {
             self.model.gens.push(GenModel {
                 name: syntax.name.text.clone(),
                 place: Place { file: file.file, span: syntax.name.span.clone() },
-                version: syntax.version.as_ref().map(|version| version.text.clone()),
                 fields,
                 rules,
             });

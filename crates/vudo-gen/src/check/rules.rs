@@ -10,7 +10,7 @@ use vudo_crdt::{Expression, Rule, Value, ValueType};
 
 use super::File;
 use crate::diagnostic::{Diagnostic, quoted};
-use crate::model::{FieldModel, Merge, Place, RuleModel, Type};
+use crate::model::{FieldModel, Merge, Type};
 use crate::syntax::{
     BinaryOperator, ExpressionKind, ExpressionSyntax, FileSyntax, GenSyntax, ItemSyntax, Literal,
     MemberSyntax, Name, RuleSyntax, UnaryOperator,
@@ -125,23 +125,22 @@ impl File<'_> {
         &mut self,
         syntax: &GenSyntax,
         fields: &[FieldModel],
-        rules: &mut Vec<RuleModel>,
+        rules: &mut Vec<Rule>,
         constraints: &mut Constraints,
     ) {
-        let mut add = |rule: Rule, place: Place| {
+        let mut add = |rule: Rule| {
             let name = format!("{}.{}", syntax.name.text, rule.name);
             let (class, meaning) = class_of(&rule.condition, fields);
             constraints.push(Constraint { name, class: Some(class), meaning });
-            rules.push(RuleModel { rule, place });
+            rules.push(rule);
         };
         for member in &syntax.members {
             match member {
                 MemberSyntax::Field(field) => {
                     let Some(condition) = &field.condition else { continue };
                     let name = format!("where {}", field.name.text);
-                    let place = Place { file: self.file, span: condition.span.clone() };
                     if let Some(condition) = self.condition(condition, fields) {
-                        add(Rule { name, condition }, place);
+                        add(Rule { name, condition });
                     }
                 }
                 MemberSyntax::Rule(rule) => {
@@ -154,9 +153,8 @@ impl File<'_> {
                         continue;
                     }
                     let name = rule.name.text.clone();
-                    let place = Place { file: self.file, span: rule.name.span.clone() };
                     if let Some(condition) = self.condition(expression, fields) {
-                        add(Rule { name, condition }, place);
+                        add(Rule { name, condition });
                     }
                 }
                 _ => {}
@@ -282,7 +280,8 @@ impl Scope<'_, '_> {
             Type::Enum(known) => self.file.variants_of(known).iter().any(|one| one == name),
             _ => false,
         });
-        if !is_field && is_variant {
+        let is_capital = name.starts_with(char::is_uppercase);
+        if !is_field && (is_variant || is_capital) {
             let absent = Expression::Constant(Value::Bool(false));
             return Some((absent, Kind::Word(name.to_owned())));
         }
@@ -387,7 +386,8 @@ impl Scope<'_, '_> {
             _ => {
                 let is_text = operator == BinaryOperator::Add
                     && (&left_kind, &right_kind) == (&Kind::Text, &Kind::Text);
-                if !is_text && !(left_kind.is_number() && right_kind.is_number()) {
+                let are_numbers = left_kind.is_number() && right_kind.is_number();
+                if !is_text && !are_numbers {
                     let wrong = if left_kind.is_number() { &right_kind } else { &left_kind };
                     let place = if left_kind.is_number() { right_syntax } else { left_syntax };
                     let message = format!("'{symbol}' computes, and this is {}", wrong.described());
@@ -527,7 +527,7 @@ impl Scope<'_, '_> {
             let message = format!("there is no method {}", quoted(name));
             let diagnostic = Diagnostic::error("E0503", &method.span, message)
                 .label("expected a method such as .len() or .contains(..)")
-                .suggest(name, METHODS);
+                .suggest(name, METHODS.into_iter().chain(["length"]));
             self.push(diagnostic);
             return None;
         }
@@ -630,7 +630,7 @@ impl Scope<'_, '_> {
 
 /// The number of a variant as a value.
 fn variant(number: u32) -> Expression {
-    Expression::Constant(Value::Int(number.into()))
+    Expression::Constant(Value::Variant(number))
 }
 
 fn literal_value(literal: &Literal) -> (Expression, Kind) {

@@ -55,15 +55,6 @@ impl File<'_> {
         if self.parameters.iter().any(|parameter| parameter.text == *name) {
             return Some(Type::Opaque(name.clone()));
         }
-        match self.declared(name) {
-            Some(Declared::Gen) if arguments.is_empty() => {
-                return Some(Type::Record(name.clone()));
-            }
-            Some(Declared::Enum) if arguments.is_empty() => return Some(Type::Enum(name.clone())),
-            // A Gen with type parameters is only kept.
-            Some(_) => return Some(Type::Opaque(name.clone())),
-            None => {}
-        }
         let container = CONTAINERS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
         if let Some((container, count)) = container {
             if arguments.len() != *count {
@@ -93,6 +84,15 @@ impl File<'_> {
         }
         if let Some(scalar) = scalar {
             return Some(Type::Scalar(scalar));
+        }
+        match self.declared(name) {
+            Some(Declared::Gen) if arguments.is_empty() => {
+                return Some(Type::Record(name.clone()));
+            }
+            Some(Declared::Enum) if arguments.is_empty() => return Some(Type::Enum(name.clone())),
+            // A Gen with type parameters is only kept.
+            Some(_) => return Some(Type::Opaque(name.clone())),
+            None => {}
         }
         let message = format!("no Gen or enum is called {}", quoted(name));
         let mut warning = Diagnostic::warning("W0209", &syntax.span, message)

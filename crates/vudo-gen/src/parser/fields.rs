@@ -44,7 +44,7 @@ impl Parser<'_> {
     fn statement(&mut self) -> Parsed<Name> {
         let is_field =
             self.kind_ahead(1) == TokenKind::Word && self.kind_ahead(2) == TokenKind::Symbol(':');
-        if is_field {
+        if is_field || self.resembles_item() {
             let word = self.text();
             let refusal = self.refusal("a field, as in `has title: String`");
             self.push_once(refusal.suggest(word, ["has"]));
@@ -124,7 +124,12 @@ impl Parser<'_> {
         if self.take_symbol(',') || self.take_symbol(';') {
             return Ok(());
         }
-        let is_over = self.is_next_line() || self.is_symbol('}') || self.field_begins_ahead(0);
+        let begins_block = ["rule", "fun", "docs", "constraint"].contains(&self.text())
+            && matches!(self.kind_ahead(1), TokenKind::Word | TokenKind::Symbol('{'));
+        let is_over = self.is_next_line()
+            || self.is_symbol('}')
+            || begins_block
+            || self.field_begins_ahead(0);
         if is_over { Ok(()) } else { self.refuse("the end of the field, '=' or 'where'") }
     }
 

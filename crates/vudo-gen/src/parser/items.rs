@@ -125,11 +125,15 @@ impl Parser<'_> {
 
     /// Whether an item with a block begins here: a Gen has no such member, so it was not closed.
     pub(super) fn opens_item(&self) -> bool {
-        let is_item = self.begins_item()
+        self.token().begins_line && self.resembles_item() && !self.is_constraint_of_gen()
+    }
+
+    /// Whether an item with a block stands here, at the beginning of a line or not.
+    pub(super) fn resembles_item(&self) -> bool {
+        let is_item = self.kind() == TokenKind::Word
             && KEYWORDS.contains(&self.text())
             && self.kind_ahead(1) == TokenKind::Word
-            && !matches!(self.text(), "docs" | "exegesis" | "fun" | "pub" | "module" | "use")
-            && !self.is_constraint_of_gen();
+            && !matches!(self.text(), "docs" | "exegesis" | "fun" | "pub" | "module" | "use");
         let mut line = self.tokens[self.at + 1..].iter().take_while(|token| !token.begins_line);
         is_item && line.any(|token| token.kind == TokenKind::Symbol('{'))
     }

@@ -78,4 +78,14 @@ pub trait Storage: Send + Sync {
 
     /// How many bytes the store takes up on disk; zero in memory.
     fn disk_bytes(&self) -> u64;
+
+    /// Checks whatever the storage can check by itself, and calls back with the key of each damaged
+    /// value.
+    ///
+    /// # Errors
+    /// Something is damaged that belongs to no single key, or reading failed.
+    fn verify(&self, damaged: &mut dyn FnMut(&[u8])) -> Result<(), StorageError> {
+        let _ = damaged;
+        Ok(())
+    }
 }

@@ -143,25 +143,6 @@ impl<M: Medium> NativeStorage<M> {
         Ok(NativeStorage { medium, recent: RwLock::new(recent), journal: Mutex::new(journal) })
     }
 
-    /// Checks every page and every value, and calls back with the key of each damaged value.
-    ///
-    /// # Errors
-    /// The pages themselves are damaged: which keys they held cannot be told.
-    pub fn verify(&self, damaged: &mut dyn FnMut(&[u8])) -> Result<(), StorageError> {
-        let recent = self.read_recent()?;
-        let table = match recent.open_table()? {
-            None => return Ok(()),
-            Some(table) => table,
-        };
-        for entry in table.iter().map_err(failed)? {
-            let (key, stored) = entry.map_err(failed)?;
-            if checked(key.value(), stored.value()).is_err() {
-                damaged(key.value());
-            }
-        }
-        Ok(())
-    }
-
     fn lock_recent(&self) -> RwLockWriteGuard<'_, Recent> {
         self.recent.write().unwrap_or_else(PoisonError::into_inner)
     }
@@ -404,6 +385,30 @@ impl<M: Medium> Storage for NativeStorage<M> {
 
     fn disk_bytes(&self) -> u64 {
         self.medium.byte_count()
+    }
+
+    /// Checks every page and every value. Writers wait meanwhile, and readers while the pages are
+    /// checked.
+    fn verify(&self, damaged: &mut dyn FnMut(&[u8])) -> Result<(), StorageError> {
+        let _journal = self.lock_journal();
+        drop(self.read_recent()?);
+        let intact = match &mut self.lock_recent().pages {
+            Some(pages) => pages.check_integrity().map_err(failed),
+            None => Err(StorageError::new("the pages are closed after an error")),
+        };
+        let recent = self.read_recent()?;
+        if let Some(table) = recent.open_table()? {
+            for entry in table.iter().map_err(failed)? {
+                let (key, stored) = entry.map_err(failed)?;
+                if checked(key.value(), stored.value()).is_err() {
+                    damaged(key.value());
+                }
+            }
+        }
+        match intact? {
+            true => Ok(()),
+            false => Err(StorageError::new("the pages had to be repaired")),
+        }
     }
 }
 
