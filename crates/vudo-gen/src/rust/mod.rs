@@ -314,8 +314,8 @@ impl {name} {{
         let Methods { read, write, remove, .. } = methods;
         let rust = self.type_of(element, Place::Handle);
         let list = ValueType::List(Box::new(element.clone()));
-        let from = self.from_value(&list, "shown", Place::Handle);
-        let to = self.to_value(element, "element", Place::Handle);
+        let from = self.read_expression(&list, "shown", Place::Handle);
+        let to = self.write_expression(element, "element", Place::Handle);
         let _ = write!(
             out,
             "
@@ -354,15 +354,15 @@ impl {name} {{
         };
         let map = ValueType::Map(Box::new(key.clone()), Box::new(shown));
         let rust = self.type_of(&map, Place::Handle);
-        let from = self.from_value(&map, "shown", Place::Handle);
+        let from = self.read_expression(&map, "shown", Place::Handle);
         let key_type = self.type_of(key, Place::Handle);
-        let to_key = self.to_value(key, "key", Place::Handle);
+        let to_key = self.write_expression(key, "key", Place::Handle);
         let (parameter, call, what) = if value_strategy.is_counter() {
             let amount = amount_of(*value_strategy);
             (format!("amount: {amount}"), "add_entry", "amount".to_owned())
         } else {
             let held = self.type_of(value, Place::Handle);
-            let to = self.to_value(value, "value", Place::Handle);
+            let to = self.write_expression(value, "value", Place::Handle);
             (format!("value: {held}"), "set_entry", to)
         };
         let _ = write!(
@@ -394,7 +394,7 @@ impl {name} {{
         let has_many = *strategy == Strategy::MvRegister;
         let list = ValueType::List(Box::new(value_type.clone()));
         let shown = if has_many { &list } else { value_type };
-        let from = self.from_value(shown, "shown", Place::Handle);
+        let from = self.read_expression(shown, "shown", Place::Handle);
         let (result, otherwise) = match (default, shown) {
             (_, ValueType::List(_)) if has_many => {
                 (self.type_of(&list, Place::Handle), ".unwrap_or_default()".to_owned())
@@ -408,7 +408,7 @@ impl {name} {{
         let (parameter, to) = match value_type {
             ValueType::String => ("&str".to_owned(), "value".to_owned()),
             ValueType::Bytes => ("&[u8]".to_owned(), "value".to_owned()),
-            other => (rust, self.to_value(other, "value", Place::Handle)),
+            other => (rust, self.write_expression(other, "value", Place::Handle)),
         };
         let what = if has_many { "All values that" } else { "What" };
         let _ = write!(

@@ -51,8 +51,13 @@ impl Names {
     }
 
     /// An expression that makes an engine's value of the variable `from`.
-    pub(super) fn to_value(&self, value_type: &ValueType, from: &str, place: Place) -> String {
-        let to = |inner: &ValueType, from: &str| self.to_value(inner, from, place);
+    pub(super) fn write_expression(
+        &self,
+        value_type: &ValueType,
+        from: &str,
+        place: Place,
+    ) -> String {
+        let to = |inner: &ValueType, from: &str| self.write_expression(inner, from, place);
         match value_type {
             ValueType::Option(inner) => {
                 let some = to(inner, from);
@@ -96,8 +101,13 @@ impl Names {
 
     /// An expression of an `Option` that turns the engine's value in the variable `from` into one
     /// of the type, or says that it is of another.
-    pub(super) fn from_value(&self, value_type: &ValueType, from: &str, place: Place) -> String {
-        let of = |inner: &ValueType, from: &str| self.from_value(inner, from, place);
+    pub(super) fn read_expression(
+        &self,
+        value_type: &ValueType,
+        from: &str,
+        place: Place,
+    ) -> String {
+        let of = |inner: &ValueType, from: &str| self.read_expression(inner, from, place);
         let otherwise = "_ => ::std::option::Option::None";
         match value_type {
             ValueType::Option(inner) => format!(
@@ -209,13 +219,13 @@ impl ::vudo::FromValue for {name} {{
                 "    /// `{}`.\n    pub {member}: ::std::option::Option<{held}>,",
                 field.name
             );
-            let into = self.to_value(&field.value_type, "held", Place::Record);
+            let into = self.write_expression(&field.value_type, "held", Place::Record);
             let _ = write!(
                 to,
                 "if let ::std::option::Option::Some(held) = value.{member} {{ \
                  fields.push(({number}, {into})); }}\n        "
             );
-            let back = self.from_value(&field.value_type, "held", Place::Record);
+            let back = self.read_expression(&field.value_type, "held", Place::Record);
             let _ = write!(from, "{number} => record.{member} = {back},\n                ");
         }
         let _ = write!(
