@@ -6,27 +6,19 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use vudo_crdt::{
-    FieldSchema, InMemory, Log, Namespace, ReplicaKey, Row, Strategy, Transaction, ValueType,
-    checksum,
-};
+use vudo_crdt::{InMemory, Log, Namespace, ReplicaKey, Transaction, Value, checksum};
 
-/// One field for each strategy, under the numbers that the seed frames use.
-fn fields() -> [FieldSchema; 5] {
-    [
-        FieldSchema::new("id", 1, Strategy::Immutable, ValueType::String),
-        FieldSchema::new("title", 2, Strategy::Lww, ValueType::String),
-        FieldSchema::new("rank", 3, Strategy::LwwContent, ValueType::I64),
-        FieldSchema::new("votes", 4, Strategy::PnCounter, ValueType::I8),
-        FieldSchema::new("mass", 5, Strategy::PnCounterFloat, ValueType::F64),
-    ]
-}
+#[path = "../common/fields.rs"]
+mod common;
+
+use common::{fields, read_all};
 
 /// A namespace with a document that the seed frames write to as well.
 fn seeded(log: &mut Log) -> Namespace {
-    let [id, title, rank, votes, mass] = fields();
+    let [id, title, rank, votes, mass, likes, owner, seats, tags, stock] = fields();
     let mut namespace = Namespace::new(0);
     let replica = namespace.intern_replica(ReplicaKey([1; 32]));
+    namespace.set_founder(replica);
     let task = namespace.intern_gen("Task").unwrap();
     let mut transaction = Transaction::begin(&namespace, replica, 1_000);
     let (space, disk, key) = (&mut namespace, &mut InMemory, b"milk");
@@ -36,22 +28,16 @@ fn seeded(log: &mut Log) -> Namespace {
     transaction.set(space, disk, task, key, &rank, &7.into()).unwrap();
     transaction.add(space, disk, task, key, &votes, 3).unwrap();
     transaction.add_float(space, disk, task, key, &mass, -0.5).unwrap();
+    transaction.add(space, disk, task, key, &likes, 2).unwrap();
+    transaction.set(space, disk, task, key, &owner, &"c".into()).unwrap();
+    transaction.add(space, disk, task, key, &seats, 9).unwrap();
+    let element = Value::from("new").to_bytes();
+    transaction.add_element_loaded(space, task, key, tags.id(), &element).unwrap();
+    let entry = transaction.entry_loaded(space, task, key, stock.id(), &element).unwrap();
+    let shelf = stock.map_value().unwrap();
+    transaction.set(space, disk, task, &entry, &shelf, &"d".into()).unwrap();
     transaction.commit(space, disk, log).unwrap();
     namespace
-}
-
-/// Reads every field of every row: nothing that was accepted may panic a reader.
-fn read_all(namespace: &Namespace) {
-    let gen_count = namespace.gen_names().len() as u32;
-    for gen_index in 0..gen_count {
-        let read_fields = |row: Row<'_>| {
-            for field in fields() {
-                let _shown = field.read(&row);
-            }
-            true
-        };
-        namespace.visit_rows(gen_index, &[], &mut InMemory, read_fields).unwrap();
-    }
 }
 
 fuzz_target!(|content: &[u8]| {

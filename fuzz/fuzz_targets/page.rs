@@ -10,9 +10,13 @@ use std::convert::Infallible;
 use libfuzzer_sys::fuzz_target;
 use vudo_crdt::merkle::MerkleLog;
 use vudo_crdt::{
-    FieldSchema, InMemory, Namespace, PageSource, Row, StateRoot, Strategy, ValueType,
-    VersionVector, checksum, page_leaf,
+    InMemory, Namespace, PageSource, StateRoot, VersionVector, checksum, page_leaf,
 };
+
+#[path = "../common/fields.rs"]
+mod common;
+
+use common::read_all;
 
 struct Pages(Vec<Vec<u8>>);
 
@@ -22,17 +26,6 @@ impl PageSource for Pages {
     fn page(&mut self, index: u64) -> Result<Vec<u8>, Infallible> {
         Ok(self.0[index as usize].clone())
     }
-}
-
-/// One field for each strategy, under the numbers that the seeds use.
-fn fields() -> [FieldSchema; 5] {
-    [
-        FieldSchema::new("id", 1, Strategy::Immutable, ValueType::String),
-        FieldSchema::new("title", 2, Strategy::Lww, ValueType::String),
-        FieldSchema::new("rank", 3, Strategy::LwwContent, ValueType::U64),
-        FieldSchema::new("votes", 4, Strategy::PnCounter, ValueType::I64),
-        FieldSchema::new("mass", 5, Strategy::PnCounterFloat, ValueType::F64),
-    ]
 }
 
 fuzz_target!(|content: &[u8]| {
@@ -48,13 +41,7 @@ fuzz_target!(|content: &[u8]| {
         assert_eq!(namespace.canonical_bytes(&mut InMemory).unwrap(), []);
         return;
     }
-    let read_fields = |row: Row<'_>| {
-        for field in fields() {
-            let _shown = field.read(&row);
-        }
-        true
-    };
-    namespace.visit_rows(0, &[], &mut InMemory, read_fields).unwrap();
+    read_all(&namespace);
     // Pages of what has been joined give the same again, and joining them twice changes nothing.
     let mut again = Vec::new();
     let emit = |page| -> Result<(), Infallible> {

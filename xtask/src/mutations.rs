@@ -31,6 +31,16 @@ const fn crdt(name: &'static str, target: &'static str, test: &'static str) -> M
 }
 
 const MUTATIONS: &[Mutation] = &[
+    crdt("lww_tie_flipped", "behaviour", "create_against_create"),
+    crdt(
+        "clock_ratchet",
+        "behaviour",
+        "clock_a_year_ahead_is_overwritten_and_other_writes_keep_honest_times",
+    ),
+    crdt("greater_life_keeps_cells", "behaviour", "deletion_and_recreation_on_both_sides"),
+    crdt("overflow_wrapped", "behaviour", "saturate_wrap_error_on_reading"),
+    crdt("totals_by_max", "behaviour", "a_total_that_shrank_takes_the_place_of_the_greater_one"),
+    crdt("remove_covers_unknown_adds", "collections", "adding_wins_over_removing_at_the_same_time"),
     crdt(
         "needed_change_dropped",
         "set_aside",

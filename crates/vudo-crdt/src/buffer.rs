@@ -2,7 +2,8 @@
 //! does not pay for rewriting a chunk.
 //!
 //! Rows lie in one arena, each behind its length; an open-addressing index finds them by a hash
-//! of the key. A row that is written again goes to the end of the arena unless it still fits.
+//! of the key. A row that is written again goes to the end of the arena unless it still fits; the
+//! room that it leaves behind is taken back when the arena is full.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -11,6 +12,9 @@ use crate::row::key_of;
 
 /// When the arena is this large, the rows move to their chunks.
 pub(crate) const BUFFER_BYTES: usize = 1 << 20;
+
+/// A full arena whose rows take up no more than this is put together anew instead.
+const BUFFERED_BYTES_MAX: usize = BUFFER_BYTES / 8 * 7;
 
 const LENGTH_BYTES: usize = 4;
 const SLOTS_AT_FIRST: usize = 16;
@@ -22,21 +26,48 @@ pub(crate) struct WriteBuffer {
     /// free. A power of two of slots, at most three quarters in use.
     slots: Vec<u64>,
     row_count: usize,
+    /// What the rows that are in use take up in the arena.
+    row_bytes: usize,
     /// Makes the places of keys unpredictable to whoever chooses them.
     seed: u64,
 }
 
 impl WriteBuffer {
     pub(crate) fn new(seed: u64) -> WriteBuffer {
-        WriteBuffer { arena: Vec::new(), slots: Vec::new(), row_count: 0, seed }
+        WriteBuffer { arena: Vec::new(), slots: Vec::new(), row_count: 0, row_bytes: 0, seed }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.row_count == 0
     }
 
-    pub(crate) fn is_full(&self) -> bool {
-        self.arena.len() >= BUFFER_BYTES
+    /// What the rows take up.
+    pub(crate) fn row_bytes(&self) -> usize {
+        self.row_bytes
+    }
+
+    /// Whether the rows have to move to their chunks.
+    #[inline]
+    pub(crate) fn is_full(&mut self) -> bool {
+        self.arena.len() >= BUFFER_BYTES && !self.takes_back_room()
+    }
+
+    /// Puts the rows together anew if that makes room.
+    #[inline(never)]
+    fn takes_back_room(&mut self) -> bool {
+        if self.row_bytes > BUFFERED_BYTES_MAX {
+            return false;
+        }
+        let mut arena = Vec::with_capacity(BUFFER_BYTES);
+        let mut slots = core::mem::take(&mut self.slots);
+        for slot in slots.iter_mut().filter(|slot| **slot != 0) {
+            let start = place(*slot);
+            let end = start + LENGTH_BYTES + self.row_at(*slot).len();
+            *slot = *slot >> 32 << 32 | (arena.len() as u64 + 1);
+            arena.extend_from_slice(&self.arena[start..end]);
+        }
+        (self.arena, self.slots) = (arena, slots);
+        true
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Option<&[u8]> {
@@ -64,11 +95,16 @@ impl WriteBuffer {
         let hash = self.hash(key);
         let slot = self.find(key, hash);
         let taken = self.slots[slot];
-        if taken != 0 && self.row_at(taken).len() == row.len() {
-            let start = place(taken) + LENGTH_BYTES;
-            self.arena[start..start + row.len()].copy_from_slice(row);
-            return false;
+        if taken != 0 {
+            let old_length = self.row_at(taken).len();
+            if old_length == row.len() {
+                let start = place(taken) + LENGTH_BYTES;
+                self.arena[start..start + row.len()].copy_from_slice(row);
+                return false;
+            }
+            self.row_bytes -= LENGTH_BYTES + old_length;
         }
+        self.row_bytes += LENGTH_BYTES + row.len();
         self.slots[slot] = u64::from(hash) << 32 | (self.arena.len() as u64 + 1);
         self.arena.extend_from_slice(&(row.len() as u32).to_le_bytes());
         self.arena.extend_from_slice(row);
@@ -182,6 +218,30 @@ mod tests {
         }
         let runs = buffer.slots.split(|slot| *slot == 0);
         runs.map(<[u64]>::len).max().unwrap()
+    }
+
+    #[test]
+    fn rows_that_grow_again_and_again_need_no_more_room() {
+        let mut buffer = WriteBuffer::new(9);
+        let row = |number: u32, length: usize| {
+            let mut row = Vec::new();
+            crate::wire::write_bytes(&mut row, &number.to_le_bytes());
+            row.resize(row.len() + 1 + length, 7);
+            row
+        };
+        for round in 0..400 {
+            for number in 0..100 {
+                buffer.put(&row(number, (round + number as usize) % 200));
+                assert!(!buffer.is_full());
+            }
+        }
+        assert!(buffer.arena.len() < BUFFER_BYTES + 300);
+        for number in 0..100u32 {
+            let expected = row(number, (399 + number as usize) % 200);
+            assert_eq!(buffer.get(&number.to_le_bytes()), Some(expected.as_slice()));
+        }
+        let sizes = buffer.sorted_rows().into_iter().map(|row| LENGTH_BYTES + row.len());
+        assert_eq!(buffer.row_bytes(), sizes.sum());
     }
 
     #[test]

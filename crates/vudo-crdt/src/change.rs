@@ -75,6 +75,12 @@ impl<'a> Change<'a> {
         }
     }
 
+    /// Whether a stamp is of this change.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn has_written(&self, stamp: &Stamp) -> bool {
+        (stamp.replica, stamp.number) == (self.replica, self.number)
+    }
+
     /// Reads a record, leaving a fault in the reader.
     pub(crate) fn read(reader: &mut Reader<'a>) -> Change<'a> {
         let replica = reader.varint_up_to_or_zero(u32::MAX.into()) as ReplicaIndex;

@@ -81,6 +81,13 @@ impl Chunk {
 
     /// Reads the stored form, checking every row: afterwards rows are read without checks.
     pub(crate) fn decode(stored: &[u8]) -> Result<Chunk, MalformedFrame> {
+        let chunk = Chunk::decode_buffered(stored)?;
+        let are_there = chunk.rows().all(is_there);
+        if are_there { Ok(chunk) } else { Err(MalformedFrame::PayloadDoesNotFit) }
+    }
+
+    /// The same of the rows of a write buffer, which may say that a row is gone.
+    pub(crate) fn decode_buffered(stored: &[u8]) -> Result<Chunk, MalformedFrame> {
         let mut reader = Reader::new(stored);
         let row_count = reader.varint_up_to(stored.len() as u64)? as usize;
         let mut starts = Vec::with_capacity(row_count);
@@ -96,14 +103,23 @@ impl Chunk {
         let chunk = Chunk { bytes, starts };
         let mut last_key = None;
         for row in chunk.rows() {
-            let row = Row::try_parse(row)?;
-            let mut cells = row.cells();
-            while cells.try_next()?.is_some() {}
-            if last_key.is_some_and(|last| last >= row.key) {
+            let key = Reader::new(row).bytes()?;
+            if is_there(row) {
+                let mut cells = Row::try_parse(row)?.cells();
+                while cells.try_next()?.is_some() {}
+            }
+            if last_key.is_some_and(|last| last >= key) {
                 return Err(MalformedFrame::NotSorted);
             }
-            last_key = Some(row.key);
+            last_key = Some(key);
         }
         Ok(chunk)
     }
+}
+
+/// Whether a row of a write buffer has more than a key: without, it says that the row is gone.
+pub(crate) fn is_there(row: &[u8]) -> bool {
+    let mut reader = Reader::new(row);
+    reader.bytes_or_empty();
+    !reader.is_empty()
 }

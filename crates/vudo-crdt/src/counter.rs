@@ -20,7 +20,7 @@ use crate::dots::Entries;
 use crate::replica::{REPLICA_KEY_BYTES, ReplicaIndex, ReplicaKey, Replicas};
 use crate::row::CellId;
 use crate::schema::Strategy;
-use crate::value::{canonical_float_bits, decode_counts, encode_counts};
+use crate::value::{canonical_float_bits, decode_counts, encode_counts, write_counts};
 use crate::wire::{Reader, write_bytes};
 
 /// The bytes of a replica's total; none where it has no entry.
@@ -143,17 +143,17 @@ impl Rights {
     }
 
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        let mut payload = Vec::new();
-        let write = |total: i128, payload: &mut Vec<u8>| {
-            write_bytes(payload, &total.to_le_bytes()[..byte_count(total)]);
-        };
-        write(self.added, &mut payload);
-        write(self.taken, &mut payload);
-        for (receiver, rights) in &self.given {
-            payload.extend_from_slice(&receiver.0);
-            rights.iter().for_each(|total| write(*total, &mut payload));
-        }
-        encode_counts(&payload, out);
+        write_counts(out, |out| {
+            let write = |total: i128, out: &mut Vec<u8>| {
+                write_bytes(out, &total.to_le_bytes()[..byte_count(total)]);
+            };
+            write(self.added, out);
+            write(self.taken, out);
+            for (receiver, rights) in &self.given {
+                out.extend_from_slice(&receiver.0);
+                rights.iter().for_each(|total| write(*total, out));
+            }
+        });
     }
 
     /// Gives away more rights of one direction.

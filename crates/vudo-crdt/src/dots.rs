@@ -30,7 +30,7 @@ use crate::replica::{ReplicaIndex, Replicas};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::row::CellId;
 use crate::sorted::sort;
-use crate::value::{check_value, decode_counts, encode_counts, step_over_value};
+use crate::value::{check_value, decode_counts, step_over_value, write_counts};
 use crate::wire::{MalformedFrame, Reader, write_bytes, write_varint};
 
 /// One replica's entry in a state.
@@ -115,37 +115,38 @@ impl<'a> Entries<'a> {
 /// Appends the state that a counter's operation amounts to: its writer's entry and nothing else.
 pub(crate) fn lift_total(replica: ReplicaIndex, number: u64, operation: &[u8], out: &mut Vec<u8>) {
     let payload = decode_counts(operation).unwrap_or_default();
-    let mut body = Vec::new();
-    Entry { replica, covered: 0, written: number, payload }.encode(&mut body);
-    encode_counts(&body, out);
+    write_counts(out, |out| {
+        Entry { replica, covered: 0, written: number, payload }.encode(out);
+    });
 }
 
 /// Appends the join of two states.
 pub(crate) fn join(left: &[u8], right: &[u8], out: &mut Vec<u8>) {
-    let mut body = Vec::new();
-    let (mut left, mut right) = (Entries::of(left), Entries::of(right));
-    while !left.is_at_end() || !right.is_at_end() {
-        let order = left.entry.replica.cmp(&right.entry.replica);
-        // Equal numbers with other payloads come from a fork; the greater bytes win everywhere.
-        let by_number = || left.entry.written.cmp(&right.entry.written);
-        let by_payload = || left.entry.payload.cmp(right.entry.payload);
-        let left_wins = match order {
-            Ordering::Equal => by_number().then_with(by_payload).is_gt(),
-            order => order.is_lt(),
-        };
-        let mut joined = if left_wins { left.entry } else { right.entry };
-        if order.is_eq() {
-            joined.covered = left.entry.covered.max(right.entry.covered);
+    write_counts(out, |out| {
+        let (mut left, mut right) = (Entries::of(left), Entries::of(right));
+        while !left.is_at_end() || !right.is_at_end() {
+            let order = left.entry.replica.cmp(&right.entry.replica);
+            // Equal numbers with other payloads come from a fork; the greater bytes win everywhere.
+            let by_number = || left.entry.written.cmp(&right.entry.written);
+            let by_payload = || left.entry.payload.cmp(right.entry.payload);
+            let left_wins = match order {
+                Ordering::Equal if cfg!(vudo_mutation = "totals_by_max") => by_payload().is_gt(),
+                Ordering::Equal => by_number().then_with(by_payload).is_gt(),
+                order => order.is_lt(),
+            };
+            let mut joined = if left_wins { left.entry } else { right.entry };
+            if order.is_eq() {
+                joined.covered = left.entry.covered.max(right.entry.covered);
+            }
+            joined.encode(out);
+            if order.is_le() {
+                left.advance();
+            }
+            if order.is_ge() {
+                right.advance();
+            }
         }
-        joined.encode(&mut body);
-        if order.is_le() {
-            left.advance();
-        }
-        if order.is_ge() {
-            right.advance();
-        }
-    }
-    encode_counts(&body, out);
+    });
 }
 
 /// Appends a state with every replica named by its key, ascending by key.
@@ -157,12 +158,12 @@ pub(crate) fn write_canonical(state: &[u8], replicas: &Replicas, out: &mut Vec<u
         unsorted.advance();
     }
     entries.sort_unstable_by_key(|entry| replicas.key(entry.replica));
-    let mut body = Vec::new();
-    for entry in entries {
-        body.extend_from_slice(&replicas.key(entry.replica).0);
-        entry.encode_state(&mut body);
-    }
-    encode_counts(&body, out);
+    write_counts(out, |out| {
+        for entry in entries {
+            out.extend_from_slice(&replicas.key(entry.replica).0);
+            entry.encode_state(out);
+        }
+    });
 }
 
 /// Shows every replica that has an entry.
@@ -189,9 +190,9 @@ pub(crate) fn write_renamed(
         entries.advance();
     }
     renamed.sort_unstable_by_key(|entry| entry.replica);
-    let mut body = Vec::new();
-    renamed.iter().for_each(|entry| entry.encode(&mut body));
-    encode_counts(&body, out);
+    write_counts(out, |out| {
+        renamed.iter().for_each(|entry| entry.encode(out));
+    });
 }
 
 /// Whether bytes are the state of this cell, or of the element of a set, of so many replicas.
@@ -298,6 +299,12 @@ impl<'a> RegisterOperation<'a> {
     }
 }
 
+/// What an operation on an `mv_register` covers: reference and number of each write.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn covers(operation: &[u8]) -> impl Iterator<Item = (u64, u64)> + use<'_> {
+    RegisterOperation::read(operation).0.covers()
+}
+
 /// Appends the state that an operation on an `mv_register` amounts to.
 pub(crate) fn lift_register(
     references: &[ReplicaIndex],
@@ -331,9 +338,9 @@ pub(crate) fn lift_register(
     sort(&mut entries, |entry| (entry.replica, core::cmp::Reverse(entry.covered)));
     // A change may name a replica twice; the greater number covers the lesser one.
     entries.dedup_by_key(|entry| entry.replica);
-    let mut body = Vec::new();
-    entries.iter().for_each(|entry| entry.encode(&mut body));
-    encode_counts(&body, out);
+    write_counts(out, |out| {
+        entries.iter().for_each(|entry| entry.encode(out));
+    });
 }
 
 /// What a transaction puts into an operation on an `mv_register`.
@@ -351,14 +358,14 @@ impl RegisterWrite {
         }
     }
 
-    /// Covers every live write of a state.
-    pub(crate) fn cover_live(&mut self, state: &[u8]) {
+    /// Covers every write that a state knows of. Those that are covered already are among them: where
+    /// what covered them is set aside, they must not show again beside this one, whose writer knew
+    /// that they were history.
+    pub(crate) fn cover_known(&mut self, state: &[u8]) {
         let mut entries = Entries::of(state);
         while !entries.is_at_end() {
-            let Entry { replica, written, .. } = entries.entry;
-            if entries.entry.is_live() {
-                self.cover(replica, written);
-            }
+            let unknown = u64::from(cfg!(vudo_mutation = "remove_covers_unknown_adds"));
+            self.cover(entries.entry.replica, entries.entry.written + unknown);
             entries.advance();
         }
     }
@@ -389,15 +396,15 @@ impl RegisterWrite {
         let mut covers: Vec<(u64, u64)> =
             self.covers.iter().map(|(replica, number)| (reference(*replica), *number)).collect();
         sort(&mut covers, |cover| *cover);
-        let mut body = Vec::new();
-        write_varint(&mut body, (covers.len() as u64) << 1 | u64::from(value.is_some()));
-        for (reference, number) in covers {
-            write_varint(&mut body, reference);
-            write_varint(&mut body, number);
-        }
-        body.extend_from_slice(value.unwrap_or_default());
         let mut out = Vec::new();
-        encode_counts(&body, &mut out);
+        write_counts(&mut out, |out| {
+            write_varint(out, (covers.len() as u64) << 1 | u64::from(value.is_some()));
+            for (reference, number) in covers {
+                write_varint(out, reference);
+                write_varint(out, number);
+            }
+            out.extend_from_slice(value.unwrap_or_default());
+        });
         out
     }
 }

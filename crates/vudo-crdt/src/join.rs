@@ -130,6 +130,8 @@ fn compare_stamps(left: &Stamp, right: &Stamp, replicas: &Replicas) -> Ordering 
     left.hlc.cmp(&right.hlc).then_with(|| {
         if left.replica == right.replica {
             left.number.cmp(&right.number)
+        } else if cfg!(vudo_mutation = "lww_tie_flipped") {
+            replicas.key(right.replica).cmp(replicas.key(left.replica))
         } else {
             replicas.key(left.replica).cmp(replicas.key(right.replica))
         }

@@ -121,6 +121,8 @@ pub use schema::{CounterOptions, EnumSchema, FieldSchema, GenSchema, Overflow, S
 pub use set_aside::{JudgeError, LogSource, Ranges, Touched};
 pub use source::{ChunkError, ChunkId, ChunkSource, InMemory};
 pub use table::Table;
+#[cfg(not(target_arch = "wasm32"))]
+pub use table::{Persisted, StoredTable};
 pub use transaction::Transaction;
 pub use value::{Value, ValueType};
 pub use wire::MalformedFrame;

@@ -17,6 +17,8 @@ use crate::schema::FieldSchema;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::set_aside::Ranges;
 use crate::source::{ChunkError, ChunkSource};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::table::StoredTable;
 use crate::table::Table;
 use crate::value::step_over_value;
 use crate::wire::{MalformedFrame, Reader, is_utf8, write_bytes, write_varint};
@@ -50,7 +52,7 @@ pub(crate) struct GenTable {
 }
 
 /// One of the two tables of a Gen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TablePart {
     /// A row for each document.
     Documents,
@@ -754,15 +756,15 @@ impl Namespace {
 
     /// A namespace as it was when the directory was encoded, its chunks not loaded yet.
     ///
-    /// `tables` gives the bytes of [`Table::encode_directory`] for both tables of each Gen, in the
-    /// order of their indexes, or `None` for one without rows.
+    /// `tables` gives what [`Table::persist`] last gave of both tables of each Gen, in the order of
+    /// their indexes, or `None` for one without rows.
     ///
     /// # Errors
     /// Says what is wrong with the stored bytes.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn open(
         directory: &[u8],
-        mut tables: impl FnMut(GenIndex, TablePart) -> Option<Vec<u8>>,
+        mut tables: impl FnMut(GenIndex, TablePart) -> Option<StoredTable>,
         seed: u64,
     ) -> Result<Namespace, MalformedFrame> {
         let mut namespace = Namespace::new(seed);

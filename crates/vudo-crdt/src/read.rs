@@ -240,6 +240,7 @@ pub fn fit_total(
     if (least..=greatest).contains(&total) {
         return Ok(total);
     }
+    let overflow = if cfg!(vudo_mutation = "overflow_wrapped") { Overflow::Wrap } else { overflow };
     match overflow {
         Overflow::Saturate => Ok(total.clamp(least, greatest)),
         Overflow::Wrap => {

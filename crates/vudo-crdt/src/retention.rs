@@ -3,7 +3,8 @@
 //!
 //! A change below a checkpoint has an owner's word that it is judged for good. The state at the
 //! checkpoint needs it where it is the one that made a document's life what it is, whose value a
-//! register has, or whose total is a counter's entry; and in every case that this version knows no
+//! register has, whose total is a counter's entry, or by which the state knows that others' writes to
+//! an `mv_register` or a set's element are covered; and in every case that this version knows no
 //! better. Joining only what is needed gives the state at the checkpoint again, because what is left
 //! out is less than what is there in every cell it touches.
 //!
@@ -13,10 +14,10 @@
 use alloc::vec::Vec;
 
 use crate::change::{self, Change, DocumentChange, Operation};
-use crate::dots::Entries;
+use crate::dots::{Entries, covers};
 use crate::namespace::Namespace;
-use crate::replica::VersionVector;
-use crate::row::{Row, Stamp};
+use crate::replica::{REPLICA_KEY_BYTES, ReplicaIndex, ReplicaKey, VersionVector};
+use crate::row::{Row, entry_key};
 use crate::schema::Strategy;
 use crate::set_aside::LogSource;
 use crate::source::{ChunkError, ChunkSource};
@@ -59,11 +60,57 @@ impl Namespace {
         if is_set_aside || cfg!(vudo_mutation = "needed_change_dropped") {
             return Ok(false);
         }
-        let mut documents = change::documents(change.body);
+        let (keys, mut documents) = change::split_body(change.body);
+        let mut references = alloc::vec![Some(change.replica)];
+        references.extend(keys.chunks_exact(REPLICA_KEY_BYTES).map(|key| {
+            let key = key.try_into().ok()?;
+            self.replicas().find(&ReplicaKey(key))
+        }));
         while !documents.is_empty() {
             let document = DocumentChange::read(&mut documents);
-            let row = self.row(document.gen_index, document.key, source)?;
-            if row.is_none_or(|row| row_refers_to(&row, &document, change)) {
+            if self.row_refers_to(&document, change, &references, source)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The same of what a change does to one document, or to one entry of a collection.
+    fn row_refers_to<S: ChunkSource>(
+        &mut self,
+        document: &DocumentChange<'_>,
+        change: &Change<'_>,
+        references: &[Option<ReplicaIndex>],
+        source: &mut S,
+    ) -> Result<bool, ChunkError<S::Error>> {
+        let DocumentChange { gen_index, key, life, .. } = *document;
+        let Some(row) = self.row(gen_index, key, source)? else { return Ok(true) };
+        if life != row.life {
+            // An earlier life has ended. A later one would mean that the change is not in the state.
+            return Ok(life > row.life);
+        }
+        // The element of a set has no life, and nobody who began it.
+        let is_named = life != 0 && change.has_written(&row.stamp.decode());
+        let mut operations = document.operations(change.now);
+        if is_named
+            || operations.any(|operation| cell_refers_to(&row, &operation, change, references))
+        {
+            return Ok(true);
+        }
+        for operation in document.operations(change.now).filter(|it| it.id.is_collection()) {
+            let mut entries = change::Entries::of(operation.value);
+            let mut is_empty = true;
+            while entries.advance() {
+                is_empty = false;
+                let key = entry_key(key, operation.id, entries.entry.key);
+                let entry = DocumentChange { gen_index, key: &key, ..entries.entry };
+                if self.row_refers_to(&entry, change, references, source)? {
+                    return Ok(true);
+                }
+            }
+            // What was added and removed in one change leaves the cell behind, which then nobody
+            // else may have written.
+            if is_empty {
                 return Ok(true);
             }
         }
@@ -71,27 +118,34 @@ impl Namespace {
     }
 }
 
-fn row_refers_to(row: &Row<'_>, document: &DocumentChange<'_>, change: &Change<'_>) -> bool {
-    if document.life != row.life {
-        // An earlier life has ended. A later one would mean that the change is not in the state.
-        return document.life > row.life;
+/// Whether a cell refers to the change by an operation on it, apart from entries in it.
+fn cell_refers_to(
+    row: &Row<'_>,
+    operation: &Operation<'_>,
+    change: &Change<'_>,
+    references: &[Option<ReplicaIndex>],
+) -> bool {
+    let Some(cell) = row.cell(operation.id) else { return true };
+    if operation.id.is_counter() {
+        return Entries::of(cell.state).find(change.replica).written == change.number;
     }
-    let is_of_change =
-        |stamp: Stamp| stamp.replica == change.replica && stamp.number == change.number;
-    if is_of_change(row.stamp.decode()) {
-        return true;
+    if operation.id.is_mv_register() {
+        let own = Entries::of(cell.state).find(change.replica);
+        let has_written = own.is_live() && own.written == change.number;
+        return has_written
+            || covers(operation.value).any(|(reference, number)| {
+                // A reference to somebody who is not known here is none of this state's.
+                let covered = |replica| Entries::of(cell.state).find(replica).covered;
+                references[reference as usize].is_none_or(|replica| covered(replica) == number)
+            });
     }
-    document.operations(change.now).any(|operation: Operation<'_>| {
-        let Some(cell) = row.cell(operation.id) else { return true };
-        if operation.id.is_counter() {
-            return Entries::of(cell.state).find(change.replica).written == change.number;
+    match Strategy::from_tag(operation.id.tag()) {
+        Some(Strategy::Immutable | Strategy::Lww | Strategy::LwwContent) => {
+            change.has_written(&cell.stamp.decode())
         }
-        match Strategy::from_tag(operation.id.tag()) {
-            Some(Strategy::Immutable | Strategy::Lww | Strategy::LwwContent) => {
-                is_of_change(cell.stamp.decode())
-            }
-            // What more a cell of this kind needs is not known here.
-            _ => true,
-        }
-    })
+        // The cell only says that there are entries, each of which is looked at on its own.
+        Some(Strategy::OrSet | Strategy::Map) => false,
+        // What a cell of a later version needs is not known here.
+        _ => true,
+    }
 }

@@ -11,12 +11,16 @@
 //! table, but entries of collections do: a row of a key and nothing else says in the buffer that the
 //! one in the chunk is gone.
 //!
+//! What is persisted is the chunks that are new, their directory, and either nothing else or the
+//! rows of the buffer: rows that lie far apart would cost a chunk each, again and again where it is
+//! always the same ones that are written to.
+//!
 //! Chunks load when they are touched, and leave again when their owner asks for memory: the hand of
 //! a clock goes round the chunks and drops those that nobody has used since it last came by.
 //!
 //! A module in a browser has the table in `table_in_memory.rs` in its place.
 //!
-//! Invariant: a chunk that is not stored, or that covers a row in the buffer, is in memory.
+//! Invariant: a chunk that is not stored is in memory.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -24,7 +28,7 @@ use core::cmp::Ordering;
 
 use crate::buffer::WriteBuffer;
 use crate::cache::Cache;
-use crate::chunk::Chunk;
+use crate::chunk::{Chunk, is_there};
 use crate::row::key_of;
 use crate::source::{ChunkError, ChunkId, ChunkSource};
 use crate::wire::{MalformedFrame, Reader, write_bytes, write_varint};
@@ -33,6 +37,10 @@ use crate::wire::{MalformedFrame, Reader, write_bytes, write_varint};
 /// cost more memory for the directory, larger ones more time and room for each document that is
 /// needed alone.
 const CHUNK_BYTES: usize = 4 << 10;
+
+/// Rows move to their chunks when these are persisted, if no more bytes of chunks are rewritten for
+/// each byte of rows. Otherwise the rows are stored beside the chunks.
+const REWRITTEN_PER_ROW_BYTE_MAX: usize = 2;
 
 /// A chunk's entry in the directory of a table.
 #[derive(Clone, Debug)]
@@ -117,6 +125,29 @@ pub struct Table {
     /// Whether some slot may not be loaded.
     has_absent: bool,
     cache: Cache,
+    /// Whether the directory, and the rows of the buffer, are other than when they were persisted.
+    is_directory_new: bool,
+    is_buffer_new: bool,
+}
+
+/// The stored form of a table, apart from its chunks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoredTable {
+    /// Which chunks there are; empty where there are none.
+    pub directory: Vec<u8>,
+    /// Rows that have not moved to chunks; empty where there are none.
+    pub buffer: Vec<u8>,
+}
+
+/// What persisting a table came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Persisted {
+    /// Chunks that are not needed any more once the rest is stored.
+    pub replaced: Vec<ChunkId>,
+    /// The new directory, if it has changed.
+    pub directory: Option<Vec<u8>>,
+    /// The new rows of the buffer, if they have changed.
+    pub buffer: Option<Vec<u8>>,
 }
 
 impl Table {
@@ -128,6 +159,8 @@ impl Table {
             replaced: Vec::new(),
             has_absent: false,
             cache: Cache::default(),
+            is_directory_new: false,
+            is_buffer_new: false,
         }
     }
 
@@ -167,8 +200,10 @@ impl Table {
         if self.is_loaded() {
             return Ok(());
         }
+        if self.buffer.is_full() {
+            self.flush(source)?;
+        }
         let hash = self.buffer.hash(key);
-        // The chunk under a row of the buffer is in memory.
         if self.buffer.get_hashed(key, hash).is_some() {
             return Ok(());
         }
@@ -206,8 +241,10 @@ impl Table {
     /// Puts a row in place of the one with its key, whose chunk must be loaded.
     pub(crate) fn put(&mut self, row: &[u8]) {
         self.buffer.put(row);
-        if self.buffer.is_full() {
-            self.flush();
+        self.is_buffer_new = true;
+        // With chunks to load for it, the rows move before the next change loads what it needs.
+        if !self.has_absent && self.buffer.is_full() {
+            self.move_to_chunks();
         }
     }
 
@@ -271,7 +308,7 @@ impl Table {
         source: &mut S,
         mut hash: impl FnMut(&[u8]) -> HashSum,
     ) -> Result<(u64, HashSum), ChunkError<S::Error>> {
-        self.flush();
+        self.flush(source)?;
         let (mut row_count, mut total) = (0, HashSum::default());
         for slot in &mut self.slots {
             let sum = match slot.sum {
@@ -284,6 +321,7 @@ impl Table {
                     sum
                 }
             };
+            self.is_directory_new |= slot.sum.is_none();
             slot.sum = Some(sum);
             row_count += u64::from(slot.row_count);
             total.add(sum);
@@ -292,10 +330,32 @@ impl Table {
     }
 
     /// Moves the write buffer's rows to their chunks.
-    pub(crate) fn flush(&mut self) {
+    fn flush<S: ChunkSource>(&mut self, source: &mut S) -> Result<(), ChunkError<S::Error>> {
+        for index in self.covering_slots() {
+            self.load_slot(index, source)?;
+        }
+        self.move_to_chunks();
+        Ok(())
+    }
+
+    /// The places of the chunks that cover rows of the buffer, ascending.
+    fn covering_slots(&self) -> Vec<usize> {
+        let rows = self.buffer.sorted_rows();
+        let mut rest = rows.as_slice();
+        let mut covering = Vec::new();
+        while let Some(index) = rest.first().and_then(|row| self.slot_of(key_of(row))) {
+            take_covered(&mut rest, self.slots.get(index + 1));
+            covering.push(index);
+        }
+        covering
+    }
+
+    /// Moves the write buffer's rows to their chunks, which are in memory.
+    fn move_to_chunks(&mut self) {
         if self.buffer.is_empty() {
             return;
         }
+        (self.is_directory_new, self.is_buffer_new) = (true, true);
         let rows = self.buffer.sorted_rows();
         let mut rest = rows.as_slice();
         let old = core::mem::take(&mut self.slots);
@@ -357,14 +417,24 @@ impl Table {
     }
 
     /// Reads every chunk that is stored and calls back with its first key, and with how many rows
-    /// it has or what is wrong with it.
+    /// there are in its range or what is wrong with it.
     pub(crate) fn visit_chunks<S: ChunkSource>(
         &self,
         source: &mut S,
         mut visit: impl FnMut(&[u8], Result<usize, ChunkError<S::Error>>),
     ) {
-        for slot in self.slots.iter().filter(|slot| slot.id.is_some()) {
-            visit(&slot.first_key, slot.read(source).map(|chunk| chunk.row_count()));
+        let buffered = self.buffer.sorted_rows();
+        let mut rest = buffered.as_slice();
+        for (index, slot) in self.slots.iter().enumerate() {
+            let new_rows = take_covered(&mut rest, self.slots.get(index + 1));
+            let count = |chunk: Chunk| merge(chunk.rows(), new_rows.iter().copied()).count();
+            if slot.id.is_some() {
+                visit(&slot.first_key, slot.read(source).map(count));
+            }
+        }
+        // They are left where there is no chunk at all.
+        if let Some(first) = rest.first() {
+            visit(key_of(first), Ok(rest.iter().filter(|row| is_there(row)).count()));
         }
     }
 
@@ -380,32 +450,21 @@ impl Table {
     }
 
     /// Drops stored chunks from memory, in one round of the clock's hand at most, until so many
-    /// bytes have become free. Chunks that were used since the hand last passed stay, and so do
-    /// those under rows of the buffer. Gives how many bytes have become free.
+    /// bytes have become free. Chunks that were used since the hand last passed stay. Gives how many
+    /// bytes have become free.
     pub(crate) fn evict(&mut self, wanted_bytes: usize) -> usize {
         let mut freed_bytes = 0;
         if wanted_bytes == 0 {
             return freed_bytes;
         }
-        let buffered = self.buffer.sorted_rows();
-        let is_below = |row: &&[u8], key: &[u8]| key_of(row) < key;
         for _ in 0..self.cache.resident_count() {
             if freed_bytes >= wanted_bytes {
                 break;
             }
             let Some(index) = self.cache.take_next() else { break };
-            // The first chunk covers what comes before it too.
-            let begin = match index {
-                0 => 0,
-                _ => buffered.partition_point(|row| is_below(row, &self.slots[index].first_key)),
-            };
-            let is_covering = match (buffered.get(begin), self.slots.get(index + 1)) {
-                (Some(row), Some(next)) => is_below(row, &next.first_key),
-                (row, _) => row.is_some(),
-            };
             let slot = &mut self.slots[index];
             let is_used = core::mem::take(&mut slot.is_recent);
-            if is_used || slot.id.is_none() || is_covering {
+            if is_used || slot.id.is_none() {
                 self.cache.keep(index);
             } else {
                 freed_bytes += slot.byte_count();
@@ -418,14 +477,22 @@ impl Table {
     }
 
     /// Writes every chunk that is not stored yet: `store` is called with its new id and its bytes.
-    /// Gives the ids that are not needed any more once the new directory is stored. From now on the
-    /// source must have the bytes, whether they have reached the disk or not.
-    pub fn persist(
+    /// From now on the source must have them, whether they have reached the disk or not; and what
+    /// this gives counts as stored.
+    ///
+    /// # Errors
+    /// A chunk could not be read that rows of the buffer move to. Nothing has been stored then.
+    pub fn persist<S: ChunkSource>(
         &mut self,
         next_id: &mut ChunkId,
+        source: &mut S,
         mut store: impl FnMut(ChunkId, Vec<u8>),
-    ) -> Vec<ChunkId> {
-        self.flush();
+    ) -> Result<Persisted, ChunkError<S::Error>> {
+        // Whatever writes less: the chunks with the rows, or the rows alone.
+        let rewritten_bytes = self.covering_slots().len() * CHUNK_BYTES;
+        if rewritten_bytes <= REWRITTEN_PER_ROW_BYTE_MAX * self.buffer.row_bytes() {
+            self.flush(source)?;
+        }
         for slot in &mut self.slots {
             if let (None, Some(chunk)) = (slot.id, &slot.chunk) {
                 store(*next_id, chunk.encode());
@@ -433,11 +500,20 @@ impl Table {
                 *next_id += 1;
             }
         }
-        core::mem::take(&mut self.replaced)
+        let is_directory_new = core::mem::take(&mut self.is_directory_new);
+        let is_buffer_new = core::mem::take(&mut self.is_buffer_new);
+        Ok(Persisted {
+            replaced: core::mem::take(&mut self.replaced),
+            directory: is_directory_new.then(|| self.encode_directory()),
+            buffer: is_buffer_new.then(|| {
+                let rows = self.buffer.sorted_rows();
+                if rows.is_empty() { Vec::new() } else { Chunk::of_rows(&rows).encode() }
+            }),
+        })
     }
 
-    /// The directory's bytes: what [`Table::open`] needs. Everything must be persisted.
-    pub fn encode_directory(&self) -> Vec<u8> {
+    /// The directory's bytes: what [`Table::open`] needs. Every chunk must be persisted.
+    fn encode_directory(&self) -> Vec<u8> {
         let mut out = Vec::new();
         write_varint(&mut out, self.slots.len() as u64);
         for slot in &self.slots {
@@ -455,11 +531,21 @@ impl Table {
     /// A table whose chunks are loaded when they are touched.
     ///
     /// # Errors
-    /// Says what is wrong with the directory's bytes.
-    pub(crate) fn open(directory: &[u8], seed: u64) -> Result<Table, MalformedFrame> {
+    /// Says what is wrong with the stored bytes.
+    pub(crate) fn open(stored: &StoredTable, seed: u64) -> Result<Table, MalformedFrame> {
+        let mut table = Table::new(seed);
+        if !stored.buffer.is_empty() {
+            let buffered = Chunk::decode_buffered(&stored.buffer)?;
+            buffered.rows().for_each(|row| {
+                table.buffer.put(row);
+            });
+        }
+        let directory = stored.directory.as_slice();
+        if directory.is_empty() {
+            return Ok(table);
+        }
         let mut reader = Reader::new(directory);
         let slot_count = reader.varint_up_to(directory.len() as u64)?;
-        let mut table = Table::new(seed);
         for _ in 0..slot_count {
             let first_key = Box::from(reader.bytes()?);
             let row_count = reader.varint_up_to(u32::MAX.into())? as u32;
@@ -488,13 +574,6 @@ fn take_covered<'r, 's>(rest: &mut &'s [&'r [u8]], next: Option<&Slot>) -> &'s [
     let (covered, later) = rest.split_at(count);
     *rest = later;
     covered
-}
-
-/// Whether a row of the buffer has more than a key: without, it says that the row is gone.
-fn is_there(row: &[u8]) -> bool {
-    let mut reader = Reader::new(row);
-    reader.bytes_or_empty();
-    !reader.is_empty()
 }
 
 /// Merges rows in the order of their keys. A new row takes the place of the old one of its key, and

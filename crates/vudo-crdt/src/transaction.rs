@@ -20,7 +20,7 @@ use crate::row::{CellId, Row, Stamp, entries_prefix, entry_key, is_entry_key, sp
 use crate::schema::{FieldSchema, Strategy};
 use crate::sorted::Sorted;
 use crate::source::{ChunkError, ChunkSource};
-use crate::value::{Value, encode_counts, step_over_value};
+use crate::value::{Value, encode_counts, step_over_value, write_counts};
 use crate::wire::Reader;
 
 /// What a document's head and an operation's header take in a change, at most: document count 4,
@@ -201,6 +201,9 @@ impl Transaction {
         }
         let life = row.life;
         let mut hlc = own.hlc;
+        if cfg!(vudo_mutation = "clock_ratchet") {
+            hlc = row.cells().map(|cell| cell.stamp.decode().hlc).fold(hlc, Hlc::max);
+        }
         if let Some(cell) = row.cell(id) {
             if id.tag() == Strategy::Immutable.tag() {
                 return Err(Refusal::Immutable);
@@ -232,7 +235,7 @@ impl Transaction {
         let Stamp { hlc: now, replica, .. } = self.stamp;
         let mut write = self.register_write(gen_index, key, id);
         let state = self.stored_state(namespace, gen_index, key, id);
-        write.cover_live(state);
+        write.cover_known(state);
         let mut hlc = now;
         for live in live_values(state, namespace.replicas()) {
             let later = live.hlc.overwritten_at(now).ok_or(Refusal::ClockAtCeiling)?;
@@ -337,7 +340,7 @@ impl Transaction {
         if adds {
             write.leave_out(replica);
         } else {
-            write.cover_live(self.stored_state(namespace, gen_index, &entry, id));
+            write.cover_known(self.stored_state(namespace, gen_index, &entry, id));
         }
         if !adds && write.covers_nothing() {
             // It was added by this transaction and nobody else: then nothing has happened.
@@ -812,9 +815,9 @@ impl Transaction {
             let mut payload = Vec::new();
             let mut value = operation.value;
             if operation.id.is_collection() {
-                let mut entries = Vec::new();
-                self.write_entries(document, operation.id, &mut entries);
-                encode_counts(&entries, &mut payload);
+                write_counts(&mut payload, |payload| {
+                    self.write_entries(document, operation.id, payload);
+                });
                 value = &payload;
             }
             Operation { value, ..operation }.write(&mut written_hlc, out);

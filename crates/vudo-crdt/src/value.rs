@@ -598,6 +598,31 @@ pub(crate) fn encode_counts(counts: &[u8], out: &mut Vec<u8>) {
     write_bytes(out, counts);
 }
 
+/// Appends what [`encode_counts`] does of what `write` appends.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn write_counts(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    encode_counts(&[], out);
+    let start = out.len();
+    write(out);
+    let length = out.len() - start;
+    if length < 0x80 {
+        out[start - 1] = length as u8;
+    } else {
+        // The room that is left is for a length of one byte.
+        let inside = out.split_off(start);
+        out.truncate(start - 1);
+        write_bytes(out, &inside);
+    }
+}
+
+/// The same in fewer instructions of WASM, which allocate.
+#[cfg(target_arch = "wasm32")]
+pub(crate) fn write_counts(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let mut inside = Vec::new();
+    write(&mut inside);
+    encode_counts(&inside, out);
+}
+
 /// The bytes inside a value written by [`encode_counts`].
 pub(crate) fn decode_counts(bytes: &[u8]) -> Option<&[u8]> {
     decode_bytes(KIND_COUNTS, bytes)

@@ -327,6 +327,17 @@ fn counter_bounds_guard_local_writes_only() {
 }
 
 #[test]
+fn a_total_that_shrank_takes_the_place_of_the_greater_one() {
+    let (mut left, mut right) = pair_with_document();
+    left.add(&votes(), 5).unwrap();
+    exchange(&mut left, &mut right);
+    left.add(&votes(), -2).unwrap();
+    right.add(&votes(), -1).unwrap();
+    exchange(&mut left, &mut right);
+    assert_eq!(right.read(&votes()), Some(2.into()));
+}
+
+#[test]
 fn saturate_wrap_error_on_reading() {
     let (mut left, mut right) = pair_with_document();
     for store in [&mut left, &mut right] {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use vudo_crdt::{
-    ChunkId, ChunkSource, FieldSchema, InMemory, Namespace, ReplicaKey, Strategy, TablePart,
-    Transaction, ValueType,
+    ChunkId, ChunkSource, FieldSchema, InMemory, Namespace, ReplicaKey, StoredTable, Strategy,
+    TablePart, Transaction, ValueType,
 };
 
 const TASK: u32 = 0;
@@ -51,11 +51,7 @@ fn a_fingerprint_loads_and_hashes_only_what_has_changed() {
     namespace.intern_gen("Task").unwrap();
     set(&mut namespace, &mut chunks, 0..DOCUMENT_COUNT);
     let fingerprint = namespace.fingerprint(&mut InMemory).unwrap();
-    let table = namespace.table_mut(TASK, TablePart::Documents);
-    table.persist(&mut 0, |id, bytes| {
-        chunks.stored.insert(id, bytes);
-    });
-    let table = table.encode_directory();
+    let table = persist(&mut namespace, &mut chunks, &mut 0);
     assert!(chunks.stored.len() > 10);
 
     let directory = namespace.encode_directory();
@@ -83,10 +79,41 @@ fn persisted() -> (Namespace, Chunks) {
     (namespace, chunks)
 }
 
-fn persist(namespace: &mut Namespace, chunks: &mut Chunks, next_id: &mut ChunkId) -> Vec<ChunkId> {
-    namespace.table_mut(TASK, TablePart::Documents).persist(next_id, |id, bytes| {
-        chunks.stored.insert(id, bytes);
-    })
+/// Persists the documents. Gives what has changed of the table.
+fn persist(namespace: &mut Namespace, chunks: &mut Chunks, next_id: &mut ChunkId) -> StoredTable {
+    let mut new_chunks = Vec::new();
+    let store = |id, bytes| new_chunks.push((id, bytes));
+    let table = namespace.table_mut(TASK, TablePart::Documents);
+    let persisted = table.persist(next_id, chunks, store).unwrap();
+    chunks.stored.extend(new_chunks);
+    StoredTable {
+        directory: persisted.directory.unwrap_or_default(),
+        buffer: persisted.buffer.unwrap_or_default(),
+    }
+}
+
+#[test]
+fn rows_that_lie_far_apart_are_stored_without_their_chunks() {
+    let (mut namespace, mut chunks) = persisted();
+    let mut directory = Vec::new();
+    let chunk_count = chunks.stored.len();
+    namespace.evict(0);
+    // One document in each tenth: every chunk would have to be written.
+    for round in 0..100 {
+        chunks.load_count = 0;
+        let hot = (0..DOCUMENT_COUNT).step_by(10);
+        set(&mut namespace, &mut chunks, hot);
+        let stored = persist(&mut namespace, &mut chunks, &mut (1_000 * (round + 1)));
+        assert!(stored.buffer.len() < 50_000, "{} bytes in round {round}", stored.buffer.len());
+        assert!(stored.directory.is_empty() && chunks.stored.len() == chunk_count);
+        assert!(round == 0 || chunks.load_count == 0, "a row of the buffer needs no chunk");
+        directory = stored.buffer;
+    }
+    // Rows next to each other are worth it, and then all of the buffer moves.
+    assert!(!directory.is_empty());
+    set(&mut namespace, &mut chunks, 0..DOCUMENT_COUNT);
+    let stored = persist(&mut namespace, &mut chunks, &mut 1_000_000);
+    assert!(stored.buffer.is_empty() && !stored.directory.is_empty());
 }
 
 #[test]

@@ -124,10 +124,16 @@ fn frames_and_states_have_the_bytes_they_always_had() {
     check("log_root.hex", &merkle.root());
     check("directory.hex", &namespace.encode_directory());
     let mut chunks = Vec::new();
-    namespace.table_mut(0, TablePart::Documents).persist(&mut 1, |_, bytes| chunks.push(bytes));
+    let table = namespace.table_mut(0, TablePart::Documents);
+    let persisted = table.persist(&mut 1, &mut InMemory, |_, bytes| chunks.push(bytes)).unwrap();
     assert_eq!(chunks.len(), 1);
     check("chunk.hex", &chunks[0]);
-    check("table_directory.hex", &namespace.table_mut(0, TablePart::Documents).encode_directory());
+    check("table_directory.hex", &persisted.directory.unwrap());
+    assert_eq!(
+        persisted.buffer.unwrap(),
+        [],
+        "there was no chunk that it would not pay to rewrite"
+    );
 
     let mut peer = Namespace::new(1);
     peer.apply_frame(&frame, &mut InMemory, &mut ()).unwrap();

@@ -693,6 +693,12 @@ fn check_format(storage: &dyn Storage, path: &Path) -> Result<()> {
             if found == layout::FORMAT_VERSION {
                 return Ok(());
             }
+            // It lacks nothing but rows beside the chunks, of which there may be none.
+            if found == layout::FORMAT_VERSION_WITHOUT_BUFFERS {
+                let mut batch = WriteBatch::default();
+                batch.put(key, layout::FORMAT_VERSION.to_be_bytes().to_vec());
+                return Ok(storage.commit(&batch)?);
+            }
             let supported = layout::FORMAT_VERSION;
             Err(Error::FormatVersion { path: path.to_owned(), found, supported })
         }

@@ -10,6 +10,8 @@
 //! k namespace                     checkpoint: up to where tables hold the log, next chunk id
 //! t namespace gen                 directory of the chunks with a Gen's documents
 //! e namespace gen                 the same of the entries of their collections
+//! b namespace gen                 rows of documents that have not moved to chunks
+//! f namespace gen                 the same of entries
 //! c namespace chunk               a chunk
 //! l namespace position            log record: changes, in the order in which they were applied
 //! r namespace replica number      the position of the log record that ends with this number
@@ -21,7 +23,9 @@ use vudo_crdt::wire::{MalformedFrame, Reader, write_varint};
 use vudo_crdt::{ChunkId, GenIndex, ReplicaIndex, TablePart};
 
 /// The format of a store. A store of another version is refused, never guessed at.
-pub(crate) const FORMAT_VERSION: u32 = 5;
+pub(crate) const FORMAT_VERSION: u32 = 6;
+/// One that is brought up to date when it is opened.
+pub(crate) const FORMAT_VERSION_WITHOUT_BUFFERS: u32 = 5;
 
 pub(crate) type NamespaceId = u32;
 
@@ -61,6 +65,14 @@ pub(crate) fn table(id: NamespaceId, gen_index: GenIndex, part: TablePart) -> Ve
     [kind, &id.to_be_bytes()[..], &gen_index.to_be_bytes()[..]].concat()
 }
 
+pub(crate) fn buffer(id: NamespaceId, gen_index: GenIndex, part: TablePart) -> Vec<u8> {
+    let kind = match part {
+        TablePart::Documents => b"b",
+        TablePart::Entries => b"f",
+    };
+    [kind, &id.to_be_bytes()[..], &gen_index.to_be_bytes()[..]].concat()
+}
+
 pub(crate) fn chunk(id: NamespaceId, chunk: ChunkId) -> Vec<u8> {
     [b"c", &id.to_be_bytes()[..], &chunk.to_be_bytes()[..]].concat()
 }
@@ -88,7 +100,7 @@ pub(crate) fn is_log(key: &[u8]) -> bool {
 
 /// Whether a key is that of a part of the tables, which the log can make again.
 pub(crate) fn is_of_tables(key: &[u8]) -> bool {
-    matches!(key.first(), Some(b't' | b'e' | b'c' | b'k'))
+    matches!(key.first(), Some(b't' | b'e' | b'b' | b'f' | b'c' | b'k'))
 }
 
 pub(crate) fn log_index(id: NamespaceId, replica: ReplicaIndex, last_number: u64) -> Vec<u8> {

@@ -17,8 +17,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use vudo_crdt::wire::{MalformedFrame, Reader};
 use vudo_crdt::{
-    Applied, Change, ChunkId, ChunkSource, Fingerprint, GenIndex, GenSchema, Namespace, Ranges,
-    ReplicaIndex, ReplicaKey, TablePart, Transaction, VersionVector, limits,
+    Applied, Change, ChunkError, ChunkId, ChunkSource, Fingerprint, GenIndex, GenSchema, Namespace,
+    Ranges, ReplicaIndex, ReplicaKey, StoredTable, TablePart, Transaction, VersionVector, limits,
 };
 
 use crate::database::OpenOptions;
@@ -159,7 +159,7 @@ impl Shard {
             None => Namespace::new(seed),
             Some(directory) => {
                 let read_table =
-                    |gen_index, part| match storage.get(&layout::table(id, gen_index, part)) {
+                    |gen_index, part| match stored_table(&*storage, id, gen_index, part) {
                         Ok(stored) => stored,
                         Err(error) => {
                             read_error = Some(error);
@@ -367,14 +367,16 @@ impl Shard {
         self.flush(applied_count)
     }
 
-    /// Flushes, and writes the tables out where more than so many bytes of log are behind them.
+    /// Flushes, and writes the tables out where more than so many bytes of log are behind them or
+    /// where memory is short.
     pub(crate) fn write_out(&self, log_bytes: usize) -> Result<()> {
         self.flush_all()?;
         // More than there will ever be, so that the turn comes in any case.
         let Some((_turn, state)) = self.flush_turn(u64::MAX) else {
             return Ok(());
         };
-        let is_checkpoint_due = state.log_bytes_since_checkpoint > log_bytes;
+        let is_log_long = state.log_bytes_since_checkpoint > log_bytes;
+        let is_checkpoint_due = is_log_long || state.is_over_memory;
         drop(state);
         if is_checkpoint_due {
             self.checkpoint()?;
@@ -400,15 +402,21 @@ impl Shard {
     fn checkpoint(&self) -> Result<()> {
         let mut state = self.lock();
         let mut batch = WriteBatch::default();
-        let failed = self.lock_travelling().take();
+        let failed = self.lock_travelling().clone();
         if let Some(failed) = failed.filter(|_| !cfg!(vudo_mutation = "failed_chunks_forgotten")) {
-            let chunks = failed.writes.iter().filter(|(key, _)| layout::is_chunk(key));
-            batch.writes.extend(chunks.cloned());
+            // What has changed once more comes later in the batch.
+            let of_tables = failed.writes.iter().filter(|(key, _)| layout::is_of_tables(key));
+            batch.writes.extend(of_tables.cloned());
         }
         let flushed = state.write_pending(self.id, &mut batch);
-        state.write_tables(self.id, &mut batch);
+        let tables = state.write_tables(self.id, &mut self.chunks(), &mut batch);
         let batch = Arc::new(batch);
         *self.lock_travelling() = Some(batch.clone());
+        if let Err(error) = tables {
+            state.restore_pending(flushed);
+            drop(state);
+            return Err(error.into());
+        }
         // Nobody waits for the disk: chunks that are on their way are loaded from the batch.
         drop(state);
         let written = self.storage.commit(&batch);
@@ -438,7 +446,13 @@ impl Shard {
     pub(crate) fn fingerprint(&self) -> Result<(VersionVector, Fingerprint)> {
         let mut state = self.lock();
         let fingerprint = state.namespace.fingerprint(&mut self.chunks())?;
-        Ok((state.namespace.version_vector(), fingerprint))
+        let vector = state.namespace.version_vector();
+        drop(state);
+        // Rows have moved to chunks, which cannot leave memory before they are on disk.
+        if self.lock().is_over_memory() {
+            self.write_out(usize::MAX)?;
+        }
+        Ok((vector, fingerprint))
     }
 
     /// Visits the changes on disk that `since` does not cover, in the order in which they were
@@ -589,16 +603,26 @@ impl State {
         }
     }
 
-    fn write_tables(&mut self, id: NamespaceId, batch: &mut WriteBatch) {
+    fn write_tables(
+        &mut self,
+        id: NamespaceId,
+        chunks: &mut StoredChunks<'_>,
+        batch: &mut WriteBatch,
+    ) -> std::result::Result<(), ChunkError<StorageError>> {
         let gen_count = self.namespace.gen_names().len() as GenIndex;
         let parts = TablePart::ALL;
         let tables = (0..gen_count).flat_map(|gen_index| parts.map(|part| (gen_index, part)));
         for (gen_index, part) in tables {
             let table = self.namespace.table_mut(gen_index, part);
             let mut store = |chunk, bytes| batch.put(layout::chunk(id, chunk), bytes);
-            let replaced = table.persist(&mut self.checkpoint.next_chunk, &mut store);
-            batch.put(layout::table(id, gen_index, part), table.encode_directory());
-            for chunk in replaced {
+            let persisted = table.persist(&mut self.checkpoint.next_chunk, chunks, &mut store)?;
+            if let Some(directory) = persisted.directory {
+                batch.put(layout::table(id, gen_index, part), directory);
+            }
+            if let Some(buffer) = persisted.buffer {
+                batch.put(layout::buffer(id, gen_index, part), buffer);
+            }
+            for chunk in persisted.replaced {
                 batch.remove(layout::chunk(id, chunk));
             }
         }
@@ -610,6 +634,7 @@ impl State {
         batch.put(layout::directory(id), self.namespace.encode_directory());
         // Everything can leave memory now: what is not on disk yet is in the batch.
         self.evict_above = self.memory_bytes_max;
+        Ok(())
     }
 
     /// Drops chunks where there are more in memory than there may be. What has changed stays until
@@ -643,6 +668,20 @@ impl State {
         self.pending.record.extend_from_slice(&later.record);
         self.pending.change_count += later.change_count;
     }
+}
+
+/// A table as it is on disk; `None` where it has never had rows.
+pub(crate) fn stored_table(
+    storage: &dyn Storage,
+    id: NamespaceId,
+    gen_index: GenIndex,
+    part: TablePart,
+) -> std::result::Result<Option<StoredTable>, StorageError> {
+    let directory = storage.get(&layout::table(id, gen_index, part))?;
+    let buffer = storage.get(&layout::buffer(id, gen_index, part))?;
+    let is_there = directory.is_some() || buffer.is_some();
+    let (directory, buffer) = (directory.unwrap_or_default(), buffer.unwrap_or_default());
+    Ok(is_there.then_some(StoredTable { directory, buffer }))
 }
 
 /// The changes on disk.

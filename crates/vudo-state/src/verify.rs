@@ -8,7 +8,7 @@ use vudo_crdt::{Change, ChunkError, GenIndex, Namespace, ReplicaIndex, wire::Rea
 use crate::database::Database;
 use crate::error::Result;
 use crate::layout::{self, NamespaceId};
-use crate::shard::StoredChunks;
+use crate::shard::{StoredChunks, stored_table};
 
 /// What a look through a store has found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -129,7 +129,8 @@ impl Database {
             return Ok(None);
         };
         let tables = |gen_index, part| {
-            read(&layout::table(id, gen_index, part)).unwrap_or_else(|error| {
+            let stored = stored_table(self.storage(), id, gen_index, part);
+            stored.unwrap_or_else(|error| {
                 damages.push(format!("the directory of table {gen_index}: {error}"));
                 None
             })

@@ -222,6 +222,24 @@ fn a_store_of_format_version_3_is_brought_up_to_date() {
 }
 
 #[test]
+fn a_store_of_format_version_5_is_brought_up_to_date() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let database = Database::open(&path).unwrap();
+    write(&database, 1).unwrap();
+    drop(database);
+    let version = b"mformat";
+    let storage = NativeStorage::open(Folder(path.clone())).unwrap();
+    let mut older = vudo_state::storage::WriteBatch::default();
+    older.put(version.to_vec(), 5u32.to_be_bytes().to_vec());
+    storage.commit(&older).unwrap();
+    drop(storage);
+    assert_eq!(Database::open(&path).unwrap().list(&note_gen()).unwrap().len(), 1);
+    let storage = NativeStorage::open(Folder(path)).unwrap();
+    assert_eq!(storage.get(version).unwrap().unwrap(), 6u32.to_be_bytes());
+}
+
+#[test]
 fn a_store_of_another_version_is_refused_by_number_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     old_store(folder.path(), 2);

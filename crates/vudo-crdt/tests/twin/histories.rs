@@ -11,8 +11,8 @@ use crate::random::Random;
 use crate::store::{Changes, Packet, Shape, Store, fields, pages_of};
 
 const HISTORY_COUNT: u64 = 2_000;
-/// Past the default count, and found a fault once.
-const FOUND_SEEDS: [u64; 1] = [3_058];
+/// Past the default count, and each found a fault once.
+const FOUND_SEEDS: [u64; 3] = [3_058, 35_050, 679_536];
 const OPERATION_COUNT_MIN: u64 = 50;
 
 /// What happened in a history.

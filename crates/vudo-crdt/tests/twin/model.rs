@@ -459,7 +459,7 @@ impl<'t> TwinTransaction<'t> {
                 // What this transaction added never leaves it, but what it hid may be there still.
                 *known = Dot { covered: self.stamp.number - 1, ..Dot::default() };
             } else {
-                known.covered = known.covered.max(dot.written);
+                known.covered = known.covered.max(dot.written).max(dot.covered);
             }
         }
         self.write_dots(place, document.life, field.id(), element, dots);

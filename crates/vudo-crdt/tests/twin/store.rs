@@ -7,8 +7,9 @@ use std::convert::Infallible;
 use vudo_crdt::{
     Applied, ApplyError, Change as LoggedChange, ChunkId, ChunkSource, CounterOptions, Direction,
     FieldSchema, FrameWriter, GenIndex, InMemory, Log, Namespace, Observer, Overflow, PageSource,
-    Ranges, Reading, Refusal, ReplicaIndex, ReplicaKey, Row, StateRoot, Strategy, TablePart,
-    Transaction, TransactionView, Value, ValueType, VersionVector, WriteError, split_entry_key,
+    Ranges, Reading, Refusal, ReplicaIndex, ReplicaKey, Row, StateRoot, StoredTable, Strategy,
+    TablePart, Transaction, TransactionView, Value, ValueType, VersionVector, WriteError,
+    split_entry_key,
 };
 
 use crate::model::{Cell, Change, DocumentId, Place, Stamp, Time, Twin, TwinTransaction};
@@ -158,6 +159,7 @@ pub(crate) struct Store {
     replica: ReplicaIndex,
     founder: ReplicaKey,
     next_chunk_id: ChunkId,
+    tables: BTreeMap<(GenIndex, TablePart), StoredTable>,
     /// What the replica's clock shows, before the jitter of each transaction.
     clock_milliseconds: u64,
 }
@@ -189,6 +191,7 @@ impl Store {
             replica,
             founder: key,
             next_chunk_id: 1,
+            tables: BTreeMap::new(),
             clock_milliseconds,
         };
         store.set_founder(key);
@@ -379,11 +382,24 @@ impl Store {
 
     fn persist_table(&mut self, gen_index: GenIndex) {
         for part in TablePart::ALL {
-            let stored = &mut self.chunks.stored;
-            let store = |id, bytes| assert!(stored.insert(id, bytes).is_none());
+            let mut new_chunks = Vec::new();
+            let store = |id, bytes| new_chunks.push((id, bytes));
             let table = self.namespace.table_mut(gen_index, part);
-            let freed = table.persist(&mut self.next_chunk_id, store);
-            freed.iter().for_each(|id| assert!(self.chunks.stored.remove(id).is_some()));
+            let next_id = &mut self.next_chunk_id;
+            let persisted = table.persist(next_id, &mut self.chunks, store).unwrap();
+            for (id, bytes) in new_chunks {
+                assert!(self.chunks.stored.insert(id, bytes).is_none());
+            }
+            for id in persisted.replaced {
+                assert!(self.chunks.stored.remove(&id).is_some());
+            }
+            let stored = self.tables.entry((gen_index, part)).or_default();
+            if let Some(directory) = persisted.directory {
+                stored.directory = directory;
+            }
+            if let Some(buffer) = persisted.buffer {
+                stored.buffer = buffer;
+            }
         }
     }
 
@@ -402,8 +418,7 @@ impl Store {
     pub(crate) fn reopen(&mut self, random: &mut Random) {
         (0..GEN_NAMES.len() as GenIndex).for_each(|gen_index| self.persist_table(gen_index));
         let directory = self.namespace.encode_directory();
-        let table =
-            |gen_index, part| Some(self.namespace.table_mut(gen_index, part).encode_directory());
+        let table = |gen_index, part| self.tables.get(&(gen_index, part)).cloned();
         let mut reopened = Namespace::open(&directory, table, random.next()).unwrap();
         for replica in 0..reopened.replicas().keys().len() as ReplicaIndex {
             reopened.restore_set_aside(replica, self.namespace.set_aside(replica).clone());
