@@ -49,6 +49,7 @@ mod queue;
 mod record;
 mod recovery;
 mod replication;
+mod rules;
 mod sealing;
 mod seals;
 mod shard;

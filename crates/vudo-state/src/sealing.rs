@@ -10,6 +10,7 @@ use vudo_crdt::{FrameWriter, ReplicaIndex, ReplicaKey, Seal, VersionVector, writ
 use crate::database::{Database, OpenOptions};
 use crate::error::{Error, Result};
 use crate::layout;
+use crate::notices::SharedSchema;
 use crate::replication::OutgoingFrame;
 use crate::seals::{OpenSegment, Seals, SealsByReplica, Segment, for_each_segment};
 use crate::shard::Shard;
@@ -268,8 +269,9 @@ impl Database {
     /// Seals every log of a store with the key that wrote it, before the store goes on without it.
     pub(crate) fn seal_with(storage: &Arc<dyn Storage>, key: &SigningKey) -> Result<()> {
         for (name, id) in crate::database::namespace_ids(&**storage)? {
-            let options = OpenOptions::default();
-            Shard::open(&name, id, storage.clone(), key.clone(), 0, &options)?.seal_all()?;
+            let (options, schema) = (OpenOptions::default(), SharedSchema::default());
+            let (storage, key) = (storage.clone(), key.clone());
+            Shard::open(&name, id, storage, key, 0, &options, &schema)?.seal_all()?;
         }
         Ok(())
     }

@@ -30,7 +30,7 @@ use crate::error::{Error, Result};
 use crate::history::is_signature;
 use crate::layout::{self, Checkpoint, NamespaceId};
 use crate::listeners::Listeners;
-use crate::notices::{Notices, Recorder};
+use crate::notices::{Notices, Recorder, SharedSchema};
 use crate::outbox::Acknowledgements;
 use crate::recovery::{StoredLog, encode_judgements, open_seals, replay, restore_judgements};
 use crate::seals::{OpenSegment, Seals};
@@ -173,6 +173,7 @@ impl Shard {
         key: SigningKey,
         seed: u64,
         options: &OpenOptions,
+        schema: &SharedSchema,
     ) -> Result<Shard> {
         let own_key = ReplicaKey(key.verifying_key().to_bytes());
         let mut read_error = None;
@@ -231,7 +232,7 @@ impl Shard {
             durable_vector,
             seals,
             segment_bytes: options.segment_bytes,
-            notices: Notices::default(),
+            notices: Notices::of(schema.clone()),
             memory_bytes_max: options.memory_bytes_max,
             evict_above: options.memory_bytes_max,
             is_over_memory: false,
