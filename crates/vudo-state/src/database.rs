@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::identity::{self, SecretKeyBytes};
 use crate::layout::{self, NamespaceId};
 use crate::limits::{EVENTUAL_DELAY, MEMORY_BYTES_MAX, SETTLE_DELAY, SETTLE_LOG_BYTES};
+use crate::notices::SharedSchema;
 use crate::record::{Record, field_of, is_in_row, is_in_rows, load_fields};
 use crate::replication::Replication;
 use crate::shard::{Shard, State};
@@ -97,7 +98,7 @@ struct Engine {
     /// Whether the tables follow the log in pauses. On storage of somebody else's they only do what
     /// they are asked to, which a simulation can replay.
     settles: bool,
-    schema: Mutex<Arc<Schema>>,
+    schema: SharedSchema,
     /// Flushes what was committed eventually; started when there is something for it to do.
     flusher: Mutex<Option<Flusher>>,
 }
@@ -212,7 +213,7 @@ impl Database {
             shards: Arc::default(),
             options: options.clone(),
             settles,
-            schema: Mutex::new(Arc::new(schema)),
+            schema: Arc::new(Mutex::new(Arc::new(schema))),
             flusher: Mutex::default(),
         };
         Ok(Database {
@@ -301,7 +302,7 @@ impl Database {
     /// database itself, which waits for the transaction to end.
     ///
     /// # Errors
-    /// The function's own, or the disk failed.
+    /// The function's own, a rule of a Gen would not hold any more, or the disk failed.
     pub fn transaction<T>(&self, run: impl FnOnce(&mut Transaction<'_>) -> Result<T>) -> Result<T> {
         self.transaction_in(&self.namespace, run)
     }
@@ -316,6 +317,7 @@ impl Database {
         let mut state = shard.lock();
         let mut transaction = Transaction::begin(&shard, &mut state, now);
         let result = run(&mut transaction)?;
+        transaction.check_rules()?;
         let writes = transaction.into_writes();
         if writes.is_empty() {
             return Ok(result);
@@ -581,7 +583,8 @@ impl Engine {
         let id = self.namespace_id(name)?;
         let key = ReplicaKey(self.key.verifying_key().to_bytes());
         let storage = self.storage.clone();
-        let shard = Arc::new(Shard::open(name, id, storage, key, self.seed, &self.options)?);
+        let shard =
+            Arc::new(Shard::open(name, id, storage, key, self.seed, &self.options, &self.schema)?);
         shards.insert(name.to_owned(), shard.clone());
         Ok(shard)
     }

@@ -49,6 +49,7 @@ mod query;
 mod queue;
 mod record;
 mod replication;
+mod rules;
 mod shard;
 mod snapshot;
 pub mod storage;
