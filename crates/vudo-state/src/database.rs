@@ -22,7 +22,7 @@ use crate::notices::SharedSchema;
 use crate::record::{Record, field_of, is_in_row, is_in_rows, load_fields};
 use crate::replication::Replication;
 use crate::shard::{Shard, State};
-use crate::storage::{MemoryStorage, Storage, StorageError, WriteBatch};
+use crate::storage::{MemoryStorage, Storage, WriteBatch};
 use crate::transaction::Transaction;
 
 /// The namespace of a handle that names no other.
@@ -154,26 +154,9 @@ impl Database {
     /// As for [`Database::open`].
     #[cfg(feature = "native")]
     pub fn open_with(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Database> {
-        use crate::storage::{Folder, NativeStorage, OpenError};
-
         let path = path.as_ref();
-        let failed = |error: &dyn std::fmt::Display| Error::Open {
-            path: path.to_owned(),
-            source: StorageError::new(error.to_string()),
-        };
-        create_private_folder(path).map_err(|error| failed(&error))?;
-        let file = path.join("store.redb");
-        let storage =
-            NativeStorage::open(Folder(path.to_owned())).map_err(|error| match error {
-                OpenError::InUse => Error::InUse { path: path.to_owned() },
-                OpenError::Version(found) => {
-                    let supported = layout::FORMAT_VERSION;
-                    Error::FormatVersion { path: path.to_owned(), found, supported }
-                }
-                OpenError::Failed(source) => Error::Open { path: path.to_owned(), source },
-            })?;
+        let (storage, file_identity) = crate::folder::open_storage(path)?;
         check_format(&storage, path)?;
-        let file_identity = identity::of_file(&file).map_err(|error| failed(&error))?;
         let environment = Arc::new(SystemEnvironment);
         Database::assemble(Arc::new(storage), Some(file_identity), environment, options, true)
     }
@@ -739,16 +722,4 @@ fn for_each_with_entries(
         }
     }
     Ok(())
-}
-
-/// The store holds a secret key, so nobody else may read its folder.
-#[cfg(all(feature = "native", unix))]
-pub(crate) fn create_private_folder(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
-#[cfg(all(feature = "native", not(unix)))]
-pub(crate) fn create_private_folder(path: &Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(path)
 }
