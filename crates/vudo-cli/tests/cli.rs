@@ -98,7 +98,8 @@ fn documents_are_set_got_listed_and_deleted() {
 #[test]
 fn three_errors_are_reported_and_nothing_is_built() {
     let place = Place::new();
-    place.write("bad.dol", "gen A {\n has a: Strin\n has b: Booll\n @crdt(lwv) has c: i64\n}\n");
+    let fields = "@crdt(pn_counter) has a: String\n has a: i64\n @crdt(lwv) has c: i64";
+    place.write("bad.dol", &format!("gen A {{\n {fields}\n}}\n"));
     let errors = place.fail(&["build", "bad.dol"]);
     assert_eq!(errors.matches("] Error:").count(), 3, "{errors}");
     assert!(!place.path("app.wasm").exists());
