@@ -157,6 +157,12 @@ fn adding_wins_over_removing_at_the_same_time() {
     right.remove("red");
     exchange(&mut left, &mut right);
     assert_eq!(left.read(&tags()), list(&[]), "a remove covers every adding that it knew");
+    left.add("red");
+    exchange(&mut left, &mut right);
+    right.remove("red");
+    left.add("red");
+    exchange(&mut left, &mut right);
+    assert_eq!(left.read(&tags()), list(&["red"]), "nor had anybody seen this one");
 }
 
 #[test]
