@@ -1,13 +1,18 @@
-//! A log record: what is accepted is canonical, and a ledger refuses it without a change.
+//! A log record and a log as a file: what is accepted is canonical, and a ledger refuses it without
+//! a change.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use vudo_credit::log_file::{read_log, write_log};
 use vudo_credit::operation::LogRecord;
 use vudo_credit::wire::Wire;
 use vudo_credit::{DEFAULT_TIERS, Genesis, Ledger, Secret, audit};
 
 fuzz_target!(|bytes: &[u8]| {
+    if let Ok((genesis, records)) = read_log(bytes) {
+        assert_eq!(write_log(&genesis, records), bytes);
+    }
     let Ok(record) = LogRecord::from_bytes(bytes) else { return };
     assert_eq!(record.to_bytes(), bytes);
     let key = |number: u8| Secret::from_seed([number; 32]).key();

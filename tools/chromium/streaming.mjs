@@ -1,6 +1,7 @@
 // Measures in a real Chromium how a module starts: compiled while it streams in, and compiled after
 // it has been fetched whole. Then the parts: fetching alone, compiling and instantiating bytes that
-// are there, and the generated JavaScript up to its first document.
+// are there, and the generated JavaScript up to its first document; and what merging 10,000 lww
+// operations takes that another store has sent in one change.
 //
 //     node streaming.mjs CHROMIUM FOLDER
 //
@@ -35,7 +36,7 @@ await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
 // Runs in the page. Every round asks for an address of its own, so that no compiled code is reused.
 const measure = async (rounds) => {
   const median = (numbers) => numbers.sort((one, other) => one - other)[numbers.length >> 1];
-  const times = { streaming: [], buffered: [], fetch: [], instantiation: [], first_operation: [] };
+  const times = { streaming: [], buffered: [], fetch: [], instantiation: [], first_operation: [], merge_10k_lww: [] };
   const timed = async (name, run) => {
     const start = performance.now();
     const result = await run();
@@ -59,6 +60,13 @@ const measure = async (rounds) => {
       user.name = `Alice ${round}`;
       return user.name;
     });
+    const writer = await open({ wasm: bytes });
+    writer.transaction(() => {
+      for (let user = 0; user < 10_000; user++) writer.User.create(`user ${user}`).name = `name ${round}`;
+    });
+    const [frame, store] = [writer.changesSince(), await open({ wasm: bytes })];
+    await timed("merge_10k_lww", () => store.merge(frame));
+    if (store.User.keys().length !== 10_000) throw new Error("the frame was not merged whole");
     const complete = [streamed, buffered].every((loaded) => loaded.instance.exports.memory);
     if (!complete || name !== `Alice ${round}`) throw new Error(`round ${round} gave ${name}`);
   }

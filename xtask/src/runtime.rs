@@ -1,4 +1,4 @@
-//! The WASM runtime that the compiler embeds: rebuilt from source, compared byte for byte.
+//! The WASM runtimes that the compiler embeds: rebuilt from source, compared byte for byte.
 //!
 //! The bytes depend on the sources, on the toolchain that `rust-toolchain.toml` pins and on the
 //! wasm-opt that `tools/wasm-opt` pins; never on the machine or on where its folders are.
@@ -19,7 +19,15 @@ use crate::cut::{cut_panics, drop_names};
 /// What the runtime is compiled for.
 pub(crate) const TARGET: &str = "wasm32-unknown-unknown";
 
-const RUNTIME: &str = "crates/vudo-gen/runtime/vudo_gen_runtime.wasm";
+const FOLDER: &str = "crates/vudo-gen/runtime";
+
+/// The names of the runtimes' files and the features that they are built with. The compiler takes
+/// the smallest that has what a schema needs.
+const RUNTIMES: [(&str, &str); 3] = [
+    ("vudo_gen_runtime.wasm", ""),
+    ("vudo_gen_runtime_composite.wasm", "composite"),
+    ("vudo_gen_runtime_collections.wasm", "collections"),
+];
 const WASM_OPT_FOLDER: &str = "tools/wasm-opt";
 
 /// What rustc's default wasm32 target emits; anything more would shut out older browsers.
@@ -34,11 +42,18 @@ const FEATURES: [&str; 8] = [
     "--enable-sign-ext",
 ];
 
-/// Rebuilds the runtime; writes it, or with `check` only compares it with the checked-in one.
+/// Rebuilds the runtimes; writes them, or with `check` only compares them with the checked-in ones.
 pub(crate) fn run(root: &Path, check: bool) -> Result<()> {
-    let rebuilt = rebuild(root, &EMBEDDED, &target_folder(root)?.join("runtime"))?;
+    for (name, features) in RUNTIMES {
+        run_one(root, name, &Recipe { features, ..EMBEDDED }, check)?;
+    }
+    Ok(())
+}
+
+fn run_one(root: &Path, name: &str, recipe: &Recipe, check: bool) -> Result<()> {
+    let rebuilt = rebuild(root, recipe, &target_folder(root)?.join("runtime"))?;
     let hash = hexadecimal(&Sha256::digest(&rebuilt));
-    let path = root.join(RUNTIME);
+    let path = root.join(FOLDER).join(name);
     let hash_path = path.with_extension("wasm.sha256");
     if check {
         let remedy = "run `cargo xtask runtime` and commit what it writes";
@@ -46,26 +61,28 @@ pub(crate) fn run(root: &Path, check: bool) -> Result<()> {
             std::fs::read(path).with_context(|| format!("cannot read {}: {remedy}", path.display()))
         };
         if read(&path)? != rebuilt || read(&hash_path)?.trim_ascii() != hash.as_bytes() {
-            bail!("{RUNTIME} is not what its source builds to: {remedy}");
+            bail!("{} is not what its source builds to: {remedy}", path.display());
         }
     } else {
         std::fs::create_dir_all(path.parent().context("the runtime has a folder")?)?;
         std::fs::write(&path, &rebuilt)?;
         std::fs::write(&hash_path, format!("{hash}\n"))?;
     }
-    println!("{RUNTIME}: {} bytes, SHA-256 {hash}", rebuilt.len());
+    println!("{FOLDER}/{name}: {} bytes, SHA-256 {hash}", rebuilt.len());
     Ok(())
 }
 
 /// A way to build the runtime; the differences are what some setting brings.
 struct Recipe {
+    features: &'static str,
     opt_level: &'static str,
     /// Cargo does what the profile says of LTO only where no `rlib` is made beside the module.
     has_lto: bool,
     is_optimised: bool,
 }
 
-const EMBEDDED: Recipe = Recipe { opt_level: "z", has_lto: false, is_optimised: true };
+const EMBEDDED: Recipe =
+    Recipe { features: "", opt_level: "z", has_lto: false, is_optimised: true };
 
 const VARIANTS: [(&str, Recipe); 5] = [
     ("no-wasm-opt", Recipe { is_optimised: false, ..EMBEDDED }),
@@ -109,7 +126,7 @@ fn rebuild(root: &Path, recipe: &Recipe, target_folder: &Path) -> Result<Vec<u8>
     succeed(
         build
             .args(["--package", "vudo-gen-runtime", "--lib", "--profile", "wasm"])
-            .args(["--target", TARGET])
+            .args(["--target", TARGET, "--features", recipe.features])
             // The names tell which functions panic. They are dropped below.
             .env("CARGO_PROFILE_WASM_STRIP", "none")
             .env("CARGO_PROFILE_WASM_OPT_LEVEL", recipe.opt_level)

@@ -6,6 +6,7 @@
 
 #[cfg(unix)]
 mod control;
+mod credit;
 mod data;
 mod demo;
 mod doctor;
@@ -139,6 +140,9 @@ enum Command {
     Whoami,
     /// Print which stores have acknowledged this one's changes, and how many wait for each.
     Peers,
+    /// Mutual credit: pay without a network, settle with a committee.
+    #[command(subcommand, long_about = credit::ABOUT)]
+    Credit(credit::Command),
     /// See VUDO do its job: compile, import, sync between two processes, merge, measure.
     Demo {
         /// Leave the measuring of the budgets out.
@@ -170,6 +174,7 @@ fn main() -> ExitCode {
         Command::Doctor { ticket } => doctor::run(&context, ticket.as_deref()),
         Command::Whoami => network::whoami(&context),
         Command::Peers => network::peers(&context),
+        Command::Credit(command) => credit::run(&context, command),
         Command::Demo { skip_budgets } => demo::run(skip_budgets),
     };
     match done {
@@ -187,7 +192,7 @@ fn start_log(context: &Context, command: &Command) {
     use tracing_subscriber::filter::LevelFilter;
 
     let level = match command {
-        Command::Serve { .. } => LevelFilter::INFO,
+        Command::Serve { .. } | Command::Credit(credit::Command::Committee(_)) => LevelFilter::INFO,
         _ => LevelFilter::WARN,
     };
     // Of the network's own crates only what is wrong.

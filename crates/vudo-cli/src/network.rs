@@ -45,7 +45,7 @@ pub(crate) fn serve(
 
 /// Waits for whoever wants this program to end: a user's Ctrl-C, or a service manager.
 #[cfg(unix)]
-async fn interrupted() -> Result<()> {
+pub(crate) async fn interrupted() -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
 
     let mut terminate = signal(SignalKind::terminate())?;
@@ -57,7 +57,7 @@ async fn interrupted() -> Result<()> {
 }
 
 #[cfg(not(unix))]
-async fn interrupted() -> Result<()> {
+pub(crate) async fn interrupted() -> Result<()> {
     Ok(tokio::signal::ctrl_c().await?)
 }
 

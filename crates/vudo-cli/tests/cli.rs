@@ -98,7 +98,8 @@ fn documents_are_set_got_listed_and_deleted() {
 #[test]
 fn three_errors_are_reported_and_nothing_is_built() {
     let place = Place::new();
-    place.write("bad.dol", "gen A {\n has a: Strin\n has b: Booll\n @crdt(lwv) has c: i64\n}\n");
+    let fields = "@crdt(pn_counter) has a: String\n has a: i64\n @crdt(lwv) has c: i64";
+    place.write("bad.dol", &format!("gen A {{\n {fields}\n}}\n"));
     let errors = place.fail(&["build", "bad.dol"]);
     assert_eq!(errors.matches("] Error:").count(), 3, "{errors}");
     assert!(!place.path("app.wasm").exists());
@@ -377,4 +378,21 @@ fn blame_names_who_wrote_a_field_and_what_was_beaten() {
     assert_eq!(first["replica"].as_str().map(str::len), Some(64));
     assert!(place.fail(&["blame", "Task/milk", "size"]).contains("nobody has written"));
     assert!(place.fail(&["blame", "Task/milk", "colour"]).contains("it has id, title"));
+}
+
+/// The least time counts: what else the machine does can only add to it. The goal is 20 ms; what is
+/// asserted leaves room for slower machines, and for builds that are not optimised.
+#[test]
+fn building_one_gen_is_a_matter_of_milliseconds() {
+    let place = Place::new();
+    let build = |_| {
+        let start = Instant::now();
+        place.succeed(&["build", "task.dol", "-o", "app.wasm"]);
+        start.elapsed()
+    };
+    let mut times: Vec<Duration> = (0..15).map(build).collect();
+    times.sort();
+    println!("vudo build of one Gen as a process: least {:?}, median {:?}", times[0], times[7]);
+    let bound = Duration::from_millis(if cfg!(debug_assertions) { 2_000 } else { 60 });
+    assert!(times[0] < bound, "{:?}", times[0]);
 }

@@ -29,6 +29,7 @@ use crate::hlc::Hlc;
 use crate::replica::{ReplicaIndex, Replicas};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::row::CellId;
+use crate::sorted::sort;
 use crate::value::{check_value, decode_counts, step_over_value, write_counts};
 use crate::wire::{MalformedFrame, Reader, write_bytes, write_varint};
 
@@ -334,7 +335,7 @@ pub(crate) fn lift_register(
         let payload = if written > own_covered { payload.as_slice() } else { &[] };
         entries.push(Entry { replica: own, covered: own_covered, written, payload });
     }
-    entries.sort_unstable_by_key(|entry| (entry.replica, core::cmp::Reverse(entry.covered)));
+    sort(&mut entries, |entry| (entry.replica, core::cmp::Reverse(entry.covered)));
     // A change may name a replica twice; the greater number covers the lesser one.
     entries.dedup_by_key(|entry| entry.replica);
     write_counts(out, |out| {
@@ -394,7 +395,7 @@ impl RegisterWrite {
     ) -> Vec<u8> {
         let mut covers: Vec<(u64, u64)> =
             self.covers.iter().map(|(replica, number)| (reference(*replica), *number)).collect();
-        covers.sort_unstable();
+        sort(&mut covers, |cover| *cover);
         let mut out = Vec::new();
         write_counts(&mut out, |out| {
             write_varint(out, (covers.len() as u64) << 1 | u64::from(value.is_some()));
@@ -434,10 +435,7 @@ pub fn live_values<'a>(state: &'a [u8], replicas: &Replicas) -> Vec<LiveValue<'a
         }
         entries.advance();
     }
-    values.sort_by(|left, right| {
-        let by_replica = || replicas.key(left.replica).cmp(replicas.key(right.replica));
-        left.hlc.cmp(&right.hlc).then_with(by_replica)
-    });
+    sort(&mut values, |live| (live.hlc, *replicas.key(live.replica)));
     values
 }
 

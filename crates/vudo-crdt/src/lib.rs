@@ -109,7 +109,8 @@ pub use namespace::{Applied, ApplyError, Namespace, Observer, TablePart};
 #[cfg(not(target_arch = "wasm32"))]
 pub use pages::{PageSource, PagesError, StateRoot, page_leaf};
 pub use read::{
-    CounterOverflow, Reading, TransactionView, counter_float_total, counter_total, fit_total,
+    CounterOverflow, Reading, TransactionView, bounded_total, counter_float_total, counter_total,
+    fit_total,
 };
 pub use refusal::{Refusal, WriteError};
 pub use replica::{ReplicaIndex, ReplicaKey, Replicas, VersionVector};

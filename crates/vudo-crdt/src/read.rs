@@ -62,8 +62,7 @@ impl FieldSchema {
             }
             Strategy::BoundedCounter => {
                 let (least, greatest) = self.counter_bounds();
-                let moved = counter::moved(row.state(self.id()));
-                let total = counter::start_within(least, greatest).wrapping_add(moved);
+                let total = bounded_total(row.state(self.id()), (least, greatest));
                 // Only forged rights take it past its bounds.
                 let fitted = fit_total(total, least, greatest, self.counter.overflow)?;
                 Ok(Some(Value::Int(fitted)))
@@ -221,6 +220,11 @@ pub fn counter_total(state: &[u8]) -> i128 {
 /// The total in the state of a counter of floats; zero where nobody has added to it.
 pub fn counter_float_total(state: &[u8]) -> f64 {
     counter::float_sum(state)
+}
+
+/// The total in the state of a `bounded_counter` of these bounds.
+pub fn bounded_total(state: &[u8], (least, greatest): (i128, i128)) -> i128 {
+    counter::start_within(least, greatest).wrapping_add(counter::moved(state))
 }
 
 /// What an integer counter shows whose total may be out of the range of its type.

@@ -314,7 +314,7 @@ impl Expression {
 
 /// A value, unless it is the absence that an `Option` holds.
 fn present(value: Value) -> Option<Value> {
-    Some(value)
+    if value == Value::None { None } else { Some(value) }
 }
 
 /// `or` where `decisive` is true, `and` where it is false: with one side decided, the other one may
@@ -351,6 +351,8 @@ fn one(operation: Operation, operand: Value) -> Result<Value, EvaluationError> {
         (Operation::Negate, Value::Float(number)) => Value::Float(-number),
         (Operation::Len, Value::String(text)) => Value::Int(text.chars().count() as i128),
         (Operation::Len, Value::Bytes(bytes)) => Value::Int(bytes.len() as i128),
+        (Operation::Len, Value::List(values)) => Value::Int(values.len() as i128),
+        (Operation::Len, Value::Map(entries)) => Value::Int(entries.len() as i128),
         _ => return Err(EvaluationError::Type),
     })
 }
@@ -387,6 +389,8 @@ fn two(
 fn is_in(needle: &Value, haystack: &Value) -> Result<bool, EvaluationError> {
     match (needle, haystack) {
         (Value::String(needle), Value::String(haystack)) => Ok(haystack.contains(needle.as_str())),
+        (needle, Value::List(values)) => Ok(values.iter().any(|value| equal(value, needle))),
+        (needle, Value::Map(entries)) => Ok(entries.iter().any(|(key, _)| equal(key, needle))),
         _ => Err(EvaluationError::Type),
     }
 }

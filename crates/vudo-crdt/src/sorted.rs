@@ -22,6 +22,40 @@ pub(crate) fn search(count: usize, compare: impl Fn(usize) -> Ordering) -> Resul
     Err(low)
 }
 
+/// Sorts by keys no two of which are equal.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn sort<T, K: Ord>(list: &mut [T], key: impl Fn(&T) -> K) {
+    list.sort_unstable_by_key(key);
+}
+
+/// Sorts by keys no two of which are equal: a heap is built in place and taken apart again. The
+/// standard library's sort is many times the code.
+#[cfg(target_arch = "wasm32")]
+pub(crate) fn sort<T, K: Ord>(list: &mut [T], key: impl Fn(&T) -> K) {
+    let count = list.len();
+    // First every parent sinks below its greater children, then the greatest goes to the end.
+    for step in (0..count + count / 2).rev() {
+        let (mut parent, end) = if step >= count { (step - count, count) } else { (0, step) };
+        if step < count {
+            list.swap(0, step);
+        }
+        loop {
+            let mut child = 2 * parent + 1;
+            if child >= end {
+                break;
+            }
+            if child + 1 < end && key(&list[child]) < key(&list[child + 1]) {
+                child += 1;
+            }
+            if key(&list[parent]) >= key(&list[child]) {
+                break;
+            }
+            list.swap(parent, child);
+            parent = child;
+        }
+    }
+}
+
 /// Byte strings, ascending by what their owner compares. Where there may be very many, the one in
 /// `sorted_blocks.rs` takes its place.
 #[cfg(target_arch = "wasm32")]

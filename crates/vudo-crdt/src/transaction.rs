@@ -5,7 +5,6 @@
 //! Each write comes twice: once for a namespace whose chunks may lie on disk, and once, with
 //! `loaded` in its name, for one whose chunk of the document is in memory.
 
-use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use crate::change::{Change, DocumentChange, GenIndex, Operation, write_body_head};
@@ -494,21 +493,40 @@ impl Transaction {
         direction: Direction,
         amount: i64,
     ) -> Result<(), WriteError<S::Error>> {
-        namespace.load(gen_index, key, source)?;
         if field.strategy != Strategy::BoundedCounter {
             return Err(Refusal::NotThisOperation.into());
         }
-        let bounds = field.counter_bounds();
-        let (life, mut own, rights) =
-            self.rights(namespace, gen_index, key, field.id(), bounds, direction)?;
-        if amount < 0 || i128::from(amount) > rights {
-            return Err(Refusal::NoRights.into());
-        }
-        own.give(receiver, direction, amount.into());
-        Ok(self.write_rights(namespace, gen_index, key, life, field.id(), &own)?)
+        namespace.load(gen_index, key, source)?;
+        let (id, bounds) = (field.id(), field.counter_bounds());
+        let give = (receiver, direction, amount);
+        Ok(self.give_rights_loaded(namespace, gen_index, key, id, bounds, give)?)
     }
 
-    /// How far this replica may move a `bounded_counter` in a direction, whose chunk is loaded.
+    /// [`Transaction::give_rights`] where the chunk is loaded, of a counter that is known by its
+    /// cell and its bounds.
+    ///
+    /// # Errors
+    /// As for [`Transaction::give_rights`].
+    pub fn give_rights_loaded(
+        &mut self,
+        namespace: &Namespace,
+        gen_index: GenIndex,
+        key: &[u8],
+        id: CellId,
+        bounds: (i128, i128),
+        (receiver, direction, amount): (&ReplicaKey, Direction, i64),
+    ) -> Result<(), Refusal> {
+        let (life, mut own, rights) =
+            self.rights(namespace, gen_index, key, id, bounds, direction)?;
+        if amount < 0 || i128::from(amount) > rights {
+            return Err(Refusal::NoRights);
+        }
+        own.give(receiver, direction, amount.into());
+        self.write_rights(namespace, gen_index, key, life, id, &own)
+    }
+
+    /// How far this replica may move a `bounded_counter` in a direction, whose chunk is loaded and
+    /// which is known by its cell and its bounds.
     ///
     /// # Errors
     /// The document does not exist.
@@ -517,12 +535,11 @@ impl Transaction {
         namespace: &Namespace,
         gen_index: GenIndex,
         key: &[u8],
-        field: &FieldSchema,
+        id: CellId,
+        bounds: (i128, i128),
         direction: Direction,
     ) -> Result<i128, Refusal> {
-        let bounds = field.counter_bounds();
-        let rights = self.rights(namespace, gen_index, key, field.id(), bounds, direction)?;
-        Ok(rights.2)
+        Ok(self.rights(namespace, gen_index, key, id, bounds, direction)?.2)
     }
 
     /// The document's life, what this replica has done to a bounded counter, and its rights.
@@ -719,21 +736,23 @@ impl Transaction {
         collection: CellId,
         mut visit: impl FnMut(&[u8], Row<'_>),
     ) {
-        let mut elements = BTreeSet::new();
-        namespace.loaded_entries(gen_index, key, collection, |element, _| {
-            elements.insert(Vec::from(element));
-        });
+        let mut elements = Sorted::new();
+        let mut insert = |element: &[u8]| {
+            let place = elements.search(|known| known.cmp(element));
+            elements.put(place, element);
+        };
+        namespace.loaded_entries(gen_index, key, collection, |element, _| insert(element));
         let prefix = entry_key(key, collection, &[]);
         for document in self.entries_within(gen_index, &prefix) {
             let mut rest = Reader::new(&DocumentChange::of(document).key[prefix.len()..]);
             let element = step_over_value(&mut rest);
             if rest.is_empty() {
-                elements.insert(Vec::from(element));
+                insert(element);
             }
         }
-        for element in elements {
-            let entry = entry_key(key, collection, &element);
-            visit(&element, self.view(namespace, gen_index, &entry));
+        for element in elements.iter() {
+            let entry = entry_key(key, collection, element);
+            visit(element, self.view(namespace, gen_index, &entry));
         }
     }
 

@@ -40,9 +40,12 @@ const KIND_COUNTS: u8 = 7;
 const KIND_BYTES: u8 = 8;
 const KIND_NONE: u8 = 9;
 const KIND_VARIANT: u8 = 10;
-const KIND_LIST: u8 = 11;
-const KIND_RECORD: u8 = 12;
-const KIND_MAP: u8 = 13;
+/// The kind of a list's, tuple's or set's values: see [`inside`].
+pub const KIND_LIST: u8 = 11;
+/// The kind of a Gen as a value: see [`inside`].
+pub const KIND_RECORD: u8 = 12;
+/// The kind of a map's values: see [`inside`].
+pub const KIND_MAP: u8 = 13;
 
 /// A value of a field.
 #[derive(Clone, Debug)]
@@ -458,8 +461,7 @@ impl Value {
 fn encode_parts(kind: u8, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let mut inside = Vec::new();
     write(&mut inside);
-    write_byte(out, kind << 2 | WIRE_LENGTH);
-    write_bytes(out, &inside);
+    encode_inside(kind, &inside, out);
 }
 
 /// Reads the parts of a value.
@@ -626,6 +628,27 @@ pub(crate) fn decode_counts(bytes: &[u8]) -> Option<&[u8]> {
     decode_bytes(KIND_COUNTS, bytes)
 }
 
+/// Whether a value's bytes are those of the absence that an `Option` holds.
+pub fn is_none(bytes: &[u8]) -> bool {
+    bytes == [KIND_NONE << 2 | WIRE_NOTHING]
+}
+
+/// Whether a value's bytes are those of a variant of an enum.
+pub fn is_variant(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&(KIND_VARIANT << 2 | WIRE_VARINT))
+}
+
+/// The parts in the bytes of a value of this kind, one after the other.
+pub fn inside(kind: u8, bytes: &[u8]) -> Option<&[u8]> {
+    decode_bytes(kind, bytes)
+}
+
+/// Appends a value of this kind with these parts.
+pub fn encode_inside(kind: u8, parts: &[u8], out: &mut Vec<u8>) {
+    write_byte(out, kind << 2 | WIRE_LENGTH);
+    write_bytes(out, parts);
+}
+
 /// The bytes inside a value of a kind that has a length.
 fn decode_bytes(kind: u8, bytes: &[u8]) -> Option<&[u8]> {
     let mut reader = Reader::new(bytes);
@@ -645,7 +668,7 @@ pub fn skip_value<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], MalformedFram
 }
 
 /// Steps over one value without looking into it, leaving a fault in the reader.
-pub(crate) fn step_over_value<'a>(reader: &mut Reader<'a>) -> &'a [u8] {
+pub fn step_over_value<'a>(reader: &mut Reader<'a>) -> &'a [u8] {
     let start = reader.rest();
     match reader.byte_or_zero() & 3 {
         WIRE_NOTHING => {}

@@ -94,7 +94,7 @@ impl<'a> Reader<'a> {
 
     /// Whether something was wrong.
     #[inline]
-    pub(crate) fn has_failed(&self) -> bool {
+    pub fn has_failed(&self) -> bool {
         self.fault.is_some()
     }
 
@@ -133,8 +133,9 @@ impl<'a> Reader<'a> {
         self.checked(byte)
     }
 
+    /// The next byte; a fault stays in the reader.
     #[inline]
-    pub(crate) fn byte_or_zero(&mut self) -> u8 {
+    pub fn byte_or_zero(&mut self) -> u8 {
         match self.rest.split_first() {
             Some((first, rest)) => {
                 self.rest = rest;

@@ -2,14 +2,11 @@
 //!
 //! Ed25519 alone runs beside it, for no payment can be verified faster than its signatures.
 
-use std::fs::File;
 use std::hint::black_box;
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use vudo_credit::committee::{Certificate, Collector, Kind, Statement};
-use vudo_credit::device::Prepared;
+use vudo_credit::committee::{Certificate, Kind, Statement};
 use vudo_credit::keys::Batch;
 use vudo_credit::operation::{
     Action, CertifiedEntry, LogRecord, Operation, Request, Settlement, heads_statement,
@@ -19,6 +16,8 @@ use vudo_credit::{
     Chain, DEFAULT_TIERS, Device, Digest, Effect, Event, Genesis, Grant, Head, Invoice, Key,
     LaneId, Ledger, Member, Message, Party, Payee, Receiver, Secret,
 };
+use vudo_state::open_storage;
+use vudo_state::storage::{Storage, WriteBatch};
 
 const OPERATOR: u64 = 1_000_000;
 const DEVICE: u64 = 2_000_000;
@@ -61,18 +60,18 @@ impl Town {
         let entry = self.ledger.entry(Operation::Request(request)).unwrap();
         let digest = entry.hash(&network);
         let certificate = self.certificate(Kind::Entry, digest);
-        let postings = self.ledger.apply(&entry).unwrap();
+        let postings = self.ledger.apply_checked(&entry).unwrap();
         self.log.push(LogRecord { certified: CertifiedEntry { entry, certificate }, postings });
     }
 
+    /// A quorum's signatures.
     fn certificate(&self, kind: Kind, digest: Digest) -> Certificate {
         let committee = &self.ledger.committee;
-        let mut collector = Collector::new(kind, digest);
-        for member in 0..committee.quorum() {
-            let signature = committee.sign(&secret(member as u64), kind, digest);
-            collector.add(committee, member, signature);
-        }
-        collector.certificate(committee).unwrap()
+        let members = 0..committee.quorum();
+        let signers = members.clone().map(|member| 1 << member).sum();
+        let sign = |member| committee.sign(&secret(member as u64), kind, digest);
+        let statement = Statement { kind, digest };
+        Certificate { statement, signers, signatures: members.map(sign).collect() }
     }
 
     fn open_accounts(&mut self, count: u64) {
@@ -199,25 +198,20 @@ fn local_spend(criterion: &mut Criterion) {
         );
     });
     let folder = tempfile::tempdir().unwrap();
-    let mut file = File::create(folder.path().join("wallet")).unwrap();
+    let (storage, _) = open_storage(&folder.path().join("wallet")).unwrap();
     for concurrent in [1_u64, 8, 64] {
         group.throughput(Throughput::Elements(concurrent));
-        // Each spend is prepared, then one sync serves all of them.
+        // Each spend is prepared, then one sync of the engine's storage serves all of them.
         group.bench_function(BenchmarkId::new("durable", concurrent), |bencher| {
             bencher.iter_custom(|rounds| {
                 let mut taken = Duration::ZERO;
                 for _ in 0..rounds {
                     let mut wallet = device(&town);
                     let start = Instant::now();
-                    let prepared: Vec<Prepared> = (0..concurrent)
-                        .map(|number| wallet.pay(&invoice(network, number, 5)).unwrap())
-                        .collect();
-                    for (key, value) in prepared.iter().flat_map(|one| &one.writes) {
-                        file.write_all(key).unwrap();
-                        file.write_all(value.as_deref().unwrap_or_default()).unwrap();
-                    }
-                    file.sync_data().unwrap();
-                    black_box(&prepared);
+                    let prepared = (0..concurrent)
+                        .map(|number| wallet.pay(&invoice(network, number, 5)).unwrap());
+                    let writes = prepared.flat_map(|one| one.writes).collect();
+                    storage.commit(&WriteBatch { writes }).unwrap();
                     taken += start.elapsed();
                 }
                 taken
@@ -283,6 +277,31 @@ fn offline_verification(criterion: &mut Criterion) {
             );
         });
     }
+    // A payer that comes again from the same lane: grant and certificate are known.
+    let mut wallet = device(&town);
+    let mut receiver = Receiver::open(committee.clone(), payee(1), []).unwrap();
+    let (_, first) = receiver.invoice([1; 16], 5).unwrap();
+    let payment = wallet.pay(&first).unwrap().payment;
+    let stored = receiver.accept(&payment).unwrap().writes;
+    let stored: Vec<_> =
+        stored.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
+    for number in 1..8 {
+        wallet.pay(&invoice(network, number, 5)).unwrap();
+    }
+    let last = invoice(network, 8, 5);
+    let payment = wallet.pay(&last).unwrap().payment;
+    group.bench_function(BenchmarkId::new("known_payer_spends", 8), |bencher| {
+        bencher.iter_batched_ref(
+            || {
+                let opened = Receiver::open(committee.clone(), payee(1), stored.clone());
+                let mut receiver = opened.unwrap();
+                receiver.invoice(last.nonce, 5).unwrap();
+                receiver
+            },
+            |receiver| assert_eq!(receiver.accept(&payment).unwrap().amount, 5),
+            BatchSize::SmallInput,
+        );
+    });
     group.finish();
 }
 

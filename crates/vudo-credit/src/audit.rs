@@ -56,7 +56,9 @@ pub fn audit<'a>(
             let what = format!("the postings add up to {sum}, not to 0");
             return Err(at(index)(Refusal::InvariantBroken { what }));
         }
-        ledger.replay(record).map_err(at(index))?;
+        if ledger.apply(&record.certified.entry).map_err(at(index))? != record.postings {
+            return Err(at(index)(Refusal::OtherPostings { index }));
+        }
         ledger.check_invariants().map_err(at(index))?;
         posting_count += record.postings.len() as u64;
     }

@@ -9,10 +9,10 @@ use crate::error::Refusal;
 use crate::keys::NetworkId;
 use crate::keys::Signature;
 use crate::ledger::Lane;
-use crate::limits::{LANE_BRANCHES_MAX, LANE_SPENDS_MAX};
+use crate::limits::LANE_BRANCHES_MAX;
 use crate::operation::CertifiedHead;
 use crate::spend::{Chain, Head, Relation, Spend, relation};
-use crate::wire::{MalformedFrame, Reader, Wire, read_list, write_list};
+use crate::wire::{MalformedFrame, Reader, Wire};
 
 /// A member's book of a lane.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,10 +71,10 @@ impl Book {
     pub(crate) fn restore(network: &NetworkId, lane: &Lane, bytes: &[u8]) -> Result<Book, Refusal> {
         let mut reader = Reader::new(bytes);
         let mut book = Book::new(network, lane);
-        book.spends = read_list(&mut reader, LANE_SPENDS_MAX as usize)?;
+        book.spends = Vec::read(&mut reader)?;
         book.signature = Signature::read(&mut reader)?;
         book.certified = Option::read(&mut reader)?;
-        book.branches = read_list(&mut reader, LANE_BRANCHES_MAX)?;
+        book.branches = Vec::read(&mut reader)?;
         if !reader.is_empty() {
             return Err(MalformedFrame::TrailingBytes.into());
         }
@@ -86,10 +86,10 @@ impl Book {
 
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        write_list(&mut out, &self.spends);
+        self.spends.write(&mut out);
         self.signature.write(&mut out);
         self.certified.write(&mut out);
-        write_list(&mut out, &self.branches);
+        self.branches.write(&mut out);
         out
     }
 

@@ -13,6 +13,7 @@ use crate::committee::{Kind, Statement};
 use crate::error::Refusal;
 use crate::keys::Batch;
 use crate::ledger::{LaneStatus, Ledger};
+use crate::limits::LANE_BRANCHES_MAX;
 use crate::operation::Report;
 use crate::spend::{AccountId, Chain, Head, LaneId, Nonce, Payee, Relation, Spend, relation};
 
@@ -59,7 +60,8 @@ impl Report {
         let committee = &ledger.committee;
         let wrong = Refusal::ReportWrong { lane: self.lane.0, member: self.member };
         let key = committee.members().get(usize::from(self.member)).ok_or(wrong.clone())?;
-        if lane.status != (LaneStatus::Closing { intent: self.intent }) {
+        let is_bounded = self.chains.len() <= LANE_BRANCHES_MAX + 1;
+        if lane.status != (LaneStatus::Closing { intent: self.intent }) || !is_bounded {
             return Err(wrong);
         }
         let statement = Statement { kind: Kind::Report, digest: self.digest() };
@@ -91,13 +93,14 @@ impl Report {
 }
 
 impl Reported {
-    pub(crate) fn verify(
+    /// Reads reports; their signatures go into the batch.
+    pub(crate) fn of(
         ledger: &Ledger,
         id: LaneId,
         reports: &[Report],
+        batch: &mut Batch,
     ) -> Result<Reported, Refusal> {
         let lane = ledger.lane(id)?;
-        let mut batch = Batch::default();
         let mut members = 0_u64;
         let mut chains = Vec::new();
         let mut base = lane.settled;
@@ -108,7 +111,7 @@ impl Reported {
                 return Err(wrong);
             }
             members |= bit;
-            chains.extend(report.check(ledger, &mut batch)?);
+            chains.extend(report.check(ledger, batch)?);
             if let Some(certified) = &report.certified {
                 base = (base.seq, base.hash, base)
                     .max((certified.head.seq, certified.head.hash, certified.head))
@@ -118,9 +121,6 @@ impl Reported {
         let (found, needed) = (members.count_ones() as usize, ledger.committee.quorum());
         if found < needed {
             return Err(Refusal::NoQuorum { found, needed });
-        }
-        if !batch.is_valid() {
-            return Err(Refusal::SignatureWrong);
         }
         Reported::decide(lane.grant.account, lane.settled, base, &chains, lane.has_equivocated)
             .ok_or(Refusal::ReportWrong { lane: id.0, member: reports[0].member })

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 
 use crate::error::Refusal;
 use crate::keys::{Batch, Digest, Key, NetworkId, Secret, Signature};
-use crate::limits::{COMMITTEE_MEMBERS_MAX, SETTLEMENT_HEADS_MAX};
-use crate::wire::{MalformedFrame, Reader, Wire, read_list, wire_struct, write_list};
+use crate::limits::COMMITTEE_MEMBERS_MAX;
+use crate::wire::{MalformedFrame, Reader, Wire, wire_enum, wire_struct};
 
 /// The members, in a fixed order, and the network that they answer for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -301,24 +301,9 @@ fn merkle_node(left: &Digest, right: &Digest) -> Digest {
     Digest::of("vudo-credit/1/node", &[&left.0, &right.0])
 }
 
-impl Wire for Statement {
-    fn write(&self, out: &mut Vec<u8>) {
-        (self.kind as u8).write(out);
-        self.digest.write(out);
-    }
-
-    fn read(reader: &mut Reader<'_>) -> Result<Statement, MalformedFrame> {
-        let kind = match reader.byte()? {
-            1 => Kind::Entry,
-            2 => Kind::Receipt,
-            3 => Kind::Vote,
-            4 => Kind::Processed,
-            5 => Kind::Report,
-            _ => return Err(MalformedFrame::ValueNotCanonical),
-        };
-        Ok(Statement { kind, digest: Digest::read(reader)? })
-    }
-}
+wire_enum!(Kind { 1 => Entry, 2 => Receipt, 3 => Vote, 4 => Processed, 5 => Report });
+wire_struct!(Statement { kind, digest });
+wire_struct!(MerklePath { index, count, siblings });
 
 impl Wire for Certificate {
     fn write(&self, out: &mut Vec<u8>) {
@@ -336,30 +321,16 @@ impl Wire for Certificate {
     }
 }
 
-impl Wire for MerklePath {
-    fn write(&self, out: &mut Vec<u8>) {
-        self.index.write(out);
-        self.count.write(out);
-        write_list(out, &self.siblings);
-    }
-
-    fn read(reader: &mut Reader<'_>) -> Result<MerklePath, MalformedFrame> {
-        let (index, count) = (u32::read(reader)?, u32::read(reader)?);
-        let sibling_count_max = SETTLEMENT_HEADS_MAX.ilog2() as usize;
-        Ok(MerklePath { index, count, siblings: read_list(reader, sibling_count_max)? })
-    }
-}
-
 impl Wire for Committee {
     fn write(&self, out: &mut Vec<u8>) {
         self.network.write(out);
         self.epoch.write(out);
-        write_list(out, &self.members);
+        self.members.write(out);
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Committee, MalformedFrame> {
         let (network, epoch) = (Digest::read(reader)?, u32::read(reader)?);
-        let members = read_list(reader, COMMITTEE_MEMBERS_MAX)?;
+        let members = Vec::read(reader)?;
         Committee::new(network, epoch, members).map_err(|_| MalformedFrame::ValueNotCanonical)
     }
 }

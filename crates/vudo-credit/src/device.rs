@@ -3,7 +3,8 @@
 //! [`Device::pay`] works out a spend and gives it back with the write that must be on disk before
 //! the payment leaves. Writes of several payments can be put on disk by one sync. A device that
 //! crashed in between opens without the spend and has released no signature, so a number is never
-//! used for two spends.
+//! used for two spends. One that crashed after the write pays the same invoice again and gets the
+//! same payment again, so nobody pays twice.
 //!
 //! The device's key is never in what is written here. A wallet restored from a copy of it has
 //! another key, and with that none of the lanes: it asks for new ones and cannot contradict the
@@ -17,7 +18,7 @@ use crate::keys::{Batch, Key, Secret};
 use crate::message::Writes;
 use crate::operation::{CertifiedEntry, CertifiedHead};
 use crate::payment::{Invoice, Payment};
-use crate::spend::{AccountId, Chain, Grant, Head, LaneId, Spend};
+use crate::spend::{AccountId, Chain, Grant, Head, LaneId, Nonce, Payee, Spend};
 use crate::wire::Wire;
 
 /// The lanes of one device.
@@ -27,6 +28,8 @@ pub struct Device {
     /// The last tick that the device has heard of.
     tick: u64,
     lanes: BTreeMap<LaneId, DeviceLane>,
+    /// Which spend pays an invoice.
+    paid: BTreeMap<(Payee, Nonce), (LaneId, u32)>,
 }
 
 /// A lane and what has been spent of it.
@@ -100,7 +103,8 @@ impl Device {
         stored: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>,
     ) -> Result<Device, Refusal> {
         let device = secret.key();
-        let mut wallet = Device { committee, secret, tick: 0, lanes: BTreeMap::new() };
+        let (lanes, paid) = (BTreeMap::new(), BTreeMap::new());
+        let mut wallet = Device { committee, secret, tick: 0, lanes, paid };
         let mut spends = Vec::new();
         let mut certified = Vec::new();
         for (key, value) in stored {
@@ -125,6 +129,7 @@ impl Device {
                 return Err(Refusal::ChainBroken { lane: spend.lane.0, seq: spend.seq });
             }
             lane.head = spend.head(&network);
+            wallet.paid.insert((spend.payee, spend.payee_nonce), (spend.lane, spend.seq));
             lane.spends.push(spend);
         }
         for certified in certified {
@@ -170,25 +175,32 @@ impl Device {
     ///
     /// # Errors
     /// The entry is no grant for this device, or its certificate is wrong.
-    pub fn take_grant(&mut self, granted: CertifiedEntry) -> Result<Writes, Refusal> {
+    pub fn take_grant(&mut self, granted: &CertifiedEntry) -> Result<Writes, Refusal> {
+        let (lane, grant) =
+            granted.grant().ok_or(Refusal::NoSuchLane { lane: granted.entry.index })?;
+        self.check_device(grant)?;
         granted.verify(&self.committee)?;
-        let (lane, _) = granted.grant().ok_or(Refusal::NoSuchLane { lane: granted.entry.index })?;
         if self.lanes.contains_key(&lane) && !cfg!(vudo_mutation = "spent_forgotten") {
             return Ok(Vec::new());
         }
         let bytes = granted.to_bytes();
-        self.add_lane(granted)?;
+        self.add_lane(granted.clone())?;
         Ok(vec![(lane_key(GRANT_KEY, lane), Some(bytes))])
+    }
+
+    fn check_device(&self, grant: &Grant) -> Result<(), Refusal> {
+        if grant.device == self.secret.key() {
+            return Ok(());
+        }
+        let needed = "a grant for this device";
+        Err(Refusal::NotAuthorised { author: grant.device, needed })
     }
 
     fn add_lane(&mut self, granted: CertifiedEntry) -> Result<(), Refusal> {
         let index = granted.entry.index;
         let (lane, grant) = granted.grant().ok_or(Refusal::NoSuchLane { lane: index })?;
-        let (grant, key) = (grant.clone(), self.secret.key());
-        if grant.device != key {
-            let needed = "a grant for this device";
-            return Err(Refusal::NotAuthorised { author: grant.device, needed });
-        }
+        self.check_device(grant)?;
+        let grant = grant.clone();
         let head = grant.first_head(&self.committee.network, lane);
         let lane_state = DeviceLane { granted, grant, spends: Vec::new(), head, certified: None };
         self.lanes.insert(lane, lane_state);
@@ -196,15 +208,19 @@ impl Device {
     }
 
     /// Pays an invoice, from a lane for this payee alone if there is one, else from the oldest
-    /// that has enough left.
+    /// that has enough left. One that was paid before gives that payment again.
     ///
     /// # Errors
-    /// The invoice is of another ledger, or no lane has as much left. Nothing has changed.
+    /// The invoice is of another ledger, asks for another amount than when it was paid, or no lane
+    /// has as much left. Nothing has changed.
     pub fn pay(&mut self, invoice: &Invoice) -> Result<Prepared, Refusal> {
         let amount = invoice.amount;
         let nothing = Refusal::NothingToSpend { amount };
         if invoice.network != self.committee.network {
-            return Err(Refusal::BadText { what: "invoice of this ledger" });
+            return Err(Refusal::OtherLedger { what: "invoice" });
+        }
+        if let Some((lane, seq)) = self.paid.get(&(invoice.payee, invoice.nonce)) {
+            return self.pay_again(*lane, *seq, invoice);
         }
         let tick = self.tick;
         let fits = |lane: &DeviceLane| {
@@ -218,10 +234,26 @@ impl Device {
         let spend = lane.head.next(&lane.grant, invoice.payee, invoice.nonce, amount)?;
         lane.head = spend.head(&self.committee.network);
         let writes = vec![(spend_key(&spend), Some(spend.to_bytes()))];
+        self.paid.insert((spend.payee, spend.payee_nonce), (spend.lane, spend.seq));
         lane.spends.push(spend);
         let chain = lane.chain(&self.secret, lane.certified_seq());
         let (granted, start) = (lane.granted.clone(), lane.certified.clone());
         Ok(Prepared { writes, payment: Payment { granted, start, chain } })
+    }
+
+    /// The payment that contains a spend, which is on disk.
+    fn pay_again(&self, id: LaneId, seq: u32, invoice: &Invoice) -> Result<Prepared, Refusal> {
+        let lane = &self.lanes[&id];
+        let expected = lane.spends[seq as usize - 1].amount;
+        if invoice.amount != expected {
+            return Err(Refusal::OtherAmount { found: expected, expected: invoice.amount });
+        }
+        // Where the spend is certified, the chain begins before it.
+        let is_after = seq as usize > lane.certified_seq();
+        let start = lane.certified.clone().filter(|_| is_after);
+        let chain = lane.chain(&self.secret, if is_after { lane.certified_seq() } else { 0 });
+        let payment = Payment { granted: lane.granted.clone(), start, chain };
+        Ok(Prepared { writes: Vec::new(), payment })
     }
 
     /// All spends of a lane, signed, to be deposited.

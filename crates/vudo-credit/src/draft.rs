@@ -2,13 +2,14 @@
 //!
 //! A draft copies an account or a lane when it is first touched and leaves the ledger alone, so a
 //! refusal in the middle leaves nothing half done. Conservation and limits are checked once, over
-//! all that was touched.
+//! all that was touched, and so are signatures, in one batch: what is wrong otherwise costs no curve
+//! arithmetic.
 
 use std::collections::BTreeMap;
 
 use crate::close::{Reported, apportion};
 use crate::error::Refusal;
-use crate::keys::Key;
+use crate::keys::{Batch, Key};
 use crate::ledger::{Account, Lane, LaneStatus, Ledger};
 use crate::limits::{AMOUNT_MAX, LANE_SPENDS_MAX, THOUSANDTHS};
 use crate::operation::{Action, Posting, Report, Request, Settlement};
@@ -18,6 +19,7 @@ use crate::spend::{AccountId, Equivocation, Grant, LaneId, Spend, is_amount};
 pub struct Draft<'a> {
     ledger: &'a Ledger,
     changes: Changes,
+    signatures: Batch,
 }
 
 /// The new values of all that an operation touches.
@@ -31,8 +33,8 @@ pub struct Changes {
 }
 
 impl<'a> Draft<'a> {
-    pub(crate) fn new(ledger: &'a Ledger) -> Draft<'a> {
-        Draft { ledger, changes: Changes::default() }
+    pub(crate) fn new(ledger: &'a Ledger, signatures: Batch) -> Draft<'a> {
+        Draft { ledger, changes: Changes::default(), signatures }
     }
 
     /// What is added to each balance, by account, the zeros left out.
@@ -87,7 +89,7 @@ impl<'a> Draft<'a> {
     }
 
     pub(crate) fn request(&mut self, request: &Request) -> Result<(), Refusal> {
-        request.check(self.ledger)?;
+        request.queue(self.ledger, &mut self.signatures)?;
         let author = request.author;
         self.changes.author = Some(author);
         match &request.action {
@@ -219,7 +221,7 @@ impl<'a> Draft<'a> {
     }
 
     pub(crate) fn record(&mut self, settlement: &Settlement) -> Result<(), Refusal> {
-        for (chain, head) in settlement.verify(self.ledger)? {
+        for (chain, head) in settlement.queue(self.ledger, &mut self.signatures)? {
             let lane = self.lane(head.lane)?;
             if matches!(lane.status, LaneStatus::Closed { .. }) {
                 return Err(Refusal::LaneClosed { lane: head.lane.0 });
@@ -258,9 +260,10 @@ impl<'a> Draft<'a> {
         if matches!(lane.status, LaneStatus::Closed { .. }) || lane.has_equivocated {
             return Err(Refusal::LaneClosed { lane: id.0 });
         }
-        proof.verify(&network, id, &lane.grant)?;
         lane.has_equivocated = true;
-        let (account, device) = (lane.grant.account, lane.grant.device);
+        let grant = lane.grant.clone();
+        proof.queue(&network, id, &grant, &mut self.signatures)?;
+        let (account, device) = (grant.account, grant.device);
         self.account(account).barred_devices.insert(device);
         Ok(())
     }
@@ -281,7 +284,7 @@ impl<'a> Draft<'a> {
 
     pub(crate) fn close(&mut self, id: LaneId, reports: &[Report]) -> Result<(), Refusal> {
         let ledger = self.ledger;
-        let reported = Reported::verify(ledger, id, reports)?;
+        let reported = Reported::of(ledger, id, reports, &mut self.signatures)?;
         let lane = self.lane(id)?;
         let (payer, device) = (lane.grant.account, lane.grant.device);
         lane.settled = reported.settled;
@@ -354,9 +357,12 @@ impl<'a> Draft<'a> {
         missing.unsigned_abs()
     }
 
-    /// Checks what must hold after every operation: nothing is minted, no escrow is below zero,
+    /// Checks all signatures, and what must hold after every operation: nothing is minted, no escrow is below zero,
     /// and nobody uses more than the limit or, where that was lowered, than before.
     pub(crate) fn check(&self) -> Result<(), Refusal> {
+        if !cfg!(vudo_mutation = "unverified_votes") && !self.signatures.is_valid() {
+            return Err(Refusal::SignatureWrong);
+        }
         let broken = |what: String| Err(Refusal::InvariantBroken { what });
         let sum: i128 = self.changes.postings.values().sum();
         if sum != 0 {

@@ -240,6 +240,18 @@ pub enum Refusal {
     /// A payment for another payee, or for none of the open invoices.
     #[error("the payment answers no open invoice of this device")]
     NoSuchInvoice,
+    /// A payment that was received before.
+    #[error("this payment was received before: it counts once, and {amount} units of it do")]
+    ReceivedAlready {
+        /// What it paid this device, in units.
+        amount: u64,
+    },
+    /// Something of another ledger.
+    #[error("the {what} is of another ledger than this wallet: compare their ids")]
+    OtherLedger {
+        /// What it is.
+        what: &'static str,
+    },
     /// A payment of another amount.
     #[error("the payment is of {found} units, the invoice of {expected}")]
     OtherAmount {

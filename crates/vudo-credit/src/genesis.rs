@@ -4,12 +4,9 @@ use crate::committee::Committee;
 use crate::error::Refusal;
 use crate::keys::{Digest, Key, NetworkId};
 use crate::limits::{
-    AMOUNT_MAX, COMMITTEE_MEMBERS_MAX, OPERATORS_MAX, SETTLE_WINDOW_TICKS_MAX, THOUSANDTHS,
-    TIERS_MAX,
+    AMOUNT_MAX, NAME_BYTES_MAX, OPERATORS_MAX, SETTLE_WINDOW_TICKS_MAX, THOUSANDTHS, TIERS_MAX,
 };
-use crate::wire::{
-    MalformedFrame, Reader, Wire, read_list, read_text, wire_struct, write_list, write_text,
-};
+use crate::wire::{Listed, MalformedFrame, Reader, Wire, read_text, wire_struct, write_text};
 
 /// What an account of one tier may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +61,9 @@ impl Genesis {
     /// What is wrong.
     pub fn check(&self) -> Result<(), Refusal> {
         let wrong = |what| Err(Refusal::Genesis { what });
+        if self.name.len() > NAME_BYTES_MAX {
+            return wrong("its name has more than 255 bytes");
+        }
         Committee::new(Digest::default(), 0, self.members.clone())?;
         if usize::from(self.sequencer) >= self.members.len() {
             return wrong("the sequencer is no member");
@@ -105,25 +105,29 @@ impl Genesis {
 
 wire_struct!(Tier { limit_max, allowance_thousandths, life_ticks, refresh_thousandths });
 
+impl Listed for Tier {
+    const COUNT_MAX: usize = TIERS_MAX;
+}
+
 impl Wire for Genesis {
     fn write(&self, out: &mut Vec<u8>) {
         write_text(out, &self.name);
-        write_list(out, &self.members);
+        self.members.write(out);
         self.sequencer.write(out);
-        write_list(out, &self.operators);
+        self.operators.write(out);
         self.reserve.write(out);
-        write_list(out, &self.tiers);
+        self.tiers.write(out);
         self.settle_window_ticks.write(out);
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Genesis, MalformedFrame> {
         let genesis = Genesis {
-            name: read_text(reader, 255)?,
-            members: read_list(reader, COMMITTEE_MEMBERS_MAX)?,
+            name: read_text(reader, NAME_BYTES_MAX)?,
+            members: Vec::read(reader)?,
             sequencer: u8::read(reader)?,
-            operators: read_list(reader, OPERATORS_MAX)?,
+            operators: Vec::read(reader)?,
             reserve: Key::read(reader)?,
-            tiers: read_list(reader, TIERS_MAX)?,
+            tiers: Vec::read(reader)?,
             settle_window_ticks: u64::read(reader)?,
         };
         genesis.check().map_err(|_| MalformedFrame::ValueNotCanonical)?;

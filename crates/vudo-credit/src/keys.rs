@@ -5,15 +5,18 @@
 //! (<https://zips.z.cash/zip-0215>), under which checking one by one and checking in a batch always
 //! give the same answer; RFC 8032 leaves that open, and then two honest members could disagree.
 
+use core::cell::RefCell;
 use core::convert::Infallible;
 use core::fmt;
+use std::collections::BTreeMap;
 
 use ed25519_zebra::{SigningKey, VerificationKey, VerificationKeyBytes, batch};
 use rand_core::{TryCryptoRng, TryRng};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroize;
 
-use crate::wire::{MalformedFrame, Reader, Wire};
+use crate::limits::{COMMITTEE_MEMBERS_MAX, SETTLEMENT_HEADS_MAX};
+use crate::wire::{Listed, MalformedFrame, Reader, Wire};
 
 /// A SHA-256 hash.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -65,7 +68,9 @@ impl Secret {
 
     /// Signs a hash.
     pub fn sign(&self, digest: &Digest) -> Signature {
-        Signature(self.0.sign(&digest.0).to_bytes())
+        let signature = Signature(self.0.sign(&digest.0).to_bytes());
+        note(&self.key(), digest, &signature, true);
+        signature
     }
 }
 
@@ -78,31 +83,85 @@ impl Drop for Secret {
 impl Key {
     /// Whether a signature of a hash is this key's.
     pub fn verifies(&self, digest: &Digest, signature: &Signature) -> bool {
-        let signature = ed25519_zebra::Signature::from_bytes(&signature.0);
-        VerificationKey::try_from(self.0).is_ok_and(|key| key.verify(&signature, &digest.0).is_ok())
+        let check = || {
+            let signature = ed25519_zebra::Signature::from_bytes(&signature.0);
+            VerificationKey::try_from(self.0)
+                .is_ok_and(|key| key.verify(&signature, &digest.0).is_ok())
+        };
+        known(self, digest, signature).unwrap_or_else(|| {
+            let is_right = check();
+            note(self, digest, signature, is_right);
+            is_right
+        })
     }
+}
+
+thread_local! {
+    /// Whether signatures are right, by their names, where this thread keeps that.
+    static KNOWN: RefCell<Option<BTreeMap<Digest, bool>>> = const { RefCell::new(None) };
+}
+
+/// Makes this thread remember what it finds out about signatures, and which it has made itself,
+/// beginning with none. Nothing is decided otherwise by that; but where many nodes are simulated in
+/// one thread, each signature is checked at most once, and not by each of them. There is no bound to
+/// what it remembers, so it is of no use outside of simulations.
+pub fn remember_signatures() {
+    KNOWN.with_borrow_mut(|known| *known = Some(BTreeMap::new()));
+}
+
+fn known(key: &Key, digest: &Digest, signature: &Signature) -> Option<bool> {
+    KNOWN.with_borrow(|known| {
+        known.as_ref()?.get(&name_of_signature(key, digest, signature)).copied()
+    })
+}
+
+fn note(key: &Key, digest: &Digest, signature: &Signature, is_right: bool) {
+    KNOWN.with_borrow_mut(|known| {
+        if let Some(known) = known {
+            known.insert(name_of_signature(key, digest, signature), is_right);
+        }
+    });
+}
+
+fn name_of_signature(key: &Key, digest: &Digest, signature: &Signature) -> Digest {
+    Digest::of("vudo-credit/1/signature", &[&key.0, &digest.0, &signature.0])
 }
 
 /// Signatures that are checked together, which takes half the time of checking each.
 #[derive(Default)]
 pub struct Batch {
     items: Vec<(Key, Signature, Digest)>,
+    is_trusted: bool,
 }
 
 impl Batch {
+    /// A batch of signatures that were checked before, which checks none of them again.
+    pub(crate) fn trusted() -> Batch {
+        Batch { is_trusted: true, ..Batch::default() }
+    }
+
     /// Adds a signature.
     pub fn add(&mut self, key: Key, digest: Digest, signature: Signature) {
-        self.items.push((key, signature, digest));
+        if !self.is_trusted {
+            self.items.push((key, signature, digest));
+        }
     }
 
     /// Whether all of them are right.
     pub fn is_valid(&self) -> bool {
-        if let [(key, signature, digest)] = self.items.as_slice() {
-            return key.verifies(digest, signature);
+        let is_unknown = |(key, signature, digest): &&(Key, Signature, Digest)| {
+            known(key, digest, signature) != Some(true)
+        };
+        let items: Vec<&(Key, Signature, Digest)> = self.items.iter().filter(is_unknown).collect();
+        match items.as_slice() {
+            // Even of nothing, a batch would cost half a signature.
+            [] => return true,
+            [(key, signature, digest)] => return key.verifies(digest, signature),
+            _ => {}
         }
         let mut verifier = batch::Verifier::new();
         let mut transcript = Sha256::new();
-        for (key, signature, digest) in &self.items {
+        for (key, signature, digest) in &items {
             for part in [&key.0[..], &signature.0, &digest.0] {
                 transcript.update(part);
             }
@@ -110,7 +169,11 @@ impl Batch {
             verifier.queue((VerificationKeyBytes::from(key.0), signature, &digest.0));
         }
         let coefficients = Coefficients { seed: transcript.finalize().into(), counter: 0 };
-        verifier.verify(coefficients).is_ok()
+        let is_valid = verifier.verify(coefficients).is_ok();
+        if is_valid {
+            items.iter().for_each(|(key, signature, digest)| note(key, digest, signature, true));
+        }
+        is_valid
     }
 }
 
@@ -180,6 +243,15 @@ macro_rules! wire_array {
 wire_array!(Digest);
 wire_array!(Key);
 wire_array!(Signature);
+
+impl Listed for Key {
+    const COUNT_MAX: usize = COMMITTEE_MEMBERS_MAX;
+}
+
+/// Hashes come in lists as the path from a leaf of a tree to its root.
+impl Listed for Digest {
+    const COUNT_MAX: usize = SETTLEMENT_HEADS_MAX.ilog2() as usize;
+}
 
 impl fmt::Debug for Secret {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

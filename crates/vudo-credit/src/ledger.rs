@@ -16,7 +16,7 @@ use crate::committee::{Committee, Kind};
 use crate::draft::Draft;
 use crate::error::Refusal;
 use crate::genesis::Genesis;
-use crate::keys::{Digest, Key};
+use crate::keys::{Batch, Digest, Key};
 use crate::operation::{
     Entry, LogRecord, Operation, Posting, Request, Settlement, heads_statement, postings_hash,
 };
@@ -179,7 +179,11 @@ impl Ledger {
     /// # Errors
     /// The operation is not right at this place of the log.
     pub fn plan(&self, operation: &Operation) -> Result<Draft<'_>, Refusal> {
-        let mut draft = Draft::new(self);
+        self.plan_with(operation, Batch::default())
+    }
+
+    fn plan_with(&self, operation: &Operation, signatures: Batch) -> Result<Draft<'_>, Refusal> {
+        let mut draft = Draft::new(self, signatures);
         match operation {
             Operation::Request(request) => draft.request(request)?,
             Operation::Tick { tick } => draft.advance(*tick)?,
@@ -207,11 +211,15 @@ impl Ledger {
     /// # Errors
     /// It does not follow from the log, or as [`Ledger::plan`].
     pub fn check(&self, entry: &Entry) -> Result<Draft<'_>, Refusal> {
+        self.check_with(entry, Batch::default())
+    }
+
+    fn check_with(&self, entry: &Entry, signatures: Batch) -> Result<Draft<'_>, Refusal> {
         if entry.index != self.next_index || entry.prev_hash != self.last_hash {
             let (index, next) = (entry.index, self.next_index);
             return Err(Refusal::EntryOutOfOrder { index, next });
         }
-        let draft = self.plan(&entry.operation)?;
+        let draft = self.plan_with(&entry.operation, signatures)?;
         if postings_hash(&draft.postings()) != entry.postings_hash {
             return Err(Refusal::OtherPostings { index: entry.index });
         }
@@ -223,7 +231,20 @@ impl Ledger {
     /// # Errors
     /// As [`Ledger::check`]; nothing has changed.
     pub fn apply(&mut self, entry: &Entry) -> Result<Vec<Posting>, Refusal> {
-        let draft = self.check(entry)?;
+        self.apply_with(entry, Batch::default())
+    }
+
+    /// Applies an entry that this ledger has [checked](Ledger::check) as it is now. Everything but
+    /// signatures is checked again.
+    ///
+    /// # Errors
+    /// As [`Ledger::check`]; nothing has changed.
+    pub fn apply_checked(&mut self, entry: &Entry) -> Result<Vec<Posting>, Refusal> {
+        self.apply_with(entry, Batch::trusted())
+    }
+
+    fn apply_with(&mut self, entry: &Entry, signatures: Batch) -> Result<Vec<Posting>, Refusal> {
+        let draft = self.check_with(entry, signatures)?;
         let postings = draft.postings();
         let changes = draft.into_changes();
         changes.commit(self);
@@ -232,13 +253,13 @@ impl Ledger {
         Ok(postings)
     }
 
-    /// Applies a record of a log that was checked when it was written.
+    /// Applies a record of one's own log, whose signatures were checked before it was written.
     ///
     /// # Errors
     /// The record does not follow: the log was altered.
     pub fn replay(&mut self, record: &LogRecord) -> Result<(), Refusal> {
         let index = record.certified.entry.index;
-        if self.apply(&record.certified.entry)? != record.postings {
+        if self.apply_checked(&record.certified.entry)? != record.postings {
             return Err(Refusal::OtherPostings { index });
         }
         Ok(())
@@ -289,8 +310,26 @@ impl Settlement {
     /// # Errors
     /// The certificate is wrong, a lane unknown, or a chain does not lead to a certified head.
     pub fn verify(&self, ledger: &Ledger) -> Result<Vec<(&Chain, Head)>, Refusal> {
+        let mut batch = Batch::default();
+        let led = self.queue(ledger, &mut batch)?;
+        if cfg!(vudo_mutation = "unverified_votes") || batch.is_valid() {
+            Ok(led)
+        } else {
+            Err(Refusal::SignatureWrong)
+        }
+    }
+
+    /// As [`Settlement::verify`], but the certificate's signatures go into the batch.
+    ///
+    /// # Errors
+    /// As there, signatures aside.
+    pub fn queue(
+        &self,
+        ledger: &Ledger,
+        batch: &mut Batch,
+    ) -> Result<Vec<(&Chain, Head)>, Refusal> {
         let statement = heads_statement(Kind::Vote, &self.heads);
-        self.certificate.verify(&ledger.committee, &statement)?;
+        self.certificate.queue(&ledger.committee, &statement, batch)?;
         let certified: BTreeMap<LaneId, &Head> =
             self.heads.iter().map(|head| (head.lane, head)).collect();
         let mut lanes = BTreeSet::new();
@@ -310,14 +349,12 @@ impl Settlement {
 }
 
 impl Request {
-    /// Checks the signature and the number.
+    /// Checks the number, and puts the signature into the batch.
     ///
     /// # Errors
-    /// Either is wrong.
-    pub(crate) fn check(&self, ledger: &Ledger) -> Result<(), Refusal> {
-        if !self.is_signed(&ledger.committee.network) {
-            return Err(Refusal::SignatureWrong);
-        }
+    /// The number is wrong.
+    pub(crate) fn queue(&self, ledger: &Ledger, batch: &mut Batch) -> Result<(), Refusal> {
+        batch.add(self.author, self.digest(&ledger.committee.network), self.signature);
         let (author, found) = (self.author, self.sequence);
         let next = ledger.next_sequence(&author);
         if found != next && !cfg!(vudo_mutation = "replayed_request") {

@@ -14,7 +14,7 @@
 //!
 //! **Who owns what.** [`Ledger`] is a pure function of the ordered log. A [`Member`] checks, votes
 //! and orders; a [`Device`] spends; a [`Receiver`] verifies offline; a [`Settler`] collects
-//! signatures. All of them are state machines without input or output: what they want written and
+//! signatures; a [`Wallet`] is all that one person's device needs. All of them are state machines without input or output: what they want written and
 //! sent they give back as effects, and a write comes before what depends on it.
 //!
 //! **The invariants.** Balances add up to 0. Nobody uses more than the limit, or than before it
@@ -38,6 +38,7 @@ pub mod genesis;
 pub mod keys;
 pub mod ledger;
 pub mod limits;
+pub mod log_file;
 pub mod member;
 pub mod message;
 pub mod operation;
@@ -46,6 +47,7 @@ pub mod payment;
 pub mod receiver;
 pub mod settler;
 pub mod spend;
+pub mod wallet;
 pub mod wire;
 
 pub use audit::{AuditError, AuditReport, audit};
@@ -60,3 +62,4 @@ pub use payment::{Invoice, Payment};
 pub use receiver::Receiver;
 pub use settler::{Finality, Settler};
 pub use spend::{AccountId, Chain, Grant, Head, LaneId, Nonce, Payee, Spend};
+pub use wallet::{Balance, Wallet};

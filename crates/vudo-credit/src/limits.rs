@@ -12,6 +12,8 @@ pub const LANE_SPENDS_MAX: u32 = 1024;
 pub const SETTLEMENT_HEADS_MAX: usize = 16_384;
 /// Most chains of one lane that a member keeps beside the one that it voted for.
 pub const LANE_BRANCHES_MAX: usize = 8;
+/// Longest name of a ledger, in bytes.
+pub const NAME_BYTES_MAX: usize = 255;
 /// Most tiers of a genesis.
 pub const TIERS_MAX: usize = 16;
 /// Most operator keys of a genesis.
@@ -22,6 +24,12 @@ pub const QUEUED_OPERATIONS_MAX: usize = 4096;
 pub const SENT_RECORDS_MAX: usize = 64;
 /// Longest message, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
+/// Most postings of one record: two for each spend would be the most, but they are summed up by
+/// account.
+pub const RECORD_POSTINGS_MAX: usize = 1 << 24;
+/// A wallet deposits chains together until their spends are more than this: one message of a wallet
+/// stays well below a mebibyte.
+pub const DEPOSITED_SPENDS_MAX: usize = 2048;
 /// Longest payment as text, in characters.
 pub const PAYMENT_TEXT_MAX: usize = 1 << 20;
 /// How long after a grant's last day its spends may still be deposited, in ticks, at most.

@@ -184,6 +184,11 @@ impl<O: TotalOrder> Member<O> {
             Message::Committed(entry) => self.committed(from, *entry, out),
             Message::Want { from: index } => self.send_records(from, index, out),
             Message::Report(report) => self.report(*report),
+            Message::LogLength { entries } => {
+                if entries > self.ledger.next_index() {
+                    self.want(from, out);
+                }
+            }
         }
     }
 
@@ -398,8 +403,16 @@ impl<O: TotalOrder> Member<O> {
         let next = self.ledger.next_index();
         if entry.entry.index == next && entry.verify(self.committee()).is_ok() {
             self.commit_all(Some(entry), out);
-        } else if entry.entry.index > next && self.wanted_from != Some(next) {
-            // Asked once: where entries arrive out of order, each would else bring all of them.
+        } else if entry.entry.index > next {
+            self.want(from, out);
+        }
+    }
+
+    /// Asks for the entries that follow. Once only: where entries arrive out of order, each would
+    /// else bring all of them.
+    fn want(&mut self, from: Party, out: &mut Outbox) {
+        let next = self.ledger.next_index();
+        if self.wanted_from != Some(next) {
             self.wanted_from = Some(next);
             out.send(from, Message::Want { from: next });
         }
@@ -419,7 +432,12 @@ impl<O: TotalOrder> Member<O> {
     /// Applies one entry. An entry with a certificate that the ledger refuses means that more
     /// members lie than may; then this member stands still.
     fn commit(&mut self, certified: CertifiedEntry, out: &mut Outbox) -> bool {
-        let Ok(postings) = self.ledger.apply(&certified.entry) else { return false };
+        // What this member has signed it has checked, against the ledger as it still is.
+        let applied = match self.order.has_checked(&certified.entry) {
+            true => self.ledger.apply_checked(&certified.entry),
+            false => self.ledger.apply(&certified.entry),
+        };
+        let Ok(postings) = applied else { return false };
         let index = certified.entry.index;
         let record = LogRecord { certified, postings };
         out.put(numbered(LOG_KEY, index), record.to_bytes());
@@ -473,6 +491,7 @@ impl<O: TotalOrder> Member<O> {
         for record in self.log.iter().skip(from).take(SENT_RECORDS_MAX) {
             out.send(to, Message::Committed(Box::new(record.certified.clone())));
         }
+        out.send(to, Message::LogLength { entries: self.ledger.next_index() });
     }
 
     /// Tells the sequencer what this member holds of a lane that is being closed. From now on the

@@ -5,7 +5,7 @@ use crate::keys::Signature;
 use crate::limits::SETTLEMENT_HEADS_MAX;
 use crate::operation::{CertifiedEntry, Entry, Operation, Report, Settlement};
 use crate::spend::{Chain, LaneId};
-use crate::wire::{MalformedFrame, Reader, Wire, read_list, wire_struct, write_list};
+use crate::wire::{Listed, wire_enum, wire_struct};
 
 /// A message. Whoever brings it does not matter: what counts is signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,11 @@ pub enum Message {
     },
     /// What a member holds of a lane that is being closed.
     Report(Box<Report>),
+    /// How far the sender's log goes: what follows the entries that somebody wanted.
+    LogLength {
+        /// How many entries it has.
+        entries: u64,
+    },
 }
 
 /// A member's answer about one statement.
@@ -130,86 +135,26 @@ impl Outbox {
 wire_struct!(Answer { statement, signed, faults });
 wire_struct!(Fault { lane, reason });
 
-impl Wire for Vec<Fault> {
-    fn write(&self, out: &mut Vec<u8>) {
-        write_list(out, self);
-    }
-
-    fn read(reader: &mut Reader<'_>) -> Result<Vec<Fault>, MalformedFrame> {
-        read_list(reader, SETTLEMENT_HEADS_MAX)
-    }
+impl Listed for Fault {
+    const COUNT_MAX: usize = SETTLEMENT_HEADS_MAX;
 }
 
-impl Wire for FaultReason {
-    fn write(&self, out: &mut Vec<u8>) {
-        (*self as u8).write(out);
-    }
+wire_enum!(FaultReason {
+    1 => LaneUnknown,
+    2 => StartUnknown,
+    3 => Closed,
+    4 => Conflict,
+    5 => Wrong,
+});
 
-    fn read(reader: &mut Reader<'_>) -> Result<FaultReason, MalformedFrame> {
-        Ok(match reader.byte()? {
-            1 => FaultReason::LaneUnknown,
-            2 => FaultReason::StartUnknown,
-            3 => FaultReason::Closed,
-            4 => FaultReason::Conflict,
-            5 => FaultReason::Wrong,
-            _ => return Err(MalformedFrame::ValueNotCanonical),
-        })
-    }
-}
-
-impl Wire for Message {
-    fn write(&self, out: &mut Vec<u8>) {
-        match self {
-            Message::Submit(operation) => {
-                1_u8.write(out);
-                operation.write(out);
-            }
-            Message::Deposit(chains) => {
-                2_u8.write(out);
-                write_list(out, chains);
-            }
-            Message::Answer(answer) => {
-                3_u8.write(out);
-                answer.write(out);
-            }
-            Message::Settle(settlement) => {
-                4_u8.write(out);
-                settlement.write(out);
-            }
-            Message::Propose { entry, signature } => {
-                5_u8.write(out);
-                entry.write(out);
-                signature.write(out);
-            }
-            Message::Committed(entry) => {
-                6_u8.write(out);
-                entry.write(out);
-            }
-            Message::Want { from } => {
-                7_u8.write(out);
-                from.write(out);
-            }
-            Message::Report(report) => {
-                8_u8.write(out);
-                report.write(out);
-            }
-        }
-    }
-
-    fn read(reader: &mut Reader<'_>) -> Result<Message, MalformedFrame> {
-        Ok(match reader.byte()? {
-            1 => Message::Submit(Box::new(Operation::read(reader)?)),
-            2 => Message::Deposit(read_list(reader, SETTLEMENT_HEADS_MAX)?),
-            3 => Message::Answer(Answer::read(reader)?),
-            4 => Message::Settle(Settlement::read(reader)?),
-            5 => Message::Propose {
-                entry: Box::new(Entry::read(reader)?),
-                signature: Signature::read(reader)?,
-            },
-            6 => Message::Committed(Box::new(CertifiedEntry::read(reader)?)),
-            7 => Message::Want { from: u64::read(reader)? },
-            8 => Message::Report(Box::new(Report::read(reader)?)),
-            _ => return Err(MalformedFrame::ValueNotCanonical),
-        })
-    }
-}
+wire_enum!(Message {
+    1 => Submit(operation),
+    2 => Deposit(chains),
+    3 => Answer(answer),
+    4 => Settle(settlement),
+    5 => Propose { entry, signature },
+    6 => Committed(entry),
+    7 => Want { from },
+    8 => Report(report),
+    9 => LogLength { entries },
+});

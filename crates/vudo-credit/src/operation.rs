@@ -3,9 +3,9 @@
 use crate::committee::{Certificate, Committee, Kind, MerklePath, Statement, merkle_root};
 use crate::error::Refusal;
 use crate::keys::{Batch, Digest, Key, NetworkId, Secret, Signature};
-use crate::limits::{COMMITTEE_MEMBERS_MAX, LANE_BRANCHES_MAX, SETTLEMENT_HEADS_MAX};
+use crate::limits::{COMMITTEE_MEMBERS_MAX, RECORD_POSTINGS_MAX};
 use crate::spend::{AccountId, Chain, Equivocation, Grant, Head, LaneId};
-use crate::wire::{MalformedFrame, Reader, Wire, read_list, wire_struct, write_list};
+use crate::wire::{Listed, Wire, wire_enum, wire_struct, write_list};
 
 /// One step of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,10 +184,9 @@ impl Request {
         Request { author: author_key, sequence, action, signature: author.sign(&signed) }
     }
 
-    /// Whether the author signed it.
-    pub fn is_signed(&self, network: &NetworkId) -> bool {
-        let signed = request_digest(network, &self.author, self.sequence, &self.action);
-        self.author.verifies(&signed, &self.signature)
+    /// What the author signs.
+    pub(crate) fn digest(&self, network: &NetworkId) -> Digest {
+        request_digest(network, &self.author, self.sequence, &self.action)
     }
 }
 
@@ -216,19 +215,11 @@ impl CertifiedHead {
 }
 
 impl Report {
-    /// What the member signs: the report without the signature.
+    /// What the member signs: the report without the signature, which comes last.
     pub fn digest(&self) -> Digest {
-        let mut bytes = Vec::new();
-        self.write_body(&mut bytes);
-        Digest::of("vudo-credit/1/report", &[&bytes])
-    }
-
-    fn write_body(&self, out: &mut Vec<u8>) {
-        self.member.write(out);
-        self.lane.write(out);
-        self.intent.write(out);
-        self.certified.write(out);
-        write_list(out, &self.chains);
+        let bytes = self.to_bytes();
+        let body = &bytes[..bytes.len() - self.signature.0.len()];
+        Digest::of("vudo-credit/1/report", &[body])
     }
 }
 
@@ -280,160 +271,38 @@ pub fn postings_hash(postings: &[Posting]) -> Digest {
     Digest::of("vudo-credit/1/postings", &[&bytes])
 }
 
-/// Most postings of one record: two for each spend would be the most, but they are summed up by
-/// account.
-const POSTINGS_MAX: usize = 1 << 24;
-
 wire_struct!(Request { author, sequence, action, signature });
 wire_struct!(CertifiedHead { head, path, certificate });
 wire_struct!(Entry { index, prev_hash, postings_hash, operation });
 wire_struct!(CertifiedEntry { entry, certificate });
 wire_struct!(Posting { account, amount });
+wire_struct!(LogRecord { certified, postings });
+wire_struct!(Settlement { heads, certificate, chains });
+wire_struct!(Report { member, lane, intent, certified, chains, signature });
 
-impl Wire for Settlement {
-    fn write(&self, out: &mut Vec<u8>) {
-        write_list(out, &self.heads);
-        self.certificate.write(out);
-        write_list(out, &self.chains);
-    }
+wire_enum!(Operation {
+    1 => Request(request),
+    2 => Tick { tick },
+    3 => Record(settlement),
+    4 => Equivocation { lane, proof },
+    5 => CloseIntent { lane },
+    6 => Close { lane, reports },
+});
 
-    fn read(reader: &mut Reader<'_>) -> Result<Settlement, MalformedFrame> {
-        let heads = read_list(reader, SETTLEMENT_HEADS_MAX)?;
-        let certificate = Certificate::read(reader)?;
-        Ok(Settlement { heads, certificate, chains: read_list(reader, SETTLEMENT_HEADS_MAX)? })
-    }
+wire_enum!(Action {
+    1 => Open,
+    2 => SetLimit { account, tier, limit },
+    3 => Pledge { account, amount },
+    4 => Unpledge { account, amount },
+    5 => FundReserve { amount },
+    6 => Grant(grant),
+    7 => RevokeDevice { device },
+});
+
+impl Listed for Posting {
+    const COUNT_MAX: usize = RECORD_POSTINGS_MAX;
 }
 
-impl Wire for Report {
-    fn write(&self, out: &mut Vec<u8>) {
-        self.write_body(out);
-        self.signature.write(out);
-    }
-
-    fn read(reader: &mut Reader<'_>) -> Result<Report, MalformedFrame> {
-        Ok(Report {
-            member: u8::read(reader)?,
-            lane: LaneId::read(reader)?,
-            intent: u64::read(reader)?,
-            certified: Option::read(reader)?,
-            chains: read_list(reader, LANE_BRANCHES_MAX + 1)?,
-            signature: Signature::read(reader)?,
-        })
-    }
-}
-
-impl Wire for LogRecord {
-    fn write(&self, out: &mut Vec<u8>) {
-        self.certified.write(out);
-        write_list(out, &self.postings);
-    }
-
-    fn read(reader: &mut Reader<'_>) -> Result<LogRecord, MalformedFrame> {
-        let certified = CertifiedEntry::read(reader)?;
-        Ok(LogRecord { certified, postings: read_list(reader, POSTINGS_MAX)? })
-    }
-}
-
-impl Wire for Operation {
-    fn write(&self, out: &mut Vec<u8>) {
-        match self {
-            Operation::Request(request) => {
-                1_u8.write(out);
-                request.write(out);
-            }
-            Operation::Tick { tick } => {
-                2_u8.write(out);
-                tick.write(out);
-            }
-            Operation::Record(settlement) => {
-                3_u8.write(out);
-                settlement.write(out);
-            }
-            Operation::Equivocation { lane, proof } => {
-                4_u8.write(out);
-                lane.write(out);
-                proof.write(out);
-            }
-            Operation::CloseIntent { lane } => {
-                5_u8.write(out);
-                lane.write(out);
-            }
-            Operation::Close { lane, reports } => {
-                6_u8.write(out);
-                lane.write(out);
-                write_list(out, reports);
-            }
-        }
-    }
-
-    fn read(reader: &mut Reader<'_>) -> Result<Operation, MalformedFrame> {
-        Ok(match reader.byte()? {
-            1 => Operation::Request(Request::read(reader)?),
-            2 => Operation::Tick { tick: u64::read(reader)? },
-            3 => Operation::Record(Settlement::read(reader)?),
-            4 => Operation::Equivocation {
-                lane: LaneId::read(reader)?,
-                proof: Box::new(Equivocation::read(reader)?),
-            },
-            5 => Operation::CloseIntent { lane: LaneId::read(reader)? },
-            6 => Operation::Close {
-                lane: LaneId::read(reader)?,
-                reports: read_list(reader, COMMITTEE_MEMBERS_MAX)?,
-            },
-            _ => return Err(MalformedFrame::ValueNotCanonical),
-        })
-    }
-}
-
-impl Wire for Action {
-    fn write(&self, out: &mut Vec<u8>) {
-        match self {
-            Action::Open => 1_u8.write(out),
-            Action::SetLimit { account, tier, limit } => {
-                2_u8.write(out);
-                account.write(out);
-                tier.write(out);
-                limit.write(out);
-            }
-            Action::Pledge { account, amount } => {
-                3_u8.write(out);
-                account.write(out);
-                amount.write(out);
-            }
-            Action::Unpledge { account, amount } => {
-                4_u8.write(out);
-                account.write(out);
-                amount.write(out);
-            }
-            Action::FundReserve { amount } => {
-                5_u8.write(out);
-                amount.write(out);
-            }
-            Action::Grant(grant) => {
-                6_u8.write(out);
-                grant.write(out);
-            }
-            Action::RevokeDevice { device } => {
-                7_u8.write(out);
-                device.write(out);
-            }
-        }
-    }
-
-    fn read(reader: &mut Reader<'_>) -> Result<Action, MalformedFrame> {
-        Ok(match reader.byte()? {
-            1 => Action::Open,
-            2 => Action::SetLimit {
-                account: Key::read(reader)?,
-                tier: u8::read(reader)?,
-                limit: u64::read(reader)?,
-            },
-            3 => Action::Pledge { account: Key::read(reader)?, amount: u64::read(reader)? },
-            4 => Action::Unpledge { account: Key::read(reader)?, amount: u64::read(reader)? },
-            5 => Action::FundReserve { amount: u64::read(reader)? },
-            6 => Action::Grant(Grant::read(reader)?),
-            7 => Action::RevokeDevice { device: Key::read(reader)? },
-            _ => return Err(MalformedFrame::ValueNotCanonical),
-        })
-    }
+impl Listed for Report {
+    const COUNT_MAX: usize = COMMITTEE_MEMBERS_MAX;
 }

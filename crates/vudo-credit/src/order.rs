@@ -56,6 +56,9 @@ pub trait TotalOrder {
     /// The ledger has advanced by an entry.
     fn advance(&mut self, context: &OrderContext<'_>, out: &mut Outbox) -> Option<CertifiedEntry>;
 
+    /// Whether this member has checked an entry against the ledger that it follows.
+    fn has_checked(&self, entry: &Entry) -> bool;
+
     /// Sends again what may have been lost.
     fn retry(&mut self, context: &OrderContext<'_>, out: &mut Outbox);
 
@@ -238,6 +241,10 @@ impl TotalOrder for Sequencer {
             self.proposal = None;
         }
         self.propose_next(context, out)
+    }
+
+    fn has_checked(&self, entry: &Entry) -> bool {
+        self.signed.as_ref() == Some(entry)
     }
 
     fn retry(&mut self, context: &OrderContext<'_>, out: &mut Outbox) {

@@ -13,8 +13,8 @@ use crate::error::Refusal;
 use crate::keys::{Batch, Key};
 use crate::message::Writes;
 use crate::payment::{Invoice, Payment};
-use crate::spend::{Chain, Grant, Head, LaneId, Nonce, Payee, is_amount};
-use crate::wire::Wire;
+use crate::spend::{AccountId, Chain, Grant, Head, LaneId, Nonce, Payee, Spend, is_amount};
+use crate::wire::{Reader, Wire};
 
 /// What one device has been paid.
 pub struct Receiver {
@@ -22,10 +22,13 @@ pub struct Receiver {
     payee: Payee,
     /// The log's last tick, as of the last checkpoint.
     tick: u64,
-    /// Devices that the log had revoked by then.
-    revoked: BTreeSet<Key>,
+    /// Devices that the log had revoked by then, each for one account: nobody can revoke a device
+    /// of others.
+    revoked: BTreeSet<(AccountId, Key)>,
     /// Invoices that nobody has paid.
     invoices: BTreeMap<Nonce, Invoice>,
+    /// Invoices that were paid.
+    paid: BTreeSet<Nonce>,
     lanes: BTreeMap<LaneId, Received>,
 }
 
@@ -53,6 +56,7 @@ pub struct Accepted {
 const INVOICE_KEY: u8 = b'i';
 const PAYMENT_KEY: u8 = b'p';
 const FINAL_KEY: u8 = b'f';
+const REVOKED_KEY: u8 = b'x';
 const CHECKPOINT_KEY: &[u8] = b"c";
 
 fn invoice_key(nonce: &Nonce) -> Vec<u8> {
@@ -85,9 +89,8 @@ impl Receiver {
         stored: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>,
     ) -> Result<Receiver, Refusal> {
         let (invoices, lanes) = (BTreeMap::new(), BTreeMap::new());
-        let revoked = BTreeSet::new();
-        let mut receiver = Receiver { committee, payee, tick: 0, revoked, invoices, lanes };
-        let mut paid = BTreeSet::new();
+        let (revoked, paid) = (BTreeSet::new(), BTreeSet::new());
+        let mut receiver = Receiver { committee, payee, tick: 0, revoked, invoices, paid, lanes };
         let mut finals = Vec::new();
         for (key, value) in stored {
             match key.first() {
@@ -98,17 +101,20 @@ impl Receiver {
                 Some(&PAYMENT_KEY) => {
                     let payment = Payment::from_bytes(&value)?;
                     let checked = receiver.follow(&payment, &mut Batch::default())?;
-                    for spend in &payment.chain.spends {
-                        paid.insert((spend.payee, spend.payee_nonce));
-                    }
                     receiver.keep(payment, checked);
                 }
                 Some(&FINAL_KEY) => finals.push(LaneId::from_bytes(&key[1..])?),
+                Some(&REVOKED_KEY) => {
+                    let mut reader = Reader::new(&key[1..]);
+                    let device = (Key::read(&mut reader)?, Key::read(&mut reader)?);
+                    receiver.revoked.insert(device);
+                }
                 _ if key == CHECKPOINT_KEY => receiver.tick = u64::from_bytes(&value)?,
                 _ => {}
             }
         }
-        receiver.invoices.retain(|nonce, _| !paid.contains(&(payee, *nonce)));
+        let paid = &receiver.paid;
+        receiver.invoices.retain(|nonce, _| !paid.contains(nonce));
         for lane in finals {
             if let Some(received) = receiver.lanes.get_mut(&lane) {
                 received.is_final = true;
@@ -130,11 +136,25 @@ impl Receiver {
         Ok((vec![(invoice_key(&nonce), Some(invoice.to_bytes()))], invoice))
     }
 
-    /// Notes what the log says at a checkpoint.
-    pub fn note_checkpoint(&mut self, tick: u64, revoked: BTreeSet<Key>) -> Writes {
-        self.tick = self.tick.max(tick);
-        self.revoked.extend(revoked);
-        vec![(CHECKPOINT_KEY.to_vec(), Some(self.tick.to_bytes()))]
+    /// Notes what the log says at a checkpoint: the tick, and devices that are revoked, each with the
+    /// account that it may not spend for any more.
+    pub fn note_checkpoint(
+        &mut self,
+        tick: u64,
+        revoked: impl IntoIterator<Item = (AccountId, Key)>,
+    ) -> Writes {
+        let mut writes = Writes::new();
+        for (account, device) in revoked {
+            if self.revoked.insert((account, device)) {
+                let key = [&[REVOKED_KEY], &account.0[..], &device.0].concat();
+                writes.push((key, Some(Vec::new())));
+            }
+        }
+        if tick > self.tick {
+            self.tick = tick;
+            writes.push((CHECKPOINT_KEY.to_vec(), Some(tick.to_bytes())));
+        }
+        writes
     }
 
     /// Checks a payment.
@@ -165,7 +185,7 @@ impl Receiver {
             amount = amount.saturating_add(expected);
         }
         if own.is_empty() {
-            return Err(Refusal::NoSuchInvoice);
+            return Err(self.answers_nothing(payment));
         }
         // Signatures come last: what is wrong otherwise costs no curve arithmetic.
         if !batch.is_valid() {
@@ -183,12 +203,23 @@ impl Receiver {
         Ok(Accepted { writes, amount })
     }
 
+    /// Why a payment that answers no open invoice is refused.
+    fn answers_nothing(&self, payment: &Payment) -> Refusal {
+        let is_known =
+            |spend: &&Spend| spend.payee == self.payee && self.paid.contains(&spend.payee_nonce);
+        let known = payment.chain.spends.iter().filter(is_known);
+        match known.map(|spend| spend.amount).fold(0, u64::saturating_add) {
+            0 => Refusal::NoSuchInvoice,
+            amount => Refusal::ReceivedAlready { amount },
+        }
+    }
+
     /// Checks a grant against what the log said at the last checkpoint.
     fn check_checkpoint(&self, grant: &Grant) -> Result<(), Refusal> {
         if grant.expires < self.tick {
             return Err(Refusal::GrantExpired { expires: grant.expires, tick: self.tick });
         }
-        if self.revoked.contains(&grant.device) {
+        if self.revoked.contains(&(grant.account, grant.device)) {
             return Err(Refusal::DeviceBarred { device: grant.device });
         }
         Ok(())
@@ -200,11 +231,17 @@ impl Receiver {
         let granted = &payment.granted;
         let (lane, grant) =
             granted.grant().ok_or(Refusal::NoSuchLane { lane: granted.entry.index })?;
-        granted.queue(&self.committee, batch)?;
+        // What an earlier payment of this lane has shown need not be checked again.
+        let shown = self.lanes.get(&lane).map(|received| &received.payment);
+        if shown.is_none_or(|shown| shown.granted != *granted) {
+            granted.queue(&self.committee, batch)?;
+        }
         let start = match &payment.start {
             None => grant.first_head(&self.committee.network, lane),
             Some(certified) => {
-                certified.queue(&self.committee, batch)?;
+                if shown.is_none_or(|shown| shown.start != payment.start) {
+                    certified.queue(&self.committee, batch)?;
+                }
                 certified.head
             }
         };
@@ -226,6 +263,8 @@ impl Receiver {
     fn keep(&mut self, payment: Payment, checked: Checked) {
         let payee = self.payee;
         let known = self.lanes.get(&checked.start.lane);
+        let own = payment.chain.spends.iter().filter(|spend| spend.payee == payee);
+        self.paid.extend(own.map(|spend| spend.payee_nonce));
         let new = payment.chain.spends.iter().filter(|spend| {
             spend.payee == payee && known.is_none_or(|known| !known.heads.contains_key(&spend.seq))
         });
@@ -263,16 +302,17 @@ impl Receiver {
         vec![(final_key(head.lane), Some(Vec::new()))]
     }
 
+    /// Notes that a lane is closed: what of it was not settled by then never is.
+    pub fn note_closed(&mut self, lane: LaneId) -> Writes {
+        let Some(received) = self.lanes.get_mut(&lane) else { return Vec::new() };
+        received.is_final = true;
+        vec![(final_key(lane), Some(Vec::new()))]
+    }
+
     /// What has been paid but is not final, in units. It cannot be spent yet.
     pub fn incoming(&self) -> u64 {
         let open = self.lanes.values().filter(|received| !received.is_final);
         open.map(|received| received.amount).sum()
-    }
-
-    /// What has been paid and is final, in units.
-    pub fn settled(&self) -> u64 {
-        let closed = self.lanes.values().filter(|received| received.is_final);
-        closed.map(|received| received.amount).sum()
     }
 }
 

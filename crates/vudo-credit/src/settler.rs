@@ -110,6 +110,16 @@ impl Settler {
         &self.faults
     }
 
+    /// The chains, to be settled in another way.
+    pub fn into_chains(self) -> Vec<Chain> {
+        self.chains
+    }
+
+    /// The hash of the list of heads, which members sign.
+    pub fn digest(&self) -> Digest {
+        self.votes.statement().digest
+    }
+
     /// What is being settled.
     pub fn heads(&self) -> &[Head] {
         &self.heads

@@ -12,8 +12,8 @@
 
 use crate::error::Refusal;
 use crate::keys::{Batch, Digest, Key, NetworkId, Secret, Signature};
-use crate::limits::{AMOUNT_MAX, LANE_SPENDS_MAX};
-use crate::wire::{MalformedFrame, Reader, Wire, read_list, wire_struct, write_list};
+use crate::limits::{AMOUNT_MAX, LANE_SPENDS_MAX, SETTLEMENT_HEADS_MAX};
+use crate::wire::{Listed, MalformedFrame, Reader, Wire, wire_struct};
 
 /// An account is named by its owner's key.
 pub type AccountId = Key;
@@ -257,16 +257,28 @@ impl Equivocation {
     /// # Errors
     /// A chain is wrong, or they do not contradict each other.
     pub fn verify(&self, network: &NetworkId, lane: LaneId, grant: &Grant) -> Result<(), Refusal> {
-        let start = grant.first_head(network, lane);
         let mut batch = Batch::default();
+        self.queue(network, lane, grant, &mut batch)?;
+        if batch.is_valid() { Ok(()) } else { Err(Refusal::SignatureWrong) }
+    }
+
+    /// As [`Equivocation::verify`], but the signatures go into the batch.
+    ///
+    /// # Errors
+    /// As there, signatures aside.
+    pub fn queue(
+        &self,
+        network: &NetworkId,
+        lane: LaneId,
+        grant: &Grant,
+        batch: &mut Batch,
+    ) -> Result<(), Refusal> {
+        let start = grant.first_head(network, lane);
         for chain in [&self.first, &self.second] {
             if chain.start != start {
                 return Err(Refusal::ChainStartUnknown { lane: lane.0 });
             }
-            chain.check(network, grant, &mut batch)?;
-        }
-        if !batch.is_valid() {
-            return Err(Refusal::SignatureWrong);
+            chain.check(network, grant, batch)?;
         }
         if relation(&self.first.spends, &self.second.spends) != Relation::Conflict {
             return Err(Refusal::NoEquivocation);
@@ -277,6 +289,7 @@ impl Equivocation {
 
 wire_struct!(Payee { account, device });
 wire_struct!(Head { lane, seq, hash, cumulative });
+wire_struct!(Chain { start, spends, signature });
 wire_struct!(Equivocation { first, second });
 wire_struct!(Spend { lane, seq, prev_hash, payee, payee_nonce, amount, cumulative });
 wire_struct!(Grant { account, device, allocated, max_spends, expires, settle_by, epoch, payee });
@@ -291,16 +304,14 @@ impl Wire for LaneId {
     }
 }
 
-impl Wire for Chain {
-    fn write(&self, out: &mut Vec<u8>) {
-        self.start.write(out);
-        write_list(out, &self.spends);
-        self.signature.write(out);
-    }
+impl Listed for Spend {
+    const COUNT_MAX: usize = LANE_SPENDS_MAX as usize;
+}
 
-    fn read(reader: &mut Reader<'_>) -> Result<Chain, MalformedFrame> {
-        let start = Head::read(reader)?;
-        let spends = read_list(reader, LANE_SPENDS_MAX as usize)?;
-        Ok(Chain { start, spends, signature: Signature::read(reader)? })
-    }
+impl Listed for Head {
+    const COUNT_MAX: usize = SETTLEMENT_HEADS_MAX;
+}
+
+impl Listed for Chain {
+    const COUNT_MAX: usize = SETTLEMENT_HEADS_MAX;
 }

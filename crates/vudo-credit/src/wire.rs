@@ -103,6 +103,33 @@ impl<T: Wire> Wire for Option<T> {
     }
 }
 
+impl<T: Wire> Wire for Box<T> {
+    fn write(&self, out: &mut Vec<u8>) {
+        (**self).write(out);
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Box<T>, MalformedFrame> {
+        T::read(reader).map(Box::new)
+    }
+}
+
+/// A value that comes in lists. Where a list must be shorter than this, whoever checks its contents
+/// checks that as well.
+pub trait Listed: Wire {
+    /// Most values of one list.
+    const COUNT_MAX: usize;
+}
+
+impl<T: Listed> Wire for Vec<T> {
+    fn write(&self, out: &mut Vec<u8>) {
+        write_list(out, self);
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Vec<T>, MalformedFrame> {
+        read_list(reader, T::COUNT_MAX)
+    }
+}
+
 /// Appends a count and the values.
 pub(crate) fn write_list<T: Wire>(out: &mut Vec<u8>, values: &[T]) {
     write_varint(out, values.len() as u64);
@@ -161,3 +188,37 @@ macro_rules! wire_struct {
     };
 }
 pub(crate) use wire_struct;
+
+/// Writes [`Wire`] for an enum: one byte that tells the variant, then what it holds.
+macro_rules! wire_enum {
+    ($name:ident {
+        $($tag:literal => $variant:ident $(($item:ident))? $({ $($field:ident),+ })?),* $(,)?
+    }) => {
+        impl $crate::wire::Wire for $name {
+            fn write(&self, out: &mut Vec<u8>) {
+                match self {
+                    $($name::$variant $(($item))? $({ $($field),+ })? => {
+                        let tag: u8 = $tag;
+                        $crate::wire::Wire::write(&tag, out);
+                        $($crate::wire::Wire::write($item, out);)?
+                        $($($crate::wire::Wire::write($field, out);)+)?
+                    })*
+                }
+            }
+
+            fn read(
+                reader: &mut $crate::wire::Reader<'_>,
+            ) -> Result<$name, $crate::wire::MalformedFrame> {
+                Ok(match reader.byte()? {
+                    $($tag => {
+                        $(let $item = $crate::wire::Wire::read(reader)?;)?
+                        $($(let $field = $crate::wire::Wire::read(reader)?;)+)?
+                        $name::$variant $(($item))? $({ $($field),+ })?
+                    })*
+                    _ => return Err($crate::wire::MalformedFrame::ValueNotCanonical),
+                })
+            }
+        }
+    };
+}
+pub(crate) use wire_enum;

@@ -22,7 +22,7 @@ fn town() -> (Town, vudo_credit::Device) {
     town.open_accounts(&[(ALICE, 1000), (BOB, 0), (CAROL, 0)]);
     let mut device = town.device(DEVICE);
     let granted = town.grant(ALICE, device.key(), 100);
-    device.take_grant(granted).unwrap();
+    device.take_grant(&granted).unwrap();
     (town, device)
 }
 
@@ -184,13 +184,13 @@ fn a_grant_that_comes_again_forgets_no_spend() {
     let (mut town, mut device) = town();
     pay(&town, &mut device, BOB, 1, 60);
     let granted = town.log().iter().find(|record| record.certified.grant().is_some());
-    device.take_grant(granted.unwrap().certified.clone()).unwrap();
+    device.take_grant(&granted.unwrap().certified).unwrap();
     assert_eq!(device.spendable(), 40);
     let (_, invoice) = town.receiver(CAROL).invoice([2; 16], 60).unwrap();
     assert_eq!(device.pay(&invoice).unwrap_err(), Refusal::NothingToSpend { amount: 60 });
     // A second lane adds to the first, and both count against the limit.
     let granted = town.grant(ALICE, device.key(), 100);
-    device.take_grant(granted).unwrap();
+    device.take_grant(&granted).unwrap();
     assert_eq!(device.spendable(), 140);
     let account = town.members[0].ledger().account(&secret(ALICE).key()).unwrap();
     assert_eq!(account.reserved, 200);
@@ -289,8 +289,8 @@ fn a_payment_is_counted_once() {
     let (_, invoice) = receiver.invoice([1; 16], 30).unwrap();
     let payment = device.pay(&invoice).unwrap().payment;
     assert_eq!(receiver.accept(&payment).unwrap().amount, 30);
-    assert_eq!(receiver.accept(&payment).unwrap_err(), Refusal::NoSuchInvoice);
+    assert_eq!(receiver.accept(&payment).unwrap_err(), Refusal::ReceivedAlready { amount: 30 });
     receiver.invoice([2; 16], 30).unwrap();
-    assert_eq!(receiver.accept(&payment).unwrap_err(), Refusal::NoSuchInvoice);
+    assert_eq!(receiver.accept(&payment).unwrap_err(), Refusal::ReceivedAlready { amount: 30 });
     assert_eq!(receiver.incoming(), 30);
 }

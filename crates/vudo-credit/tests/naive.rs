@@ -166,7 +166,7 @@ fn run(steps: &[Step]) {
                 if is_granted {
                     let granted = town.log().last().unwrap().certified.clone();
                     assert_eq!(lane(&granted).0, before as u64);
-                    device.take_grant(granted).unwrap();
+                    device.take_grant(&granted).unwrap();
                     devices.push(device);
                 }
                 (naive.grant(who, i128::from(amount)), is_granted)

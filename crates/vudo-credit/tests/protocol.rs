@@ -2,8 +2,6 @@
 
 mod support;
 
-use std::collections::BTreeSet;
-
 use support::{OPERATOR, RESERVE, Town, lane, payee, secret};
 use vudo_credit::committee::{Kind, Signed};
 use vudo_credit::message::Answer;
@@ -24,7 +22,7 @@ fn town() -> (Town, Device) {
     town.open_accounts(&[(ALICE, 400), (BOB, 400), (CAROL, 0)]);
     let mut device = town.device(DEVICE);
     let granted = town.grant(ALICE, device.key(), 100);
-    device.take_grant(granted).unwrap();
+    device.take_grant(&granted).unwrap();
     (town, device)
 }
 
@@ -80,7 +78,7 @@ fn a_double_spend_is_paid_by_the_waterfall_in_its_order() {
     // A copy of the device does not know what the device has spent.
     let mut twin = town.device(DEVICE);
     let granted = town.log().iter().find(|record| record.certified.grant().is_some()).unwrap();
-    twin.take_grant(granted.certified.clone()).unwrap();
+    twin.take_grant(&granted.certified).unwrap();
     pay(&town, &mut device, BOB, 1, 90);
     pay(&town, &mut twin, CAROL, 2, 100);
     // Both payees come at the same time; half of the members hear one first, half the other.
@@ -125,7 +123,7 @@ fn two_liars_of_four_certify_both_sides_of_a_double_spend_and_one_does_not() {
         let (mut town, mut device) = town();
         let mut twin = town.device(DEVICE);
         let granted = town.log().iter().find(|record| record.certified.grant().is_some()).unwrap();
-        twin.take_grant(granted.certified.clone()).unwrap();
+        twin.take_grant(&granted.certified).unwrap();
         pay(&town, &mut device, BOB, 1, 90);
         pay(&town, &mut twin, CAROL, 2, 100);
         let committee = town.members[0].ledger().committee.clone();
@@ -157,7 +155,7 @@ fn a_payee_sees_that_two_payments_contradict_each_other() {
     let (town, mut device) = town();
     let mut twin = town.device(DEVICE);
     let granted = town.log().iter().find(|record| record.certified.grant().is_some()).unwrap();
-    twin.take_grant(granted.certified.clone()).unwrap();
+    twin.take_grant(&granted.certified).unwrap();
     let mut receiver = town.receiver(BOB);
     let (_, first) = receiver.invoice([1; 16], 10).unwrap();
     let (_, second) = receiver.invoice([2; 16], 10).unwrap();
@@ -173,7 +171,7 @@ fn a_lane_for_one_payee_pays_no_other() {
     let mut device = town.device(DEVICE + 1);
     let granted = town.grant_for(ALICE, device.key(), 50, Some(payee(BOB)));
     let id = lane(&granted);
-    device.take_grant(granted).unwrap();
+    device.take_grant(&granted).unwrap();
     let (_, invoice) = town.receiver(CAROL).invoice([1; 16], 10).unwrap();
     let refused = device.pay(&invoice).unwrap_err();
     assert_eq!(refused, Refusal::NothingToSpend { amount: 10 });
@@ -196,7 +194,7 @@ fn wallets_open_from_what_they_wrote_and_copies_have_no_lanes() {
     };
     let mut device = town.device(DEVICE);
     let granted = town.log().iter().find(|record| record.certified.grant().is_some()).unwrap();
-    write(device.take_grant(granted.certified.clone()).unwrap());
+    write(device.take_grant(&granted.certified).unwrap());
     let (_, invoice) = town.receiver(BOB).invoice([1; 16], 30).unwrap();
     write(device.pay(&invoice).unwrap().writes);
     // A second spend whose write is lost was never released.
@@ -232,7 +230,7 @@ fn receivers_open_from_what_they_wrote() {
     }
     let mut reopened = vudo_credit::Receiver::open(committee, payee(BOB), stored).unwrap();
     assert_eq!((reopened.incoming(), reopened.chains().len()), (30, 1));
-    assert_eq!(reopened.accept(&payment).unwrap_err(), Refusal::NoSuchInvoice);
+    assert_eq!(reopened.accept(&payment).unwrap_err(), Refusal::ReceivedAlready { amount: 30 });
 }
 
 #[test]
@@ -255,7 +253,9 @@ fn a_revoked_device_gets_no_grants_and_its_payees_are_paid() {
     assert_eq!((town.posted(BOB), account(&town).reserved), (60, 0));
     // A payee that has heard of it takes nothing from the device.
     let mut receiver = town.receiver(CAROL);
-    receiver.note_checkpoint(0, BTreeSet::from([device.key()]));
+    let alice = secret(ALICE).key();
+    receiver.note_checkpoint(0, [(secret(BOB).key(), device.key())]);
+    receiver.note_checkpoint(0, [(alice, device.key())]);
     let (_, invoice) = receiver.invoice([9; 16], 5).unwrap();
     let payment = device.pay(&invoice).unwrap().payment;
     let refused = receiver.accept(&payment).unwrap_err();

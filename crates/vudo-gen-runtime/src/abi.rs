@@ -104,7 +104,7 @@ extern "C" fn open(_seed: u64) -> u32 {
 
 /// Runs an operation on the open session with the input, after emptying the output.
 #[inline(always)]
-fn run(work: impl FnOnce(&mut Session, &[u8], &mut Vec<u8>) -> Outcome) -> u32 {
+pub(crate) fn run(work: impl FnOnce(&mut Session, &[u8], &mut Vec<u8>) -> Outcome) -> u32 {
     let State { input, output, session } = state();
     output.clear();
     Code::of(if session.is_open() { work(session, input, output) } else { Err(Code::NOT_OPEN) })
@@ -124,7 +124,7 @@ fn write(
 }
 
 /// The key of a document at the front of the input, and what follows.
-fn split(input: &[u8], key_length: usize) -> Result<(&[u8], &[u8]), Code> {
+pub(crate) fn split(input: &[u8], key_length: usize) -> Result<(&[u8], &[u8]), Code> {
     input.split_at_checked(key_length).ok_or(Code::INPUT_LENGTH)
 }
 
@@ -204,7 +204,7 @@ fn cell_of(word: u32) -> CellId {
 
 /// Sets the register of a document to a value in its bytes.
 #[inline(never)]
-fn set(
+pub(crate) fn set(
     session: &mut Session,
     gen_index: GenIndex,
     field: u32,
@@ -412,6 +412,6 @@ extern "C" fn get_total(gen_index: GenIndex, field: u32, key_length: usize) -> u
 }
 
 /// What the compiler's data has of a field from a place on.
-fn extras_at(place: usize) -> &'static [u8] {
+pub(crate) fn extras_at(place: usize) -> &'static [u8] {
     schema().get(place..).unwrap_or_default()
 }

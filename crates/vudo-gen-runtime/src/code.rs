@@ -7,7 +7,7 @@ use vudo_crdt::{ApplyError, CounterOverflow, MalformedFrame, Refusal};
 
 /// A reason. Codes below 32 are those of [`MalformedFrame`], some others those of [`Refusal`]; all
 /// are listed in `docs/reference/wasm-abi.md` and never change their meaning.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Code(NonZeroU8);
 
 /// Nothing, or why it was refused.

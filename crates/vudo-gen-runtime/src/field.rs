@@ -11,9 +11,12 @@ use vudo_crdt::value::{
 };
 use vudo_crdt::wire::{Reader, write_byte, zigzag_decode};
 use vudo_crdt::{
-    CellId, CounterOverflow, MalformedFrame, Overflow, Strategy, counter_float_total,
-    counter_total, fit_total,
+    CellId, CounterOverflow, MalformedFrame, Overflow, Strategy, bounded_total,
+    counter_float_total, counter_total, fit_total,
 };
+
+#[cfg(feature = "collections")]
+use crate::types::admits;
 
 const HAS_DEFAULT: u8 = 1;
 const HAS_MINIMUM: u8 = 2;
@@ -23,12 +26,18 @@ const HAS_MAXIMUM: u8 = 4;
 pub(crate) struct Field<'s> {
     /// The cell that holds it.
     pub(crate) id: CellId,
-    type_tag: u8,
+    pub(crate) type_tag: u8,
     overflow: Overflow,
     min_value: Option<i64>,
     max_value: Option<i64>,
     /// An encoded value, or nothing.
-    default: &'s [u8],
+    #[cfg_attr(not(feature = "composite"), allow(dead_code))]
+    pub(crate) default: &'s [u8],
+    /// The type of the field's values in bytes, for what is read and written encoded: see
+    /// `types.rs`. Of a set its elements', of a map the tag of its values' strategy, and the types of
+    /// its keys and of its values.
+    #[cfg_attr(not(feature = "composite"), allow(dead_code))]
+    pub(crate) types: &'s [u8],
 }
 
 impl<'s> Field<'s> {
@@ -41,10 +50,11 @@ impl<'s> Field<'s> {
             min_value: None,
             max_value: None,
             default: &[],
+            types: &[],
         }
     }
 
-    /// The same with its default and options: overflow, flags, then what the flags announce.
+    /// The same with its default and options: overflow, flags, what the flags announce, types.
     pub(crate) fn with_extras(word: u32, extras: &'s [u8]) -> Field<'s> {
         let mut field = Field::of(word);
         let mut reader = Reader::new(extras);
@@ -65,9 +75,22 @@ impl<'s> Field<'s> {
             if flags & HAS_DEFAULT != 0 {
                 field.default = skip_value(&mut reader)?;
             }
+            field.types = reader.rest();
             Ok::<(), MalformedFrame>(())
         })();
         field
+    }
+
+    /// The field in each entry of this map: its strategy stands before the type of the map's keys.
+    #[cfg(feature = "collections")]
+    pub(crate) fn held(&self) -> Field<'s> {
+        let mut types = Reader::new(self.types);
+        let strategy = u32::from(types.byte_or_zero());
+        admits(&mut types, &[]);
+        let types = types.rest();
+        let type_tag = types.first().copied().unwrap_or_default();
+        let id = CellId::from_bits(1 << 4 | strategy);
+        Field { id, type_tag, default: &[], types, ..*self }
     }
 
     /// The least and the greatest value of the field's type of integers.
@@ -93,21 +116,32 @@ impl<'s> Field<'s> {
         self.show(value, &mut Vec::new())
     }
 
+    /// What a counter of integers shows, given the state of its cell.
+    pub(crate) fn total(&self, state: &[u8]) -> Result<i128, CounterOverflow> {
+        let is_bounded = self.id.tag() == Strategy::BoundedCounter.tag();
+        if cfg!(feature = "collections") && is_bounded {
+            let bounds = self.counter_bounds();
+            return fit_total(bounded_total(state, bounds), bounds.0, bounds.1, self.overflow);
+        }
+        let (least, greatest) = self.type_range();
+        fit_total(counter_total(state), least, greatest, self.overflow)
+    }
+
+    /// What a counter of floats shows, given the state of its cell.
+    pub(crate) fn float_total(&self, state: &[u8]) -> f64 {
+        let total = counter_float_total(state);
+        if self.type_tag == tag::F32 { f64::from(total as f32) } else { total }
+    }
+
     /// Appends what the field shows, given the state of its cell. Gives whether it shows anything.
     pub(crate) fn read(&self, state: &[u8], out: &mut Vec<u8>) -> Result<bool, CounterOverflow> {
         match Strategy::from_tag(self.id.tag()) {
-            Some(Strategy::PnCounter | Strategy::GCounter) => {
-                let (least, greatest) = self.type_range();
-                let total = fit_total(counter_total(state), least, greatest, self.overflow)?;
-                out.extend_from_slice(&(total as u64).to_le_bytes());
+            Some(Strategy::PnCounterFloat) => {
+                out.extend_from_slice(&self.float_total(state).to_le_bytes());
                 Ok(true)
             }
-            Some(Strategy::PnCounterFloat) => {
-                let mut total = counter_float_total(state);
-                if self.type_tag == tag::F32 {
-                    total = f64::from(total as f32);
-                }
-                out.extend_from_slice(&total.to_le_bytes());
+            Some(strategy) if strategy.is_counter() => {
+                out.extend_from_slice(&(self.total(state)? as u64).to_le_bytes());
                 Ok(true)
             }
             _ => Ok(self.show(state, out) || self.show(self.default, out)),

@@ -3,7 +3,9 @@
 //! **The idea.** The merge code is the native one, compiled for wasm32 as it is. Around it lie one
 //! namespace in memory with its log, an allocator, and a function per kind of operation. The
 //! compiler adds an export per field that calls one of those functions with constants, and drops
-//! what no field calls.
+//! what no field calls. It has the crate in three sizes, because merging reaches every strategy that
+//! is compiled in: the features say which, and the compiler takes the smallest that has all of a
+//! schema.
 //!
 //! ```text
 //! host --writes--> input buffer --\
@@ -28,12 +30,20 @@ extern crate alloc;
 mod abi;
 #[cfg(target_arch = "wasm32")]
 mod code;
+#[cfg(all(target_arch = "wasm32", feature = "collections"))]
+mod collections;
 #[cfg(target_arch = "wasm32")]
 mod field;
 #[cfg(target_arch = "wasm32")]
 mod memory;
+#[cfg(all(target_arch = "wasm32", feature = "collections"))]
+mod rights;
 #[cfg(target_arch = "wasm32")]
 mod session;
+#[cfg(all(target_arch = "wasm32", feature = "composite"))]
+mod types;
+#[cfg(all(target_arch = "wasm32", feature = "composite"))]
+mod values;
 
 /// Without a message: printing one would cost more than the rest of a small module's allocator.
 #[cfg(target_arch = "wasm32")]

@@ -55,6 +55,15 @@ impl Session {
         Ok(())
     }
 
+    /// Names the replica that has the rights on bounded counters from the start.
+    #[cfg(feature = "collections")]
+    pub(crate) fn set_founder(&mut self, key: &[u8]) -> Outcome {
+        let key = key.try_into().map_err(|_| MalformedFrame::Truncated)?;
+        let founder = self.namespace.intern_replica(ReplicaKey(key));
+        self.namespace.set_founder(founder);
+        Ok(())
+    }
+
     pub(crate) fn begin(&mut self, now: f64) -> Outcome {
         self.refuse_in_transaction()?;
         self.begin_again(now);
@@ -76,6 +85,18 @@ impl Session {
     /// The document's row as the open transaction sees it.
     pub(crate) fn row(&mut self, gen_index: GenIndex, key: &[u8]) -> Row<'_> {
         self.transaction.view(&self.namespace, gen_index, key)
+    }
+
+    /// Whether the document exists, or why nothing can be read of it.
+    #[cfg(feature = "composite")]
+    pub(crate) fn require(&mut self, gen_index: GenIndex, key: &[u8]) -> Outcome {
+        if self.row(gen_index, key).is_alive() { Ok(()) } else { Err(Refusal::NotFound.into()) }
+    }
+
+    /// The open transaction and its namespace, for reads of more than a row.
+    #[cfg(feature = "composite")]
+    pub(crate) fn parts(&mut self) -> (&mut Transaction, &Namespace) {
+        (&mut self.transaction, &self.namespace)
     }
 
     /// Appends the keys of the Gen's documents, ascending, each behind its length in four bytes.

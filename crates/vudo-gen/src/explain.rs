@@ -165,12 +165,12 @@ pub const EXPLANATIONS: [Explanation; 53] = [
     },
     Explanation {
         code: "E0206",
-        title: "the type is not in this version",
-        text: "The language knows the type and this version cannot store it yet. It is refused, and not \
+        title: "the field is not in this version",
+        text: "The language knows the field's type and strategy, and this version cannot store it yet. It is refused, and not \
                stored in some other way, because what is stored is never interpreted anew.",
         example: Some((
-            "gen Task { @crdt(or_set) has tags: Set<String> }",
-            "gen Task { has tags: String }",
+            "gen Task { @crdt(map, value = or_set) has tags: Map<String, Set<String>> }",
+            "gen Task { @crdt(map) has tags: Map<String, String> }",
         )),
     },
     Explanation {

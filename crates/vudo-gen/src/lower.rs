@@ -1,9 +1,10 @@
 //! A model to the schema of the engine, as far as this version's engine goes.
 
-use vudo_crdt::{EnumSchema, FieldSchema, GenSchema, Schema, Strategy};
+use vudo_crdt::{EnumSchema, FieldSchema, GenSchema, Schema, Strategy, Value, ValueType};
 
 use crate::diagnostic::{Diagnostic, Diagnostics};
-use crate::model::{FieldModel, Merge, Model, Type, scalar_value};
+use crate::model::{FieldModel, Inner, Merge, Model, Type, scalar_value};
+use crate::syntax::Literal;
 
 /// The schema, without what the engine cannot store; that is refused, with the place.
 pub(crate) fn lower(model: &Model, refused: &mut [Diagnostics]) -> Schema {
@@ -11,7 +12,7 @@ pub(crate) fn lower(model: &Model, refused: &mut [Diagnostics]) -> Schema {
     for gen_model in &model.gens {
         let mut fields = Vec::new();
         for field in &gen_model.fields {
-            match lower_field(field) {
+            match lower_field(field, model) {
                 Ok(lowered) => fields.push(lowered),
                 // What comes later has been said by the checker.
                 Err(_) if field.merge.is_sequence() => {}
@@ -34,25 +35,97 @@ pub(crate) fn lower(model: &Model, refused: &mut [Diagnostics]) -> Schema {
     schema
 }
 
-fn lower_field(field: &FieldModel) -> Result<FieldSchema, String> {
+fn lower_field(field: &FieldModel, model: &Model) -> Result<FieldSchema, String> {
     let FieldModel { name, number, kind, merge, .. } = field;
     if let Some(before) = field.predecessors.first() {
         let shape = FieldModel::shape(&before.kind, before.merge);
         let number = before.number;
         return Err(format!("reading number {number} ('{shape}') is not in this version"));
     }
-    let Type::Scalar(value_type) = kind else {
-        return Err(format!("the type {kind} is not in this version"));
+    let (merge, inner) = match *merge {
+        Merge::Map(Inner::OrSet | Inner::Map) => {
+            return Err("a map of collections is not in this version".to_owned());
+        }
+        Merge::Map(inner) => (*merge, inner.merge()),
+        merge => (merge, Merge::Lww),
     };
-    let strategy = match merge {
+    let is_float = |kind: &Type| match kind {
+        Type::Map(_, value) => value.is_float(),
+        other => other.is_float(),
+    };
+    let lowered = (strategy_of(merge, is_float(kind)), strategy_of(inner, is_float(kind)));
+    let (Some(strategy), Some(value_strategy)) = lowered else {
+        return Err(format!("the strategy {} is not in this version", merge.name()));
+    };
+    let value_type =
+        lower_type(kind).ok_or_else(|| format!("the type {kind} is not in this version"))?;
+    let default = field.default.as_ref().and_then(|literal| value_of(literal, kind, model));
+    let lowered = FieldSchema::new(name, *number, strategy, value_type);
+    Ok(FieldSchema { default, counter: field.counter, value_strategy, ..lowered })
+}
+
+/// The engine's strategy; `None` for sequences.
+fn strategy_of(merge: Merge, is_float: bool) -> Option<Strategy> {
+    Some(match merge {
         Merge::Immutable => Strategy::Immutable,
         Merge::Lww => Strategy::Lww,
         Merge::LwwContent => Strategy::LwwContent,
-        Merge::PnCounter if kind.is_float() => Strategy::PnCounterFloat,
+        Merge::MvRegister => Strategy::MvRegister,
+        Merge::GCounter => Strategy::GCounter,
+        Merge::PnCounter if is_float => Strategy::PnCounterFloat,
         Merge::PnCounter => Strategy::PnCounter,
-        other => return Err(format!("the strategy {} is not in this version", other.name())),
+        Merge::BoundedCounter => Strategy::BoundedCounter,
+        Merge::OrSet => Strategy::OrSet,
+        Merge::Map(_) => Strategy::Map,
+        Merge::Rga | Merge::List | Merge::Peritext => return None,
+    })
+}
+
+/// The engine's type; `None` for rich text.
+fn lower_type(kind: &Type) -> Option<ValueType> {
+    let boxed = |inner: &Type| lower_type(inner).map(Box::new);
+    Some(match kind {
+        Type::Scalar(scalar) => scalar.clone(),
+        Type::RichText => return None,
+        Type::Enum(name) => ValueType::Enum(name.as_str().into()),
+        Type::Record(name) => ValueType::Record(name.as_str().into()),
+        Type::Ref(name) => ValueType::Ref(name.as_str().into()),
+        Type::Option(inner) => ValueType::Option(boxed(inner)?),
+        Type::Set(inner) => ValueType::Set(boxed(inner)?),
+        Type::List(inner) | Type::Array(inner) => ValueType::List(boxed(inner)?),
+        Type::Map(key, value) => ValueType::Map(boxed(key)?, boxed(value)?),
+        Type::Tuple(parts) => {
+            let parts: Option<Vec<ValueType>> = parts.iter().map(lower_type).collect();
+            ValueType::Tuple(parts?)
+        }
+        Type::Opaque(name) => ValueType::Opaque(name.as_str().into()),
+    })
+}
+
+/// The value of a default, which the checker has found to fit its type.
+fn value_of(literal: &Literal, kind: &Type, model: &Model) -> Option<Value> {
+    let all = |list: &[crate::syntax::LiteralSyntax], inner: &Type| {
+        let values = list.iter().map(|one| value_of(&one.literal, inner, model));
+        values.collect::<Option<Vec<Value>>>()
     };
-    let default = field.default.as_ref().and_then(|literal| scalar_value(literal, value_type));
-    let lowered = FieldSchema::new(name, *number, strategy, value_type.clone());
-    Ok(FieldSchema { default, counter: field.counter, ..lowered })
+    Some(match (kind, literal) {
+        (Type::Scalar(scalar), literal) => scalar_value(literal, scalar)?,
+        (Type::Ref(_), Literal::Text(text)) => Value::from(text.as_str()),
+        (Type::Option(_), Literal::None) => Value::None,
+        (Type::Option(inner), literal) => value_of(literal, inner, model)?,
+        (Type::Enum(name), Literal::Word(word)) => {
+            Value::Variant(model.enum_named(name)?.number(word)?)
+        }
+        (Type::Set(inner), Literal::List(list)) => Value::set_of(all(list, inner)?),
+        (Type::List(inner) | Type::Array(inner), Literal::List(list)) => {
+            Value::List(all(list, inner)?)
+        }
+        (Type::Map(..), Literal::List(_)) => Value::Map(Vec::new()),
+        (Type::Tuple(parts), Literal::List(list)) => {
+            let pairs = parts.iter().zip(list);
+            let values = pairs.map(|(part, one)| value_of(&one.literal, part, model));
+            Value::List(values.collect::<Option<_>>()?)
+        }
+        _ => return None,
+    })
 }

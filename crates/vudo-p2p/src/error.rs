@@ -32,6 +32,12 @@ pub enum Error {
         /// The first bytes of the id of the node that was meant.
         node: String,
     },
+    /// A peer's id is no key.
+    #[error("the node id {node}... is no key; correct it where the peer is named")]
+    BadNodeId {
+        /// The first bytes of the id.
+        node: String,
+    },
     /// Somebody answers who does not speak this protocol.
     #[error(
         "the peer does not speak this version of the sync protocol; use the same version of VUDO on both sides"

@@ -48,5 +48,7 @@ mod ticket;
 
 pub use error::{Error, Result};
 #[cfg(feature = "net")]
-pub use net::{ALPN, Config, Link, Node, PeerStatus, SyncReport};
+pub use net::{
+    ALPN, Config, Delivery, Link, MESSAGE_ALPN, Messenger, Node, Outgoing, PeerStatus, SyncReport,
+};
 pub use ticket::Ticket;

@@ -62,6 +62,24 @@ pub const RECONNECT_DELAY_MAX: Duration = Duration::from_millis(1_500);
 /// took: a large namespace under steady writes is not fingerprinted all the time.
 pub const FINGERPRINT_PAUSE_FACTOR: u32 = 4;
 
+/// Largest opaque message of a peer that a messenger knows.
+pub const OPAQUE_MESSAGE_BYTES_MAX: usize = 16 << 20;
+/// Largest opaque message of a stranger.
+pub const STRANGER_MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// Most connections of strangers that a messenger serves at once.
+pub const STRANGERS_MAX: usize = 256;
+/// A stranger that says nothing for so long gives its place to another.
+pub const STRANGER_SILENCE_MAX: Duration = Duration::from_secs(30);
+/// Most connections from one peer that a messenger knows: one, and those that it has not noticed to
+/// be gone.
+pub const KNOWN_PEER_CONNECTIONS_MAX: usize = 4;
+/// Most opaque messages that wait to be sent to one peer; what comes on top is lost.
+pub const QUEUED_MESSAGES_MAX: usize = 1024;
+/// Most bytes of them.
+pub const QUEUED_MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// Most opaque messages that have arrived and wait to be looked at.
+pub const ARRIVED_MESSAGES_MAX: usize = 64;
+
 const fn max(one: usize, other: usize) -> usize {
     if one > other { one } else { other }
 }

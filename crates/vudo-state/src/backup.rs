@@ -46,7 +46,7 @@ impl Database {
             // What an earlier backup left that did not come to its end.
             std::fs::remove_dir_all(partial).map_err(|error| failed(&error))?;
         }
-        crate::database::create_private_folder(partial).map_err(|error| failed(&error))?;
+        crate::folder::create_private_folder(partial).map_err(|error| failed(&error))?;
         let report = self.write_to(partial).map_err(|error| failed(&error))?;
         std::fs::rename(partial, path).map_err(|error| failed(&error))?;
         Ok(report)

@@ -16,10 +16,11 @@ use crate::error::{Error, Result};
 use crate::identity::{self, SecretKeyBytes};
 use crate::layout::{self, NamespaceId};
 use crate::limits::{EVENTUAL_DELAY, MEMORY_BYTES_MAX, SETTLE_DELAY, SETTLE_LOG_BYTES};
+use crate::notices::SharedSchema;
 use crate::record::{Record, field_of, is_in_row, is_in_rows, load_fields};
 use crate::replication::Replication;
 use crate::shard::{Shard, State};
-use crate::storage::{MemoryStorage, Storage, StorageError, WriteBatch};
+use crate::storage::{MemoryStorage, Storage, WriteBatch};
 use crate::transaction::Transaction;
 
 /// The namespace of a handle that names no other.
@@ -97,7 +98,7 @@ struct Engine {
     /// Whether the tables follow the log in pauses. On storage of somebody else's they only do what
     /// they are asked to, which a simulation can replay.
     settles: bool,
-    schema: Mutex<Arc<Schema>>,
+    schema: SharedSchema,
     /// Flushes what was committed eventually; started when there is something for it to do.
     flusher: Mutex<Option<Flusher>>,
 }
@@ -149,26 +150,9 @@ impl Database {
     /// As for [`Database::open`].
     #[cfg(feature = "native")]
     pub fn open_with(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Database> {
-        use crate::storage::{Folder, NativeStorage, OpenError};
-
         let path = path.as_ref();
-        let failed = |error: &dyn std::fmt::Display| Error::Open {
-            path: path.to_owned(),
-            source: StorageError::new(error.to_string()),
-        };
-        create_private_folder(path).map_err(|error| failed(&error))?;
-        let file = path.join("store.redb");
-        let storage =
-            NativeStorage::open(Folder(path.to_owned())).map_err(|error| match error {
-                OpenError::InUse => Error::InUse { path: path.to_owned() },
-                OpenError::Version(found) => {
-                    let supported = layout::FORMAT_VERSION;
-                    Error::FormatVersion { path: path.to_owned(), found, supported }
-                }
-                OpenError::Failed(source) => Error::Open { path: path.to_owned(), source },
-            })?;
+        let (storage, file_identity) = crate::folder::open_storage(path)?;
         check_format(&storage, path)?;
-        let file_identity = identity::of_file(&file).map_err(|error| failed(&error))?;
         let environment = Arc::new(SystemEnvironment);
         Database::assemble(Arc::new(storage), Some(file_identity), environment, options, true)
     }
@@ -229,7 +213,7 @@ impl Database {
             shards: Arc::default(),
             options: options.clone(),
             settles,
-            schema: Mutex::new(Arc::new(schema)),
+            schema: Arc::new(Mutex::new(Arc::new(schema))),
             flusher: Mutex::default(),
         };
         Ok(Database {
@@ -318,7 +302,7 @@ impl Database {
     /// database itself, which waits for the transaction to end.
     ///
     /// # Errors
-    /// The function's own, or the disk failed.
+    /// The function's own, a rule of a Gen would not hold any more, or the disk failed.
     pub fn transaction<T>(&self, run: impl FnOnce(&mut Transaction<'_>) -> Result<T>) -> Result<T> {
         self.transaction_in(&self.namespace, run)
     }
@@ -333,6 +317,7 @@ impl Database {
         let mut state = shard.lock();
         let mut transaction = Transaction::begin(&shard, &mut state, now);
         let result = run(&mut transaction)?;
+        transaction.check_rules()?;
         let writes = transaction.into_writes();
         if writes.is_empty() {
             return Ok(result);
@@ -598,7 +583,8 @@ impl Engine {
         let id = self.namespace_id(name)?;
         let key = ReplicaKey(self.key.verifying_key().to_bytes());
         let storage = self.storage.clone();
-        let shard = Arc::new(Shard::open(name, id, storage, key, self.seed, &self.options)?);
+        let shard =
+            Arc::new(Shard::open(name, id, storage, key, self.seed, &self.options, &self.schema)?);
         shards.insert(name.to_owned(), shard.clone());
         Ok(shard)
     }
@@ -725,16 +711,4 @@ fn for_each_with_entries(
         }
     }
     Ok(())
-}
-
-/// The store holds a secret key, so nobody else may read its folder.
-#[cfg(all(feature = "native", unix))]
-pub(crate) fn create_private_folder(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
-#[cfg(all(feature = "native", not(unix)))]
-pub(crate) fn create_private_folder(path: &Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(path)
 }

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use vudo_crdt::{GenSchema, Value};
+use vudo_crdt::{Direction, GenSchema, ReplicaKey, Value};
 
 use crate::database::{Database, DocumentId};
 use crate::error::Result;
+use crate::transaction::Transaction;
 
 /// A handle to one document. It holds no data: every read sees the present state.
 #[derive(Clone)]
@@ -86,6 +87,98 @@ impl Document {
     /// As for [`crate::Transaction::add`].
     pub fn add(&self, field: &str, amount: impl Into<Value>) -> Result<()> {
         self.database.update(&self.gen_schema, &self.id, &[(field, amount.into())])
+    }
+
+    /// Adds an element to a set.
+    ///
+    /// # Errors
+    /// As for [`crate::Transaction::add_element`].
+    pub fn add_element(&self, field: &str, element: impl Into<Value>) -> Result<()> {
+        self.write(|transaction, gen_schema, key| {
+            transaction.add_element(gen_schema, key, field, element)
+        })
+    }
+
+    /// Takes an element out of a set.
+    ///
+    /// # Errors
+    /// As for [`crate::Transaction::remove_element`].
+    pub fn remove_element(&self, field: &str, element: impl Into<Value>) -> Result<()> {
+        self.write(|transaction, gen_schema, key| {
+            transaction.remove_element(gen_schema, key, field, element)
+        })
+    }
+
+    /// Sets what lies under a key of a map.
+    ///
+    /// # Errors
+    /// As for [`crate::Transaction::set`].
+    pub fn set_entry(
+        &self,
+        field: &str,
+        map_key: impl Into<Value>,
+        value: impl Into<Value>,
+    ) -> Result<()> {
+        let path = (field, map_key);
+        self.write(|transaction, gen_schema, key| transaction.set(gen_schema, key, path, value))
+    }
+
+    /// Adds to the counter under a key of a map.
+    ///
+    /// # Errors
+    /// As for [`crate::Transaction::add`].
+    pub fn add_entry(
+        &self,
+        field: &str,
+        map_key: impl Into<Value>,
+        amount: impl Into<Value>,
+    ) -> Result<()> {
+        let path = (field, map_key);
+        self.write(|transaction, gen_schema, key| transaction.add(gen_schema, key, path, amount))
+    }
+
+    /// Takes what lies under a key out of a map.
+    ///
+    /// # Errors
+    /// As for [`crate::Transaction::remove_entry`].
+    pub fn remove_entry(&self, field: &str, map_key: impl Into<Value>) -> Result<()> {
+        let path = (field, map_key);
+        self.write(|transaction, gen_schema, key| transaction.remove_entry(gen_schema, key, path))
+    }
+
+    /// How far this store may move a `bounded_counter`.
+    ///
+    /// # Errors
+    /// As for [`crate::Transaction::rights`].
+    pub fn rights(&self, field: &str, direction: Direction) -> Result<i128> {
+        self.write(|transaction, gen_schema, key| {
+            transaction.rights(gen_schema, key, field, direction)
+        })
+    }
+
+    /// Gives this store's rights on a `bounded_counter` to another replica.
+    ///
+    /// # Errors
+    /// As for [`crate::Transaction::give_rights`].
+    pub fn give_rights(
+        &self,
+        field: &str,
+        receiver: &ReplicaKey,
+        direction: Direction,
+        amount: i64,
+    ) -> Result<()> {
+        self.write(|transaction, gen_schema, key| {
+            transaction.give_rights(gen_schema, key, field, receiver, direction, amount)
+        })
+    }
+
+    /// Runs a transaction on the document.
+    fn write<T>(
+        &self,
+        run: impl FnOnce(&mut Transaction<'_>, &GenSchema, &str) -> Result<T>,
+    ) -> Result<T> {
+        let database = self.database.in_namespace(self.id.namespace());
+        database.transaction(|transaction| run(transaction, &self.gen_schema, self.id.key()))
     }
 
     /// Deletes the document.

@@ -71,6 +71,16 @@ pub enum Error {
         /// Why.
         reason: Refusal,
     },
+    /// A transaction would break a rule of a Gen.
+    #[error("{gen_name}/{key}: the rule '{rule}' would not hold; nothing has been written")]
+    RuleBroken {
+        /// The Gen.
+        gen_name: String,
+        /// The document.
+        key: String,
+        /// The rule.
+        rule: String,
+    },
     /// The Gen has no field of this name.
     #[error("{gen_name} has no field '{field}'; it has {known}")]
     UnknownField {

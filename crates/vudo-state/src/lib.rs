@@ -34,6 +34,8 @@ mod database;
 mod document;
 mod environment;
 mod error;
+#[cfg(feature = "native")]
+mod folder;
 mod history;
 mod identity;
 mod layout;
@@ -47,6 +49,7 @@ mod query;
 mod queue;
 mod record;
 mod replication;
+mod rules;
 mod shard;
 mod snapshot;
 pub mod storage;
@@ -62,6 +65,8 @@ pub use database::{
 pub use document::{Document, FromValue};
 pub use environment::{Environment, SystemEnvironment};
 pub use error::{Error, Refusal, Result};
+#[cfg(feature = "native")]
+pub use folder::open_storage;
 pub use history::{Blame, is_signature};
 pub use identity::SecretKeyBytes;
 pub use limits::{MEMORY_BYTES_MAX, QUEUE_DOCUMENTS_MAX, QUEUE_STEPS_MAX};

@@ -1,19 +1,27 @@
 //! What applying changes does, taken down while it happens: for the log, for subscribers, and for
 //! live queries.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use vudo_crdt::{
-    Cell, Change, GenIndex, Namespace, Observer, ReplicaIndex, Row, Strategy, split_entry_key,
+    Cell, Change, GenIndex, Namespace, Observer, ReplicaIndex, Row, Schema, Strategy,
+    split_entry_key,
 };
 
 use crate::live::Followed;
+use crate::record::load_fields;
+use crate::rules::broken_rules;
 use crate::shard::{Pending, StoredChunks};
 use crate::subscription::{ChangeKind, DocumentEvent, Origin, Subscribers, Transition};
+
+/// What has been defined in a store, shared with its namespaces.
+pub(crate) type SharedSchema = Arc<Mutex<Arc<Schema>>>;
 
 /// Notes of the changes that are being applied, and whom they are for.
 #[derive(Default)]
 pub(crate) struct Notices {
+    /// Whose rules documents are held against.
+    schema: SharedSchema,
     pub(crate) queries: Vec<Followed>,
     /// By index.
     gen_names: Vec<Arc<str>>,
@@ -37,6 +45,10 @@ struct NotedDocument {
 }
 
 impl Notices {
+    pub(crate) fn of(schema: SharedSchema) -> Notices {
+        Notices { schema, ..Notices::default() }
+    }
+
     /// Makes ready for changes.
     pub(crate) fn prepare(&mut self) {
         self.queries.retain(|query| !query.is_over());
@@ -57,10 +69,16 @@ impl Notices {
         }
         let new_names = namespace.gen_names().skip(self.gen_names.len()).map(Arc::from);
         self.gen_names.extend(new_names);
+        let schema = self.schema.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for Noted { replica, number, documents } in self.changes.drain(..) {
             let named = |NotedDocument { gen_index, key, kind, fields }| {
                 let gen_name = self.gen_names[gen_index as usize].clone();
-                DocumentEvent { gen_name, key, kind, fields }
+                let broken_rules = if kind == ChangeKind::Deleted {
+                    Vec::new()
+                } else {
+                    rules_broken_by(&schema, namespace, chunks, gen_index, &gen_name, &key)
+                };
+                DocumentEvent { gen_name, key, kind, fields, broken_rules }
             };
             let documents = documents.into_iter().map(named).collect();
             subscribers.publish(Transition {
@@ -72,6 +90,26 @@ impl Notices {
             });
         }
     }
+}
+
+/// The rules that a document breaks as it is now. One that cannot be read breaks none here: whoever
+/// reads it is told why.
+fn rules_broken_by(
+    schema: &Schema,
+    namespace: &mut Namespace,
+    chunks: &mut StoredChunks<'_>,
+    gen_index: GenIndex,
+    gen_name: &str,
+    key: &str,
+) -> Vec<String> {
+    let Some(gen_schema) = schema.gen_named(gen_name).filter(|one| !one.rules.is_empty()) else {
+        return Vec::new();
+    };
+    if load_fields(namespace, chunks, gen_schema, gen_index, key).is_err() {
+        return Vec::new();
+    }
+    let broken = broken_rules(&mut &*namespace, gen_schema, gen_index, key);
+    broken.into_iter().map(str::to_owned).collect()
 }
 
 /// Takes down what applying a change does.

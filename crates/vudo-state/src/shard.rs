@@ -25,7 +25,7 @@ use crate::database::OpenOptions;
 use crate::error::{Error, Result};
 use crate::history::HashedLogs;
 use crate::layout::{self, Checkpoint, NamespaceId};
-use crate::notices::{Notices, Recorder};
+use crate::notices::{Notices, Recorder, SharedSchema};
 use crate::outbox::Acknowledgements;
 use crate::storage::{Storage, StorageError, WriteBatch};
 use crate::subscription::{Origin, Subscribers};
@@ -152,6 +152,7 @@ impl Shard {
         own_key: ReplicaKey,
         seed: u64,
         options: &OpenOptions,
+        schema: &SharedSchema,
     ) -> Result<Shard> {
         let mut read_error = None;
         let mut namespace = match storage.get(&layout::directory(id))? {
@@ -203,7 +204,7 @@ impl Shard {
             applied_count: 0,
             durable_count: 0,
             durable_vector,
-            notices: Notices::default(),
+            notices: Notices::of(schema.clone()),
             memory_bytes_max: options.memory_bytes_max,
             evict_above: options.memory_bytes_max,
             is_over_memory: false,

@@ -92,6 +92,9 @@ pub struct DocumentEvent {
     /// The numbers of the fields whose cells have changed, ascending; of a new document all that it
     /// has, of a deleted one none. A field is listed too where a write left its value as it was.
     pub fields: Vec<u32>,
+    /// The rules of its Gen that the document breaks, as it is now. Only what replicas have written
+    /// apart breaks any: a transaction that would is refused. For Gens that the store has defined.
+    pub broken_rules: Vec<String>,
 }
 
 /// What one transaction changed here.

@@ -1,6 +1,7 @@
 //! A transaction: reads and writes over many documents that become one change.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use vudo_crdt::{
     Direction, FieldSchema, GenIndex, GenSchema, Reading, ReplicaKey, Strategy, TransactionView,
@@ -10,6 +11,7 @@ use vudo_crdt::{
 use crate::error::{Error, Refusal, Result};
 use crate::path::FieldPath;
 use crate::record::{Record, field_of, load_fields};
+use crate::rules::broken_rules;
 use crate::shard::{Shard, State};
 use crate::storage::StorageError;
 
@@ -18,12 +20,44 @@ pub struct Transaction<'a> {
     shard: &'a Shard,
     state: &'a mut State,
     writes: vudo_crdt::Transaction,
+    /// Documents that have been written to and whose Gens have rules.
+    ruled: BTreeMap<(GenIndex, String), GenSchema>,
 }
 
 impl<'a> Transaction<'a> {
     pub(crate) fn begin(shard: &'a Shard, state: &'a mut State, now_milliseconds: u64) -> Self {
         let writes = vudo_crdt::Transaction::begin(&state.namespace, state.own, now_milliseconds);
-        Transaction { shard, state, writes }
+        Transaction { shard, state, writes, ruled: BTreeMap::new() }
+    }
+
+    /// Refuses what would break a rule that holds now.
+    pub(crate) fn check_rules(&mut self) -> Result<()> {
+        for ((gen_index, key), gen_schema) in &self.ruled {
+            let namespace = &mut self.state.namespace;
+            load_fields(namespace, &mut self.shard.chunks(), gen_schema, *gen_index, key)?;
+            let mut view = TransactionView { transaction: &mut self.writes, namespace };
+            let mut broken = broken_rules(&mut view, gen_schema, *gen_index, key);
+            if !broken.is_empty() {
+                let before = broken_rules(&mut &*namespace, gen_schema, *gen_index, key);
+                broken.retain(|rule| !before.contains(rule));
+            }
+            if let Some(rule) = broken.first() {
+                return Err(Error::RuleBroken {
+                    gen_name: gen_schema.name.clone(),
+                    key: key.clone(),
+                    rule: (*rule).to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the rules of a document's Gen looked at before the transaction is committed.
+    fn will_change(&mut self, gen_schema: &GenSchema, gen_index: GenIndex, key: &str) {
+        if !gen_schema.rules.is_empty() {
+            let document = (gen_index, key.to_owned());
+            self.ruled.entry(document).or_insert_with(|| gen_schema.clone());
+        }
     }
 
     pub(crate) fn into_writes(self) -> vudo_crdt::Transaction {
@@ -41,6 +75,7 @@ impl<'a> Transaction<'a> {
     /// It exists, or its key is empty or too long.
     pub fn create(&mut self, gen_schema: &GenSchema, key: &str) -> Result<()> {
         let gen_index = self.gen_index(gen_schema)?;
+        self.will_change(gen_schema, gen_index, key);
         let namespace = &mut self.state.namespace;
         self.writes
             .create(namespace, &mut self.shard.chunks(), gen_index, key.as_bytes())
@@ -207,6 +242,31 @@ impl<'a> Transaction<'a> {
             .map_err(|reason| refused(gen_schema, key, &path, reason))
     }
 
+    /// How far this replica may move a `bounded_counter` in a direction.
+    ///
+    /// # Errors
+    /// The document or the field does not exist, or the field is no `bounded_counter`.
+    pub fn rights(
+        &mut self,
+        gen_schema: &GenSchema,
+        key: &str,
+        field: &str,
+        direction: Direction,
+    ) -> Result<i128> {
+        let path = FieldPath::from(field);
+        let at = self.place(gen_schema, key, &path)?;
+        let (space, mut chunks) = (&mut self.state.namespace, self.shard.chunks());
+        let Place { gen_index, row_key, field } = &at;
+        if field.strategy != Strategy::BoundedCounter {
+            let reason = WriteError::Refused(Refusal::NotThisOperation);
+            return Err(refused(gen_schema, key, &path, reason));
+        }
+        space.load(*gen_index, row_key, &mut chunks)?;
+        let (id, bounds) = (field.id(), field.counter_bounds());
+        let rights = self.writes.rights_loaded(space, *gen_index, row_key, id, bounds, direction);
+        rights.map_err(|reason| refused(gen_schema, key, &path, reason.into()))
+    }
+
     /// Reads a document as this transaction sees it; `None` where there is none.
     ///
     /// # Errors
@@ -232,6 +292,7 @@ impl<'a> Transaction<'a> {
         path: &FieldPath<'_>,
     ) -> Result<Place<'p>> {
         let gen_index = self.gen_index(gen_schema)?;
+        self.will_change(gen_schema, gen_index, key);
         let field = Cow::Borrowed(field_of(gen_schema, path.field)?);
         let mut place = Place { gen_index, row_key: Cow::Borrowed(key.as_bytes()), field };
         for map_key in &path.keys {

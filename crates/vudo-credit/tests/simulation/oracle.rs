@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use vudo_credit::committee::Kind;
 use vudo_credit::message::Answer;
-use vudo_credit::{Chain, Digest, Head, Key, LaneId, Ledger, Member, NetworkId};
+use vudo_credit::{Chain, Digest, Head, Key, LaneId, Ledger, Member, NetworkId, Settler};
 
 /// All that was ever signed and certified.
 pub(crate) struct Oracle {
@@ -60,9 +60,11 @@ impl Oracle {
         }
     }
 
-    /// A wallet wants a list of heads settled.
-    pub(crate) fn note_list(&mut self, digest: Digest, heads: &[Head]) {
-        self.lists.insert(digest, heads.to_vec());
+    /// A wallet wants lists of heads settled.
+    pub(crate) fn note_lists(&mut self, settlers: &[Settler]) {
+        for settler in settlers {
+            self.lists.insert(settler.digest(), settler.heads().to_vec());
+        }
     }
 
     /// Whether the chain of one head contains another.
@@ -116,7 +118,10 @@ impl Oracle {
     }
 
     /// An honest member has signed something: nothing that it votes for contradicts what it voted
-    /// for before, unless a certificate has decided between them.
+    /// for before, unless a certificate has decided between them. Then the other chain can get no
+    /// quorum any more: of those who voted for the certified one, at least `n - 2f` are honest and
+    /// keep to it, which leaves `2f`, and a quorum is more. So a member that had voted for the other
+    /// chain may follow the certified one, and only there.
     pub(crate) fn note_answer(&mut self, member: u8, answer: &Answer) {
         if answer.signed.is_none() || answer.statement.kind != Kind::Vote {
             return;

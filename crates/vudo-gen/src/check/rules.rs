@@ -139,10 +139,7 @@ impl File<'_> {
                 MemberSyntax::Field(field) => {
                     let Some(condition) = &field.condition else { continue };
                     let name = format!("where {}", field.name.text);
-                    let span = condition.span.clone();
                     if let Some(condition) = self.condition(condition, fields) {
-                        // Nothing evaluates conditions at a write yet.
-                        self.kept("where", &span);
                         add(Rule { name, condition });
                     }
                 }
@@ -157,7 +154,6 @@ impl File<'_> {
                     }
                     let name = rule.name.text.clone();
                     if let Some(condition) = self.condition(expression, fields) {
-                        self.kept(&format!("rule {}", rule.name.text), &rule.head);
                         add(Rule { name, condition });
                     }
                 }
@@ -634,7 +630,7 @@ impl Scope<'_, '_> {
 
 /// The number of a variant as a value.
 fn variant(number: u32) -> Expression {
-    Expression::Constant(Value::Int(number.into()))
+    Expression::Constant(Value::Variant(number))
 }
 
 fn literal_value(literal: &Literal) -> (Expression, Kind) {

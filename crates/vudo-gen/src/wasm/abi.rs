@@ -4,7 +4,7 @@ use vudo_crdt::wire::{write_varint, zigzag_encode};
 use vudo_crdt::{CounterOptions, FieldSchema, Schema, Strategy, ValueType};
 
 /// The reasons that a module gives, by code, in ascending order. A code never changes its meaning.
-pub const ERROR_CODES: [(u32, &str); 31] = [
+pub const ERROR_CODES: [(u32, &str); 32] = [
     (1, "truncated"),
     (2, "varint_not_minimal"),
     (3, "checksum"),
@@ -36,6 +36,7 @@ pub const ERROR_CODES: [(u32, &str); 31] = [
     (47, "transaction_open"),
     (48, "no_transaction"),
     (49, "input_length"),
+    (50, "no_rights"),
 ];
 
 /// The name of a code that a module gave.
@@ -60,51 +61,105 @@ pub(super) const COMMON: [&str; 12] = [
     "version",
 ];
 
+/// The export that names the founder, of modules with bounded counters.
+pub(super) const FOUND: &str = "found";
+
+/// Whether somebody has to have the rights on bounded counters from the start.
+pub(super) fn has_founder(schema: &Schema) -> bool {
+    let mut fields = schema.gens.iter().flat_map(|one| &one.fields);
+    fields.any(|field| field.strategy == Strategy::BoundedCounter)
+}
+
 /// Exports of each Gen: `User.create`.
 pub(super) const OF_GEN: [&str; 4] = ["create", "delete", "exists", "keys"];
 
-/// One export of a field: `User.name.set` calls `set_string` of the runtime.
+/// One export of a field: `User.name.set` calls `set_string` of the runtime with the Gen, the field
+/// word, and where it takes one the place of the field's extras.
 pub(super) struct FieldExport {
     pub(super) operation: &'static str,
     pub(super) runtime_function: &'static str,
-    /// Whether the function takes the place of the field's extras after the field word.
     pub(super) takes_extras: bool,
 }
 
-/// Type, number and strategy of a field in one word, as the runtime wants it.
+fn export(operation: &'static str, runtime_function: &'static str) -> FieldExport {
+    FieldExport { operation, runtime_function, takes_extras: false }
+}
+
+fn export_with(operation: &'static str, runtime_function: &'static str) -> FieldExport {
+    FieldExport { operation, runtime_function, takes_extras: true }
+}
+
+/// Type, number and strategy of a field in one word, as the runtime wants it. A type with parts has
+/// a tag that the runtime knows no scalar of.
 pub(super) fn field_word(field: &FieldSchema) -> u32 {
     let number_and_strategy = field.number << 4 | u32::from(field.strategy.tag());
     u32::from(field.value_type.tag()) << 20 | number_and_strategy
 }
 
 /// The exports of a field.
-pub(super) fn exports_of(field: &FieldSchema) -> [FieldExport; 2] {
-    [write_export(field), read_export(field)]
+pub(super) fn exports_of(field: &FieldSchema) -> Vec<FieldExport> {
+    match field.strategy {
+        Strategy::OrSet => Vec::from([
+            export_with("add", "add_element"),
+            export_with("remove", "remove_element"),
+            export_with("has", "has_element"),
+            export_with("get", "get_elements"),
+        ]),
+        Strategy::Map => {
+            let write = match field.value_strategy {
+                Strategy::PnCounterFloat => export_with("add", "add_float_entry"),
+                counter if counter.is_counter() => export_with("add", "add_entry"),
+                _ => export_with("set", "set_entry"),
+            };
+            Vec::from([
+                write,
+                export_with("remove", "remove_entry"),
+                export_with("at", "get_entry"),
+                export_with("get", "get_entries"),
+            ])
+        }
+        Strategy::BoundedCounter => Vec::from([
+            export_with("add", "add_with_rights"),
+            export_with("get", "get_with"),
+            export_with("rights", "rights"),
+            export_with("give", "give_rights"),
+        ]),
+        _ if is_encoded(field) => {
+            Vec::from([export_with("set", "set_value"), export_with("get", "get_value")])
+        }
+        _ => Vec::from([write_export(field), read_export(field)]),
+    }
+}
+
+/// Whether a field's values cross as their encoding, and not as the arguments and the output that
+/// there are for types without parts.
+pub(super) fn is_encoded(field: &FieldSchema) -> bool {
+    let has_many = matches!(field.strategy, Strategy::MvRegister | Strategy::OrSet | Strategy::Map);
+    has_many || !ValueType::SCALARS.contains(&field.value_type)
 }
 
 fn write_export(field: &FieldSchema) -> FieldExport {
-    let (operation, runtime_function) = match (field.strategy, &field.value_type) {
-        (Strategy::PnCounter, ValueType::I64) if !has_extras(field) => ("add", "add"),
-        (Strategy::PnCounter, _) => ("add", "add_bounded"),
-        (Strategy::PnCounterFloat, _) => ("add", "add_float"),
-        (_, ValueType::String) => ("set", "set_string"),
-        (_, ValueType::Bool) => ("set", "set_bool"),
-        (_, bytes) if bytes.is_bytes() => ("set", "set_bytes"),
-        (_, ValueType::F32 | ValueType::F64) => ("set", "set_float"),
-        _ => ("set", "set_integer"),
-    };
-    FieldExport { operation, runtime_function, takes_extras: runtime_function == "add_bounded" }
+    let is_simple = field.value_type == ValueType::I64 && !has_extras(field);
+    match (field.strategy, &field.value_type) {
+        (Strategy::PnCounter | Strategy::GCounter, _) if is_simple => export("add", "add"),
+        (Strategy::PnCounter | Strategy::GCounter, _) => export_with("add", "add_bounded"),
+        (Strategy::PnCounterFloat, _) => export("add", "add_float"),
+        (_, ValueType::String) => export("set", "set_string"),
+        (_, ValueType::Bool) => export("set", "set_bool"),
+        (_, bytes) if bytes.is_bytes() => export("set", "set_bytes"),
+        (_, ValueType::F32 | ValueType::F64) => export("set", "set_float"),
+        _ => export("set", "set_integer"),
+    }
 }
 
 fn read_export(field: &FieldSchema) -> FieldExport {
-    let runtime_function = match (field.strategy, &field.value_type) {
-        _ if has_extras(field) => "get_with",
-        (Strategy::PnCounter, ValueType::I64) => "get_total",
-        (Strategy::PnCounterFloat, _) => "get",
-        (_, ValueType::String) => "get_string",
-        _ => "get",
-    };
-    FieldExport { operation: "get", runtime_function, takes_extras: runtime_function == "get_with" }
+    match (field.strategy, &field.value_type) {
+        _ if has_extras(field) => export_with("get", "get_with"),
+        (Strategy::PnCounter | Strategy::GCounter, ValueType::I64) => export("get", "get_total"),
+        (Strategy::PnCounterFloat, _) => export("get", "get"),
+        (_, ValueType::String) => export("get", "get_string"),
+        _ => export("get", "get"),
+    }
 }
 
 /// Whether a field has a default or options, which most do without.
@@ -128,7 +183,8 @@ impl SchemaData {
         SchemaData { bytes }
     }
 
-    /// Appends a field's extras and gives their place: overflow, flags, what the flags announce.
+    /// Appends a field's extras and gives their place: overflow, flags, what the flags announce,
+    /// types.
     pub(super) fn push_extras(&mut self, field: &FieldSchema) -> u32 {
         let place = self.bytes.len() as u32;
         let counter = &field.counter;
@@ -142,6 +198,45 @@ impl SchemaData {
         if let Some(default) = &field.default {
             default.encode(&mut self.bytes);
         }
+        if is_encoded(field) {
+            self.push_types(field);
+        }
         place
+    }
+
+    /// What a field's values are made of: of a set its elements' type, of a map its values' strategy
+    /// and the types of its keys and of its values.
+    fn push_types(&mut self, field: &FieldSchema) {
+        match (field.strategy, &field.value_type) {
+            (Strategy::Map, ValueType::Map(key, value)) => {
+                self.bytes.push(field.value_strategy.tag());
+                write_type(key, &mut self.bytes);
+                write_type(value, &mut self.bytes);
+            }
+            (_, value_type) => {
+                write_type(field.element_type().unwrap_or(value_type), &mut self.bytes);
+            }
+        }
+    }
+}
+
+/// Appends a type as the runtime reads it: its tag, and the types of its parts.
+fn write_type(value_type: &ValueType, out: &mut Vec<u8>) {
+    out.push(value_type.tag());
+    match value_type {
+        ValueType::Option(inner) | ValueType::List(inner) | ValueType::Set(inner) => {
+            write_type(inner, out);
+        }
+        ValueType::Map(key, value) => {
+            write_type(key, out);
+            write_type(value, out);
+        }
+        ValueType::Tuple(parts) => {
+            // The language has a bound on parts that is far below this one.
+            let count = u8::try_from(parts.len()).unwrap_or(u8::MAX);
+            out.push(count);
+            parts.iter().take(count.into()).for_each(|part| write_type(part, out));
+        }
+        _ => {}
     }
 }

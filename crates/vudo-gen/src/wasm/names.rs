@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use vudo_crdt::{FieldSchema, GenSchema, Schema};
+use vudo_crdt::{FieldSchema, GenSchema, Schema, Strategy};
 
 /// Members of the object that `open` gives, and names that would break every object.
 const APP_MEMBERS: [&str; 8] = [
@@ -30,8 +30,14 @@ const DOCUMENT_MEMBERS: [&str; 9] = [
 ];
 
 /// Names that the type declarations use, and words that TypeScript takes for no interface.
-const TYPE_NAMES: [&str; 28] = [
+const TYPE_NAMES: [&str; 34] = [
     "VudoError",
+    "LiveSet",
+    "LiveMap",
+    "LiveCounts",
+    "ReadonlySet",
+    "ReadonlyMap",
+    "Iterable",
     "OpenOptions",
     "App",
     "Collection",
@@ -79,6 +85,8 @@ pub(super) struct FieldNames {
     pub(super) property: String,
     /// The method that adds to a counter.
     pub(super) adder: Option<String>,
+    /// The methods that show and give the rights on a bounded counter.
+    pub(super) rights: Option<[String; 2]>,
 }
 
 impl Names {
@@ -102,11 +110,20 @@ fn field_names(fields: &[FieldSchema]) -> Vec<FieldNames> {
     let mut members = taken(&DOCUMENT_MEMBERS);
     let mut names: Vec<FieldNames> = fields
         .iter()
-        .map(|field| FieldNames { property: free(field.name.clone(), &mut members), adder: None })
+        .map(|field| FieldNames {
+            property: free(field.name.clone(), &mut members),
+            adder: None,
+            rights: None,
+        })
         .collect();
     for (name, field) in names.iter_mut().zip(fields) {
         if field.strategy.is_counter() {
-            name.adder = Some(free(format!("add{}", camel_case(&field.name)), &mut members));
+            let camel = camel_case(&field.name);
+            name.adder = Some(free(format!("add{camel}"), &mut members));
+            if field.strategy == Strategy::BoundedCounter {
+                let rights = free(format!("rightsOf{camel}"), &mut members);
+                name.rights = Some([rights, free(format!("give{camel}"), &mut members)]);
+            }
         }
     }
     names

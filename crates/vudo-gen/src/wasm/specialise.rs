@@ -2,18 +2,40 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use vudo_crdt::Schema;
+use vudo_crdt::{Schema, Strategy};
 use walrus::ir::{Const, Load, Store, Value, Visitor, dfs_in_order};
 use walrus::{
     ConstExpr, Data, DataId, DataKind, ExportId, ExportItem, FunctionBuilder, FunctionId,
     GlobalKind, MemoryId, Module, ModuleConfig, RawCustomSection,
 };
 
-use super::abi::{COMMON, OF_GEN, SchemaData, exports_of, field_word};
+use super::abi::{
+    COMMON, FOUND, OF_GEN, SchemaData, exports_of, field_word, has_founder, is_encoded,
+};
 use super::{BuildError, SCHEMA_SECTION};
 
-/// Built by `cargo xtask runtime` from the crate `vudo-gen-runtime`.
+/// Built by `cargo xtask runtime` from the crate `vudo-gen-runtime`: values without parts under
+/// strategies that keep one value, values with parts as well, and every strategy.
 const RUNTIME: &[u8] = include_bytes!("../../runtime/vudo_gen_runtime.wasm");
+const RUNTIME_COMPOSITE: &[u8] = include_bytes!("../../runtime/vudo_gen_runtime_composite.wasm");
+const RUNTIME_COLLECTIONS: &[u8] =
+    include_bytes!("../../runtime/vudo_gen_runtime_collections.wasm");
+
+/// The smallest runtime that has what a schema needs.
+fn runtime_for(schema: &Schema) -> &'static [u8] {
+    let mut fields = schema.gens.iter().flat_map(|one| &one.fields);
+    let is_collected = |strategy: Strategy| {
+        strategy.is_collection()
+            || matches!(strategy, Strategy::MvRegister | Strategy::BoundedCounter)
+    };
+    if fields.clone().any(|field| is_collected(field.strategy)) {
+        RUNTIME_COLLECTIONS
+    } else if fields.any(is_encoded) {
+        RUNTIME_COMPOSITE
+    } else {
+        RUNTIME
+    }
+}
 
 const PAGE_BYTES: u64 = 64 << 10;
 
@@ -29,9 +51,12 @@ fn specialise_runtime(schema: &Schema) -> walrus::Result<Vec<u8>> {
     let mut config = ModuleConfig::new();
     config.generate_producers_section(false).generate_name_section(false);
     let mut cutter = Cutter {
-        module: config.parse(RUNTIME)?,
+        module: config.parse(runtime_for(schema))?,
         kept: COMMON.iter().map(|name| String::from(*name)).collect(),
     };
+    if has_founder(schema) {
+        cutter.kept.insert(FOUND.into());
+    }
     let mut data = SchemaData::of(schema);
     for (gen_index, gen_schema) in schema.gens.iter().enumerate() {
         let gen_index = Value::I32(gen_index as i32);
@@ -40,16 +65,15 @@ fn specialise_runtime(schema: &Schema) -> walrus::Result<Vec<u8>> {
             cutter.add_export(name, operation, &[gen_index])?;
         }
         for field in &gen_schema.fields {
+            let mut extras = None;
             for export in exports_of(field) {
                 let name = format!("{}.{}.{}", gen_schema.name, field.name, export.operation);
-                let word = Value::I32(field_word(field) as i32);
+                let mut constants = Vec::from([gen_index, Value::I32(field_word(field) as i32)]);
                 if export.takes_extras {
-                    let extras = Value::I32(data.push_extras(field) as i32);
-                    let constants = [gen_index, word, extras];
-                    cutter.add_export(name, export.runtime_function, &constants)?;
-                } else {
-                    cutter.add_export(name, export.runtime_function, &[gen_index, word])?;
+                    let place = *extras.get_or_insert_with(|| data.push_extras(field));
+                    constants.push(Value::I32(place as i32));
                 }
+                cutter.add_export(name, export.runtime_function, &constants)?;
             }
         }
     }

@@ -55,15 +55,25 @@ fn fault_of(field: &FieldSchema) -> Option<&'static str> {
     if field.number == 0 || field.number > MAX_FIELD_NUMBER {
         return Some("a field number is 1 to 65,535");
     }
-    let merges_type = match field.strategy {
-        Strategy::PnCounter => field.value_type.is_countable(),
-        Strategy::PnCounterFloat => field.value_type.is_float(),
-        Strategy::Immutable | Strategy::Lww | Strategy::LwwContent => true,
-        _ => return Some("modules do not have the strategy in this version"),
+    let merges = |strategy: Strategy, value_type: &ValueType| match strategy {
+        Strategy::PnCounter | Strategy::GCounter | Strategy::BoundedCounter => {
+            value_type.is_countable()
+        }
+        Strategy::PnCounterFloat => value_type.is_float(),
+        _ => true,
     };
-    if !ValueType::SCALARS.contains(&field.value_type) {
-        return Some("modules do not have the type in this version");
-    }
+    let merges_type = match (field.strategy, &field.value_type) {
+        (Strategy::OrSet, _) => field.element_type().is_some(),
+        (Strategy::Map, ValueType::Map(_, value)) => {
+            let inner = field.value_strategy;
+            if inner.is_collection() || inner == Strategy::BoundedCounter {
+                return Some("a map does not hold values of this strategy");
+            }
+            merges(inner, value)
+        }
+        (Strategy::Map, _) => false,
+        (strategy, value_type) => merges(strategy, value_type),
+    };
     if !merges_type {
         return Some("the strategy does not merge this type");
     }

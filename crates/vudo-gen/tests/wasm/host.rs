@@ -12,11 +12,24 @@ pub(crate) const NOW: u64 = 1_700_000_000_000;
 /// What the module says where the field has neither value nor default.
 pub(crate) const NOT_SET: u32 = 44;
 
+/// Something asked of a module, and what it gave.
+#[derive(Clone, Debug)]
+#[allow(dead_code)] // Only some tests ask other hosts the same.
+pub(crate) enum Step {
+    /// An input.
+    Put(Vec<u8>),
+    /// A call of an export with arguments, and its result.
+    Call(String, Vec<Val>, u32),
+    /// The output that was there.
+    Output(Vec<u8>),
+}
+
 /// One instance of a module in wasmi.
 pub(crate) struct Host {
     store: Store<()>,
     instance: Instance,
     schema: Schema,
+    pub(crate) steps: Vec<Step>,
 }
 
 impl Host {
@@ -28,7 +41,7 @@ impl Host {
         let instance = (linker.instantiate_and_start(&mut store, &module))
             .expect("the module needs no imports");
         let schema = vudo_gen::wasm::inspect(wasm).expect("the module carries its schema");
-        let mut host = Host { store, instance, schema };
+        let mut host = Host { store, instance, schema, steps: Vec::new() };
         assert_eq!(host.call("abi_version", &[]), 1);
         host.put(&[replica; 32]);
         assert_eq!(host.call("open", &[Val::I64(7)]), 0);
@@ -37,6 +50,12 @@ impl Host {
 
     /// Calls an export. A trap fails the test.
     pub(crate) fn call(&mut self, name: &str, arguments: &[Val]) -> u32 {
+        let result = self.invoke(name, arguments);
+        self.steps.push(Step::Call(name.to_owned(), arguments.to_vec(), result));
+        result
+    }
+
+    fn invoke(&mut self, name: &str, arguments: &[Val]) -> u32 {
         let function = self.instance.get_func(&self.store, name);
         let function = function.unwrap_or_else(|| panic!("there is no export {name}"));
         let mut results = [Val::I32(0)];
@@ -54,17 +73,20 @@ impl Host {
     }
 
     pub(crate) fn put(&mut self, bytes: &[u8]) {
-        let place = self.call("input", &[Val::I32(bytes.len() as i32)]);
+        let place = self.invoke("input", &[Val::I32(bytes.len() as i32)]);
+        self.steps.push(Step::Put(bytes.to_vec()));
         assert_ne!(place, 0);
         let memory = self.instance.get_memory(&self.store, "memory").unwrap();
         memory.write(&mut self.store, place as usize, bytes).unwrap();
     }
 
     pub(crate) fn output(&mut self) -> Vec<u8> {
-        let place = self.call("output", &[]) as usize;
-        let length = self.call("output_length", &[]) as usize;
+        let place = self.invoke("output", &[]) as usize;
+        let length = self.invoke("output_length", &[]) as usize;
         let memory = self.instance.get_memory(&self.store, "memory").unwrap();
-        memory.data(&self.store)[place..place + length].to_vec()
+        let bytes = memory.data(&self.store)[place..place + length].to_vec();
+        self.steps.push(Step::Output(bytes.clone()));
+        bytes
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {

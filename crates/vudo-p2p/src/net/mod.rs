@@ -11,18 +11,22 @@
 //! A driver owns one session and carries out its effects over a channel. A link keeps a session
 //! going: where the connection drops it dials again, with growing pauses, until it is closed. All
 //! links to one node share a connection, and a server serves a session on every channel.
+//!
+//! A [`Messenger`] is apart from all of this: it brings messages of somebody else's protocol.
 
 mod channel;
 mod connection;
 mod dial;
 mod driver;
 mod link;
+mod messenger;
 mod mux;
 mod node;
 mod server;
 mod websocket;
 
 pub use link::{Link, SyncReport};
+pub use messenger::{Delivery, MESSAGE_ALPN, Messenger, Outgoing};
 pub use node::{Config, Node, PeerStatus};
 
 /// Names the protocol where a connection is made; a peer of another one is refused by TLS.

@@ -103,7 +103,7 @@ impl Node {
     pub async fn spawn(database: &Database, config: Config) -> Result<Node> {
         let id = database.replica_key().0;
         let endpoint = match config.quic {
-            Some(address) => Some(bind_quic(database, address).await?),
+            Some(address) => Some(bind_quic(database.secret_key(), ALPN, address).await?),
             None => None,
         };
         let listener = match config.websocket {
@@ -228,7 +228,12 @@ impl Node {
     }
 }
 
-async fn bind_quic(database: &Database, address: SocketAddr) -> Result<Endpoint> {
+/// An endpoint whose id is a key, for one protocol.
+pub(super) async fn bind_quic(
+    secret_key: [u8; 32],
+    protocol: &[u8],
+    address: SocketAddr,
+) -> Result<Endpoint> {
     let failed = |what: String| Error::Bind { address, what };
     let idle = IdleTimeout::try_from(IDLE_TIMEOUT).map_err(|error| failed(error.to_string()))?;
     let transport = QuicTransportConfig::builder()
@@ -237,8 +242,8 @@ async fn bind_quic(database: &Database, address: SocketAddr) -> Result<Endpoint>
         .build();
     Endpoint::builder(presets::Minimal)
         .relay_mode(RelayMode::Disabled)
-        .secret_key(SecretKey::from_bytes(&database.secret_key()))
-        .alpns(vec![ALPN.to_vec()])
+        .secret_key(SecretKey::from_bytes(&secret_key))
+        .alpns(vec![protocol.to_vec()])
         .transport_config(transport)
         .clear_ip_transports()
         .bind_addr(address)

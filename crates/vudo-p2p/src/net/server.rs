@@ -39,7 +39,7 @@ pub(super) async fn accept_quic(shared: Arc<Shared>, endpoint: iroh::Endpoint) {
     while connections.join_next().await.is_some() {}
 }
 
-async fn shake_hands(incoming: Incoming) -> Option<iroh::endpoint::Connection> {
+pub(super) async fn shake_hands(incoming: Incoming) -> Option<iroh::endpoint::Connection> {
     let address = incoming.remote_addr();
     match timeout(HANDSHAKE_TIMEOUT, incoming).await {
         Ok(Ok(connection)) => Some(connection),

@@ -1,0 +1,296 @@
+//! Exports of sets and maps. An element of a set or a key of a map follows the document's key, as
+//! one encoded value.
+
+use alloc::vec::Vec;
+
+use vudo_crdt::value::{KIND_LIST, KIND_MAP, encode_inside};
+use vudo_crdt::wire::Reader;
+use vudo_crdt::{GenIndex, Namespace, Refusal, Row, Transaction, entry_key};
+
+use crate::abi::{extras_at, run, split};
+use crate::code::{Code, Outcome};
+use crate::field::Field;
+use crate::session::Session;
+use crate::types::admits;
+use crate::values::{show, value_of};
+
+/// A set or map, and what a call says about it.
+struct Call<'c> {
+    gen_index: GenIndex,
+    field: Field<'c>,
+    /// The key of the document.
+    key: &'c [u8],
+    /// What follows the key.
+    rest: &'c [u8],
+}
+
+impl<'c> Call<'c> {
+    #[inline(never)]
+    fn read(
+        gen_index: GenIndex,
+        field: u32,
+        extras: usize,
+        input: &'c [u8],
+        key_length: usize,
+    ) -> Result<Call<'c>, Code> {
+        let (key, rest) = split(input, key_length)?;
+        Ok(Call { gen_index, field: Field::with_extras(field, extras_at(extras)), key, rest })
+    }
+
+    /// A key of the map in the input.
+    fn map_key<'v>(&self, bytes: &'v [u8]) -> Result<&'v [u8], Code> {
+        value_of(&mut Reader::new(self.field.types.get(1..).unwrap_or_default()), bytes)
+    }
+
+    /// Writes to the entry of a map under a key, which is created where there is none.
+    #[inline(never)]
+    fn write_entry(
+        &self,
+        session: &mut Session,
+        map_key: &[u8],
+        now: f64,
+        write: &mut dyn FnMut(&mut Transaction, &Namespace, &[u8]) -> Result<(), Refusal>,
+    ) -> Outcome {
+        session.write(now, |transaction, namespace| {
+            let Call { gen_index, key, .. } = *self;
+            let entry =
+                transaction.entry_loaded(namespace, gen_index, key, self.field.id, map_key)?;
+            write(transaction, namespace, &entry)
+        })
+    }
+
+    /// Puts the parts that `part` appends for each row of the collection into the output, as one
+    /// value.
+    #[inline(never)]
+    fn list(
+        &self,
+        session: &mut Session,
+        kind: u8,
+        output: &mut Vec<u8>,
+        part: &mut dyn FnMut(&Namespace, &[u8], Row<'_>, &mut Vec<u8>) -> Outcome,
+    ) -> Outcome {
+        session.require(self.gen_index, self.key)?;
+        let (transaction, namespace) = session.parts();
+        let (mut parts, mut outcome) = (Vec::new(), Ok(()));
+        transaction.view_entries(
+            namespace,
+            self.gen_index,
+            self.key,
+            self.field.id,
+            |element, row| {
+                let one = part(namespace, element, row, &mut parts);
+                if outcome.is_ok() {
+                    outcome = one;
+                }
+            },
+        );
+        outcome?;
+        encode_inside(kind, &parts, output);
+        Ok(())
+    }
+}
+
+/// Adds the element behind the key to a set, or takes it out.
+#[inline(never)]
+fn change_element(
+    gen_index: GenIndex,
+    field: u32,
+    extras: usize,
+    key_length: usize,
+    now: f64,
+    adds: bool,
+) -> u32 {
+    run(|session, input, _| {
+        let call = Call::read(gen_index, field, extras, input, key_length)?;
+        let element = value_of(&mut Reader::new(call.field.types), call.rest)?;
+        let (key, id) = (call.key, call.field.id);
+        session.write(now, |transaction, namespace| match adds {
+            true => transaction.add_element_loaded(namespace, gen_index, key, id, element),
+            false => transaction.remove_element_loaded(namespace, gen_index, key, id, element),
+        })
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn add_element(
+    gen_index: GenIndex,
+    field: u32,
+    extras: usize,
+    key_length: usize,
+    now: f64,
+) -> u32 {
+    change_element(gen_index, field, extras, key_length, now, true)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn remove_element(
+    gen_index: GenIndex,
+    field: u32,
+    extras: usize,
+    key_length: usize,
+    now: f64,
+) -> u32 {
+    change_element(gen_index, field, extras, key_length, now, false)
+}
+
+/// Succeeds where the element behind the key is in the set, and says that it is not set where it is
+/// not.
+#[unsafe(no_mangle)]
+extern "C" fn has_element(
+    gen_index: GenIndex,
+    field: u32,
+    extras: usize,
+    key_length: usize,
+) -> u32 {
+    run(|session, input, _| {
+        let call = Call::read(gen_index, field, extras, input, key_length)?;
+        session.require(gen_index, call.key)?;
+        let element = value_of(&mut Reader::new(call.field.types), call.rest)?;
+        let entry = entry_key(call.key, call.field.id, element);
+        if session.row(gen_index, &entry).is_element() { Ok(()) } else { Err(Code::NOT_SET) }
+    })
+}
+
+/// Puts the elements of a set into the output, as the value of a list.
+#[unsafe(no_mangle)]
+extern "C" fn get_elements(
+    gen_index: GenIndex,
+    field: u32,
+    extras: usize,
+    key_length: usize,
+) -> u32 {
+    run(|session, input, output| {
+        let call = Call::read(gen_index, field, extras, input, key_length)?;
+        call.list(session, KIND_LIST, output, &mut |_, element, row, parts| {
+            if row.is_element() && admits(&mut Reader::new(call.field.types), element) {
+                parts.extend_from_slice(element);
+            }
+            Ok(())
+        })
+    })
+}
+
+/// Sets the value under a key of a map: behind the document's key stand the map's key, whose length
+/// is given, and the value.
+#[unsafe(no_mangle)]
+extern "C" fn set_entry(
+    gen_index: GenIndex,
+    field: u32,
+    extras: usize,
+    key_length: usize,
+    map_key_length: usize,
+    now: f64,
+) -> u32 {
+    run(|session, input, _| {
+        let call = Call::read(gen_index, field, extras, input, key_length)?;
+        let (map_key, bytes) = split(call.rest, map_key_length)?;
+        let held = call.field.held();
+        let map_key = call.map_key(map_key)?;
+        let value = value_of(&mut Reader::new(held.types), bytes)?;
+        call.write_entry(session, map_key, now, &mut |transaction, namespace, entry| {
+            transaction.set_loaded(namespace, gen_index, entry, held.id, value)
+        })
+    })
+}
+
+/// Adds to the counter under a key of a map.
+#[unsafe(no_mangle)]
+extern "C" fn add_entry(
+    gen_index: GenIndex,
+    field: u32,
+    extras: usize,
+    key_length: usize,
+    amount: i64,
+    now: f64,
+) -> u32 {
+    run(|session, input, _| {
+        let call = Call::read(gen_index, field, extras, input, key_length)?;
+        let (held, map_key) = (call.field.held(), call.map_key(call.rest)?);
+        let bounds = held.counter_bounds();
+        call.write_entry(session, map_key, now, &mut |transaction, namespace, entry| {
+            transaction.add_loaded(namespace, gen_index, entry, held.id, bounds, amount)
+        })
+    })
+}
+
+/// Adds to the counter of floats under a key of a map.
+#[unsafe(no_mangle)]
+extern "C" fn add_float_entry(
+    gen_index: GenIndex,
+    field: u32,
+    extras: usize,
+    key_length: usize,
+    amount: f64,
+    now: f64,
+) -> u32 {
+    run(|session, input, _| {
+        let call = Call::read(gen_index, field, extras, input, key_length)?;
+        let (held, map_key) = (call.field.held(), call.map_key(call.rest)?);
+        call.write_entry(session, map_key, now, &mut |transaction, namespace, entry| {
+            transaction.add_float_loaded(namespace, gen_index, entry, held.id, amount)
+        })
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn remove_entry(
+    gen_index: GenIndex,
+    field: u32,
+    extras: usize,
+    key_length: usize,
+    now: f64,
+) -> u32 {
+    run(|session, input, _| {
+        let call = Call::read(gen_index, field, extras, input, key_length)?;
+        let map_key = call.map_key(call.rest)?;
+        let (key, id) = (call.key, call.field.id);
+        session.write(now, |transaction, namespace| {
+            transaction.remove_entry_loaded(namespace, gen_index, key, id, map_key)
+        })
+    })
+}
+
+/// Puts what lies under a key of a map into the output as one value.
+#[unsafe(no_mangle)]
+extern "C" fn get_entry(gen_index: GenIndex, field: u32, extras: usize, key_length: usize) -> u32 {
+    run(|session, input, output| {
+        let call = Call::read(gen_index, field, extras, input, key_length)?;
+        session.require(gen_index, call.key)?;
+        let entry = entry_key(call.key, call.field.id, call.map_key(call.rest)?);
+        let (transaction, namespace) = session.parts();
+        let row = transaction.view(namespace, gen_index, &entry);
+        if !row.is_alive() {
+            return Err(Code::NOT_SET);
+        }
+        let held = call.field.held();
+        show(&held, row.state(held.id), namespace, output)
+    })
+}
+
+/// Puts the entries of a map into the output, as the value of a map.
+#[unsafe(no_mangle)]
+extern "C" fn get_entries(
+    gen_index: GenIndex,
+    field: u32,
+    extras: usize,
+    key_length: usize,
+) -> u32 {
+    run(|session, input, output| {
+        let call = Call::read(gen_index, field, extras, input, key_length)?;
+        let held = call.field.held();
+        call.list(session, KIND_MAP, output, &mut |namespace, map_key, row, parts| {
+            if !row.is_alive() {
+                return Ok(());
+            }
+            let length = parts.len();
+            parts.extend_from_slice(map_key);
+            match show(&held, row.state(held.id), namespace, parts) {
+                Err(Code::NOT_SET) => {
+                    parts.truncate(length);
+                    Ok(())
+                }
+                outcome => outcome,
+            }
+        })
+    })
+}
