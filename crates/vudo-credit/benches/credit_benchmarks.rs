@@ -21,6 +21,8 @@ use vudo_state::storage::{Storage, WriteBatch};
 
 const OPERATOR: u64 = 1_000_000;
 const DEVICE: u64 = 2_000_000;
+/// How often criterion draws from ten samples anew; its default takes longer than measuring does.
+const RESAMPLES: usize = 2_000;
 /// Accounts that lanes are spread over.
 const ACCOUNTS: u64 = 100;
 
@@ -386,6 +388,7 @@ fn bft_reconciliation(criterion: &mut Criterion) {
 fn quick() -> Criterion {
     Criterion::default()
         .sample_size(10)
+        .nresamples(RESAMPLES)
         .warm_up_time(Duration::from_millis(100))
         .measurement_time(Duration::from_millis(500))
 }
