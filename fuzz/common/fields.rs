@@ -22,7 +22,7 @@ pub fn fields() -> [FieldSchema; 10] {
 }
 
 /// Reads every field of every document: nothing that was accepted may panic a reader.
-pub fn read_all(namespace: &Namespace) {
+pub fn read_all(mut namespace: &Namespace) {
     let gen_count = namespace.gen_names().len() as u32;
     for gen_index in 0..gen_count {
         let mut keys = Vec::new();

@@ -335,3 +335,36 @@ pub fn zigzag_encode(number: i64) -> u64 {
 pub fn zigzag_decode(number: u64) -> i64 {
     (number >> 1) as i64 ^ -((number & 1) as i64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn varints_of_every_length_read_the_same_at_the_end_and_before_it() {
+        let mut numbers: Vec<u64> = (0..64).flat_map(|bit| [1 << bit, (1 << bit) - 1]).collect();
+        numbers.extend([u64::MAX, 0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210]);
+        for number in numbers {
+            let mut bytes = Vec::new();
+            write_varint(&mut bytes, number);
+            let length = bytes.len();
+            for followers in 0..12 {
+                bytes.resize(length, 0);
+                bytes.resize(length + followers, 0xff);
+                let mut reader = Reader::new(&bytes);
+                assert_eq!(reader.varint(), Ok(number));
+                assert_eq!(reader.rest().len(), followers);
+            }
+            for shorter in 0..length {
+                let mut reader = Reader::new(&bytes[..shorter]);
+                assert_eq!(reader.varint(), Err(MalformedFrame::Truncated));
+            }
+            // A last byte of zero is one too many.
+            bytes.truncate(length);
+            bytes[length - 1] |= 0x80;
+            bytes.resize(length + 12, 0);
+            let longer = Reader::new(&bytes).varint();
+            assert_eq!(longer, Err(MalformedFrame::VarintNotMinimal), "{number}");
+        }
+    }
+}

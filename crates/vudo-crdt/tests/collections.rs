@@ -157,6 +157,13 @@ fn adding_wins_over_removing_at_the_same_time() {
     right.remove("red");
     exchange(&mut left, &mut right);
     assert_eq!(left.read(&tags()), list(&[]), "a remove covers every adding that it knew");
+    left.add("red");
+    exchange(&mut left, &mut right);
+    assert_eq!(right.read(&tags()), list(&["red"]), "nor the adding that came after");
+    right.remove("red");
+    left.add("red");
+    exchange(&mut left, &mut right);
+    assert_eq!(left.read(&tags()), list(&["red"]), "nor one at the same time by the same replica");
 }
 
 #[test]

@@ -1,0 +1,265 @@
+//! Adding to counters: of integers, of floats, and within bounds that hold everywhere.
+
+use alloc::vec::Vec;
+
+use super::Transaction;
+use crate::change::{GenIndex, Operation};
+use crate::counter::{self, Direction, Rights};
+use crate::namespace::Namespace;
+use crate::refusal::{Refusal, WriteError};
+use crate::replica::ReplicaKey;
+use crate::row::CellId;
+use crate::schema::{FieldSchema, Strategy};
+use crate::source::ChunkSource;
+
+impl Transaction {
+    /// Adds to an integer counter; a negative amount takes away.
+    ///
+    /// # Errors
+    /// The document does not exist, the field is no integer counter, the counter would leave the
+    /// bounds of its options or the range of its type, or one that only grows would shrink. A
+    /// `bounded_counter` needs rights as well: see [`Transaction::give_rights`].
+    pub fn add<S: ChunkSource>(
+        &mut self,
+        namespace: &mut Namespace,
+        source: &mut S,
+        gen_index: GenIndex,
+        key: &[u8],
+        field: &FieldSchema,
+        amount: i64,
+    ) -> Result<(), WriteError<S::Error>> {
+        namespace.load(gen_index, key, source)?;
+        let (id, bounds) = (field.id(), field.counter_bounds());
+        Ok(match field.strategy {
+            Strategy::PnCounter | Strategy::GCounter => {
+                self.add_loaded(namespace, gen_index, key, id, bounds, amount)
+            }
+            Strategy::BoundedCounter => {
+                self.add_bounded_loaded(namespace, gen_index, key, id, bounds, amount)
+            }
+            _ => Err(Refusal::NotThisOperation),
+        }?)
+    }
+
+    /// Adds to a `bounded_counter` where the chunk is loaded. Bounds at the end of the type's range
+    /// are as good as none.
+    ///
+    /// # Errors
+    /// The document does not exist, or this replica lacks the rights for this amount.
+    pub fn add_bounded_loaded(
+        &mut self,
+        namespace: &Namespace,
+        gen_index: GenIndex,
+        key: &[u8],
+        id: CellId,
+        bounds: (i128, i128),
+        amount: i64,
+    ) -> Result<(), Refusal> {
+        let direction = if amount < 0 { Direction::Down } else { Direction::Up };
+        let (life, mut own, rights) =
+            self.rights(namespace, gen_index, key, id, bounds, direction)?;
+        let count = i128::from(amount).abs();
+        if count > rights {
+            return Err(Refusal::NoRights);
+        }
+        let total = if amount < 0 { &mut own.taken } else { &mut own.added };
+        *total = total.wrapping_add(count);
+        self.write_rights(namespace, gen_index, key, life, id, &own)
+    }
+
+    /// Gives rights of this replica on a `bounded_counter` to another one, which then may move the
+    /// counter in that direction by as much.
+    ///
+    /// # Errors
+    /// The document does not exist, the field is no `bounded_counter`, the amount is negative, or
+    /// this replica has fewer rights.
+    #[allow(clippy::too_many_arguments)] // What, where, to whom and how much.
+    pub fn give_rights<S: ChunkSource>(
+        &mut self,
+        namespace: &mut Namespace,
+        source: &mut S,
+        gen_index: GenIndex,
+        key: &[u8],
+        field: &FieldSchema,
+        receiver: &ReplicaKey,
+        direction: Direction,
+        amount: i64,
+    ) -> Result<(), WriteError<S::Error>> {
+        if field.strategy != Strategy::BoundedCounter {
+            return Err(Refusal::NotThisOperation.into());
+        }
+        namespace.load(gen_index, key, source)?;
+        let (id, bounds) = (field.id(), field.counter_bounds());
+        let give = (receiver, direction, amount);
+        Ok(self.give_rights_loaded(namespace, gen_index, key, id, bounds, give)?)
+    }
+
+    /// [`Transaction::give_rights`] where the chunk is loaded, of a counter that is known by its
+    /// cell and its bounds.
+    ///
+    /// # Errors
+    /// As for [`Transaction::give_rights`].
+    pub fn give_rights_loaded(
+        &mut self,
+        namespace: &Namespace,
+        gen_index: GenIndex,
+        key: &[u8],
+        id: CellId,
+        bounds: (i128, i128),
+        (receiver, direction, amount): (&ReplicaKey, Direction, i64),
+    ) -> Result<(), Refusal> {
+        let (life, mut own, rights) =
+            self.rights(namespace, gen_index, key, id, bounds, direction)?;
+        if amount < 0 || i128::from(amount) > rights {
+            return Err(Refusal::NoRights);
+        }
+        own.give(receiver, direction, amount.into());
+        self.write_rights(namespace, gen_index, key, life, id, &own)
+    }
+
+    /// How far this replica may move a `bounded_counter` in a direction, whose chunk is loaded and
+    /// which is known by its cell and its bounds.
+    ///
+    /// # Errors
+    /// The document does not exist.
+    pub fn rights_loaded(
+        &mut self,
+        namespace: &Namespace,
+        gen_index: GenIndex,
+        key: &[u8],
+        id: CellId,
+        bounds: (i128, i128),
+        direction: Direction,
+    ) -> Result<i128, Refusal> {
+        Ok(self.rights(namespace, gen_index, key, id, bounds, direction)?.2)
+    }
+
+    /// The document's life, what this replica has done to a bounded counter, and its rights.
+    fn rights(
+        &mut self,
+        namespace: &Namespace,
+        gen_index: GenIndex,
+        key: &[u8],
+        id: CellId,
+        (least, greatest): (i128, i128),
+        direction: Direction,
+    ) -> Result<(u64, Rights, i128), Refusal> {
+        let replica = self.stamp.replica;
+        let row = self.view(namespace, gen_index, key);
+        if !row.is_alive() {
+            return Err(Refusal::NotFound);
+        }
+        let (life, state) = (row.life, row.state(id));
+        let own = Rights::decode(counter::own_total(state, replica)).unwrap_or_default();
+        let granted = counter::rights_of(state, replica, namespace.replicas());
+        // What may be used from the start is the founder's; nobody else must think it his.
+        let start = counter::start_within(least, greatest);
+        let from_start = match (namespace.founder() == Some(replica), direction) {
+            (false, _) => 0,
+            (true, Direction::Up) => greatest - start,
+            (true, Direction::Down) => start - least,
+        };
+        let rights = granted[direction as usize].saturating_add(from_start);
+        Ok((life, own, rights))
+    }
+
+    fn write_rights(
+        &mut self,
+        namespace: &Namespace,
+        gen_index: GenIndex,
+        key: &[u8],
+        life: u64,
+        id: CellId,
+        rights: &Rights,
+    ) -> Result<(), Refusal> {
+        let mut value = Vec::new();
+        rights.encode(&mut value);
+        let hlc = self.stamp.hlc;
+        self.write(namespace, gen_index, key, life, Operation { id, hlc, value: &value })
+    }
+
+    /// [`Transaction::add`] where the chunk is loaded, to an integer counter that is known by its
+    /// cell and by the least and the greatest value that it may have.
+    ///
+    /// # Errors
+    /// As for [`Transaction::add`].
+    pub fn add_loaded(
+        &mut self,
+        namespace: &Namespace,
+        gen_index: GenIndex,
+        key: &[u8],
+        id: CellId,
+        (least, greatest): (i128, i128),
+        amount: i64,
+    ) -> Result<(), Refusal> {
+        let stamp = self.stamp;
+        let row = self.view(namespace, gen_index, key);
+        if !row.is_alive() {
+            return Err(Refusal::NotFound);
+        }
+        if amount < 0 && id.tag() == Strategy::GCounter.tag() {
+            return Err(Refusal::OutOfBounds);
+        }
+        let (life, state) = (row.life, row.state(id));
+        let total = counter::integer_sum(state).wrapping_add(amount.into());
+        // A merge may have taken the counter past a bound; coming back is always allowed.
+        if (amount < 0 && total < least) || (amount > 0 && total > greatest) {
+            return Err(Refusal::OutOfBounds);
+        }
+        let own = counter::decode_integer(counter::own_total(state, stamp.replica)).unwrap_or(0);
+        let mut value = Vec::new();
+        counter::encode_integer(own.wrapping_add(amount.into()), &mut value);
+        self.write(namespace, gen_index, key, life, Operation { id, hlc: stamp.hlc, value: &value })
+    }
+
+    /// Adds to a float counter; a negative amount takes away.
+    ///
+    /// # Errors
+    /// The document does not exist, the field is no float counter, or the amount or what this
+    /// replica has added so far is not finite.
+    pub fn add_float<S: ChunkSource>(
+        &mut self,
+        namespace: &mut Namespace,
+        source: &mut S,
+        gen_index: GenIndex,
+        key: &[u8],
+        field: &FieldSchema,
+        amount: f64,
+    ) -> Result<(), WriteError<S::Error>> {
+        if field.strategy != Strategy::PnCounterFloat {
+            return Err(Refusal::NotThisOperation.into());
+        }
+        namespace.load(gen_index, key, source)?;
+        Ok(self.add_float_loaded(namespace, gen_index, key, field.id(), amount)?)
+    }
+
+    /// [`Transaction::add_float`] where the chunk is loaded, to a float counter that is known by
+    /// its cell.
+    ///
+    /// # Errors
+    /// As for [`Transaction::add_float`].
+    pub fn add_float_loaded(
+        &mut self,
+        namespace: &Namespace,
+        gen_index: GenIndex,
+        key: &[u8],
+        id: CellId,
+        amount: f64,
+    ) -> Result<(), Refusal> {
+        let stamp = self.stamp;
+        let row = self.view(namespace, gen_index, key);
+        if !row.is_alive() {
+            return Err(Refusal::NotFound);
+        }
+        let own = counter::own_total(row.state(id), stamp.replica);
+        let total = counter::decode_float(own).unwrap_or(0.0) + amount;
+        // Peers refuse what is not finite.
+        if !total.is_finite() {
+            return Err(Refusal::TypeMismatch);
+        }
+        let life = row.life;
+        let mut value = Vec::new();
+        counter::encode_float(total, &mut value);
+        self.write(namespace, gen_index, key, life, Operation { id, hlc: stamp.hlc, value: &value })
+    }
+}
