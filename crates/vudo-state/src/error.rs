@@ -110,7 +110,7 @@ pub enum Error {
     CounterOverflow(#[from] CounterOverflow),
     /// A peer holds changes under this store's key that this store has not written.
     #[error(
-        "another store writes under this store's key: it was copied with its key, by restoring the image of a machine for example; open it again and it becomes a replica of its own"
+        "another store writes under this store's key: it was copied with its key, by restoring the image of a machine for example; go on with one of the two, and set up the other one anew: write again what it alone has"
     )]
     OwnKeyElsewhere,
     /// Nobody who could pass changes on has the signature that they need.
