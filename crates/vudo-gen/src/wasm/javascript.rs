@@ -9,7 +9,7 @@ use super::abi::{ERROR_CODES, has_founder, is_encoded};
 use super::names::{FieldNames, Names};
 
 const TEMPLATE: &str = include_str!("template.js");
-const HEAD: &str = "// Made by the Gen compiler.\n";
+const HEAD: &str = "// By Gen.\n";
 
 /// The code of the first name in the JavaScript's list, which has no gaps.
 pub(super) const FIRST_REASON: u32 = 32;
@@ -75,7 +75,7 @@ pub(super) fn javascript(schema: &Schema, names: &Names, wasm_file_name: &str) -
         .map(|(_, name)| if is_reason(name) && can_be_given(name, schema) { *name } else { "" })
         .collect();
     let lines = template_lines(&codec.sections(schema)).replace("__KINDS__", &kinds);
-    let filled = shorten(&lines)
+    let filled = without_parentheses(&shorten(&lines))
         .replace("__REASONS__", reasons.join(" ").trim_end())
         .replace("__WASM__", &quote(&relative_address(wasm_file_name)))
         .replace("__RECORDS__", &codec.records())
@@ -294,8 +294,9 @@ fn template_lines(sections: &[&str]) -> String {
     lines
 }
 
-/// Appends a line without the spaces that separate no words. Texts stay as they are. Statements of
-/// the template end in semicolons and braces, so no line needs an end.
+/// Appends a line without the spaces that separate no words, and without what ends nothing before a
+/// closing brace. Texts stay as they are. Statements of the template end in semicolons and braces, so
+/// no line needs an end.
 fn squeeze(line: &str, out: &mut String) {
     let is_word =
         |character: char| character.is_ascii_alphanumeric() || matches!(character, '$' | '_');
@@ -310,6 +311,9 @@ fn squeeze(line: &str, out: &mut String) {
         }
         let follows_word = out.ends_with(is_word);
         let separates = follows_word && characters.peek().is_some_and(|next| is_word(*next));
+        if quote.is_none() && character == '}' && out.ends_with([';', ',']) {
+            out.pop();
+        }
         if character != ' ' || quote.is_some() || separates {
             out.push(character);
         }
@@ -357,6 +361,25 @@ fn shorten(source: &str) -> String {
         shortened.push_str(rest);
     }
     shortened
+}
+
+/// Leaves out the parentheses around the one parameter of an arrow function, where it has no default
+/// and nothing runs into its name.
+fn without_parentheses(source: &str) -> String {
+    let mut out = String::new();
+    let mut rest = source;
+    while let Some((before, after)) = rest.split_once(")=>") {
+        let parameter = before.rsplit_once('(').filter(|(front, name)| {
+            let is_name = !name.is_empty() && name.chars().all(|part| part.is_ascii_alphanumeric());
+            is_name && !front.ends_with(|last: char| last.is_ascii_alphanumeric())
+        });
+        match parameter {
+            Some((front, name)) => out.extend([front, name, "=>"]),
+            None => out.extend([before, ")=>"]),
+        }
+        rest = after;
+    }
+    out + rest
 }
 
 /// The kind of a type without parts.
