@@ -75,6 +75,8 @@ pub struct Sequencer {
     proposal: Option<(Entry, Collector)>,
     /// The last entry that this member has signed.
     signed: Option<Entry>,
+    /// The sequencer's latest proposal, where it came before the entry that it follows.
+    early: Option<Entry>,
 }
 
 /// Where the last signed entry is kept.
@@ -117,6 +119,23 @@ impl Sequencer {
         }
         let committee = &context.ledger.committee;
         Ok(committee.sign(context.secret, Kind::Entry, entry.hash(&committee.network)))
+    }
+
+    /// Signs the sequencer's proposal, if that may be done.
+    fn answer_proposal(
+        &mut self,
+        context: &OrderContext<'_>,
+        entry: &Entry,
+        digest: Digest,
+        out: &mut Outbox,
+    ) {
+        if let Ok(signature) = self.sign(context, entry, out) {
+            let statement = Statement { kind: Kind::Entry, digest };
+            let signed = Some(Signed { member: context.member, signature });
+            let answer = Answer { statement, signed, faults: Vec::new() };
+            let sequencer = Party::Member(context.ledger.genesis.sequencer);
+            out.send(sequencer, Message::Answer(answer));
+        }
     }
 
     /// Proposes the next operation of the queue that is right now.
@@ -217,14 +236,12 @@ impl TotalOrder for Sequencer {
         if !proposer.verifies(&proposal_digest(&digest), &signature) {
             return;
         }
-        if let Ok(signature) = self.sign(context, &entry, out) {
-            let statement = Statement { kind: Kind::Entry, digest };
-            let signed = Some(Signed { member: context.member, signature });
-            let answer = Answer { statement, signed, faults: Vec::new() };
-            out.send(Party::Member(sequencer), Message::Answer(answer));
-        } else if entry.index > context.ledger.next_index() {
-            let from = context.ledger.next_index();
-            out.send(Party::Member(sequencer), Message::Want { from });
+        let next = context.ledger.next_index();
+        if entry.index > next {
+            out.send(Party::Member(sequencer), Message::Want { from: next });
+            self.early = Some(entry);
+        } else {
+            self.answer_proposal(context, &entry, digest, out);
         }
     }
 
@@ -239,6 +256,11 @@ impl TotalOrder for Sequencer {
         let next = context.ledger.next_index();
         if self.proposal.as_ref().is_some_and(|(entry, _)| entry.index < next) {
             self.proposal = None;
+        }
+        // Without this, a proposal that overtook an entry would wait for the sequencer to try again.
+        if let Some(entry) = self.early.take_if(|entry| entry.index <= next) {
+            let digest = entry.hash(&context.ledger.committee.network);
+            self.answer_proposal(context, &entry, digest, out);
         }
         self.propose_next(context, out)
     }

@@ -86,6 +86,12 @@ impl Client {
         self.disk.power_off_during_commit(0, reaches_disk);
     }
 
+    /// What the account may still reserve, as far as this person knows.
+    pub(crate) fn headroom(&self) -> u64 {
+        let account = self.wallet.ledger().account(&self.account());
+        account.map_or(0, |account| account.headroom() as u64)
+    }
+
     /// The terms of a grant for the own device, shorter than its tier allows.
     pub(crate) fn terms(&self, allocated: u64, payee: Option<Payee>) -> Grant {
         let expires = self.wallet.ledger().tick() + 4;

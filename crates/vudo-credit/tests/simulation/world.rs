@@ -478,7 +478,10 @@ impl World {
         }
         let other = (client + 1) % CLIENTS;
         let payee = self.random.one_in(5).then(|| client::payee(other as u64));
-        let terms = person.terms(self.random.between(20, 80), payee);
+        let amount = self.random.between(20, 80);
+        // Who means to spend it twice has all of it reserved, so that nothing is left to pay with.
+        let amount = if person.twin.is_some() { person.headroom().max(1) } else { amount };
+        let terms = person.terms(amount, payee);
         person.ask(Action::Grant(terms));
     }
 
