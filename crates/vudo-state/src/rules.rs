@@ -5,6 +5,7 @@
 //! says so ([`crate::DocumentEvent::broken_rules`]). A document that breaks a rule already may be
 //! written to, or nobody could mend it.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use regex_lite::Regex;
@@ -37,6 +38,12 @@ pub(crate) fn broken_rules<'s>(
     broken.map(|rule| rule.name.as_str()).collect()
 }
 
+thread_local! {
+    /// Patterns that have been read, so that a write does not read them anew: there are as many as
+    /// the schemas of a program have. `None` stands for what is no pattern.
+    static PATTERNS: RefCell<BTreeMap<String, Option<Regex>>> = RefCell::default();
+}
+
 /// What the fields of a document hold, by their numbers.
 struct Fields(BTreeMap<u32, Option<Value>>);
 
@@ -46,7 +53,12 @@ impl Environment for Fields {
     }
 
     fn matches(&self, text: &str, pattern: &str) -> Option<bool> {
-        // The compiler has read the pattern; one that it would refuse matches nothing.
-        Some(Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(text)))
+        PATTERNS.with_borrow_mut(|patterns| {
+            if !patterns.contains_key(pattern) {
+                patterns.insert(pattern.to_owned(), Regex::new(pattern).ok());
+            }
+            // The compiler has read the pattern; one that it would refuse matches nothing.
+            Some(patterns[pattern].as_ref().is_some_and(|pattern| pattern.is_match(text)))
+        })
     }
 }

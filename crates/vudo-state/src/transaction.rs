@@ -1,7 +1,7 @@
 //! A transaction: reads and writes over many documents that become one change.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use vudo_crdt::{
     Direction, FieldSchema, GenIndex, GenSchema, Reading, ReplicaKey, Strategy, TransactionView,
@@ -20,8 +20,8 @@ pub struct Transaction<'a> {
     shard: &'a Shard,
     state: &'a mut State,
     writes: vudo_crdt::Transaction,
-    /// Documents that have been written to and whose Gens have rules.
-    ruled: BTreeMap<(GenIndex, String), GenSchema>,
+    /// The keys of documents that have been written to, by Gens that have rules.
+    ruled: BTreeMap<GenIndex, (GenSchema, BTreeSet<String>)>,
 }
 
 impl<'a> Transaction<'a> {
@@ -32,7 +32,11 @@ impl<'a> Transaction<'a> {
 
     /// Refuses what would break a rule that holds now.
     pub(crate) fn check_rules(&mut self) -> Result<()> {
-        for ((gen_index, key), gen_schema) in &self.ruled {
+        let by_gen = self.ruled.iter();
+        let documents = by_gen.flat_map(|(gen_index, (gen_schema, keys))| {
+            keys.iter().map(move |key| (gen_index, gen_schema, key))
+        });
+        for (gen_index, gen_schema, key) in documents {
             let namespace = &mut self.state.namespace;
             load_fields(namespace, &mut self.shard.chunks(), gen_schema, *gen_index, key)?;
             let mut view = TransactionView { transaction: &mut self.writes, namespace };
@@ -55,8 +59,11 @@ impl<'a> Transaction<'a> {
     /// Has the rules of a document's Gen looked at before the transaction is committed.
     fn will_change(&mut self, gen_schema: &GenSchema, gen_index: GenIndex, key: &str) {
         if !gen_schema.rules.is_empty() {
-            let document = (gen_index, key.to_owned());
-            self.ruled.entry(document).or_insert_with(|| gen_schema.clone());
+            let of_gen = self.ruled.entry(gen_index);
+            let (_, keys) = of_gen.or_insert_with(|| (gen_schema.clone(), BTreeSet::new()));
+            if !keys.contains(key) {
+                keys.insert(key.to_owned());
+            }
         }
     }
 
