@@ -331,8 +331,18 @@ impl Table {
 
     /// Moves the write buffer's rows to their chunks.
     fn flush<S: ChunkSource>(&mut self, source: &mut S) -> Result<(), ChunkError<S::Error>> {
-        for index in self.covering_slots() {
-            self.load_slot(index, source)?;
+        let covering = self.covering_slots();
+        self.flush_to(&covering, source)
+    }
+
+    /// The same where the chunks that cover the rows are known.
+    fn flush_to<S: ChunkSource>(
+        &mut self,
+        covering: &[usize],
+        source: &mut S,
+    ) -> Result<(), ChunkError<S::Error>> {
+        for index in covering {
+            self.load_slot(*index, source)?;
         }
         self.move_to_chunks();
         Ok(())
@@ -489,9 +499,10 @@ impl Table {
         mut store: impl FnMut(ChunkId, Vec<u8>),
     ) -> Result<Persisted, ChunkError<S::Error>> {
         // Whatever writes less: the chunks with the rows, or the rows alone.
-        let rewritten_bytes = self.covering_slots().len() * CHUNK_BYTES;
+        let covering = self.covering_slots();
+        let rewritten_bytes = covering.len() * CHUNK_BYTES;
         if rewritten_bytes <= REWRITTEN_PER_ROW_BYTE_MAX * self.buffer.row_bytes() {
-            self.flush(source)?;
+            self.flush_to(&covering, source)?;
         }
         for slot in &mut self.slots {
             if let (None, Some(chunk)) = (slot.id, &slot.chunk) {
