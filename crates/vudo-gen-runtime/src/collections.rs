@@ -14,14 +14,14 @@ use crate::session::Session;
 use crate::types::admits;
 use crate::values::{show, value_of};
 
-/// A set or map, and what a call says about it.
-struct Call<'c> {
+/// What a call says about a field: a set, a map or a counter within bounds.
+pub(crate) struct Call<'c> {
     gen_index: GenIndex,
-    field: Field<'c>,
+    pub(crate) field: Field<'c>,
     /// The key of the document.
-    key: &'c [u8],
+    pub(crate) key: &'c [u8],
     /// What follows the key.
-    rest: &'c [u8],
+    pub(crate) rest: &'c [u8],
 }
 
 impl<'c> Call<'c> {
@@ -90,6 +90,20 @@ impl<'c> Call<'c> {
     }
 }
 
+/// Runs what an export does with its call.
+pub(crate) fn run_call(
+    gen_index: GenIndex,
+    field: u32,
+    extras: usize,
+    key_length: usize,
+    work: impl FnOnce(&Call<'_>, &mut Session, &mut Vec<u8>) -> Outcome,
+) -> u32 {
+    run(|session, input, output| {
+        let call = Call::read(gen_index, field, extras, input, key_length)?;
+        work(&call, session, output)
+    })
+}
+
 /// Adds the element behind the key to a set, or takes it out.
 #[inline(never)]
 fn change_element(
@@ -100,8 +114,7 @@ fn change_element(
     now: f64,
     adds: bool,
 ) -> u32 {
-    run(|session, input, _| {
-        let call = Call::read(gen_index, field, extras, input, key_length)?;
+    run_call(gen_index, field, extras, key_length, |call, session, _| {
         let element = value_of(&mut Reader::new(call.field.types), call.rest)?;
         let (key, id) = (call.key, call.field.id);
         session.write(now, |transaction, namespace| match adds {
@@ -142,8 +155,7 @@ extern "C" fn has_element(
     extras: usize,
     key_length: usize,
 ) -> u32 {
-    run(|session, input, _| {
-        let call = Call::read(gen_index, field, extras, input, key_length)?;
+    run_call(gen_index, field, extras, key_length, |call, session, _| {
         session.require(gen_index, call.key)?;
         let element = value_of(&mut Reader::new(call.field.types), call.rest)?;
         let entry = entry_key(call.key, call.field.id, element);
@@ -159,8 +171,7 @@ extern "C" fn get_elements(
     extras: usize,
     key_length: usize,
 ) -> u32 {
-    run(|session, input, output| {
-        let call = Call::read(gen_index, field, extras, input, key_length)?;
+    run_call(gen_index, field, extras, key_length, |call, session, output| {
         call.list(session, KIND_LIST, output, &mut |_, element, row, parts| {
             if row.is_element() && admits(&mut Reader::new(call.field.types), element) {
                 parts.extend_from_slice(element);
@@ -181,8 +192,7 @@ extern "C" fn set_entry(
     map_key_length: usize,
     now: f64,
 ) -> u32 {
-    run(|session, input, _| {
-        let call = Call::read(gen_index, field, extras, input, key_length)?;
+    run_call(gen_index, field, extras, key_length, |call, session, _| {
         let (map_key, bytes) = split(call.rest, map_key_length)?;
         let held = call.field.held();
         let map_key = call.map_key(map_key)?;
@@ -203,8 +213,7 @@ extern "C" fn add_entry(
     amount: i64,
     now: f64,
 ) -> u32 {
-    run(|session, input, _| {
-        let call = Call::read(gen_index, field, extras, input, key_length)?;
+    run_call(gen_index, field, extras, key_length, |call, session, _| {
         let (held, map_key) = (call.field.held(), call.map_key(call.rest)?);
         let bounds = held.counter_bounds();
         call.write_entry(session, map_key, now, &mut |transaction, namespace, entry| {
@@ -223,8 +232,7 @@ extern "C" fn add_float_entry(
     amount: f64,
     now: f64,
 ) -> u32 {
-    run(|session, input, _| {
-        let call = Call::read(gen_index, field, extras, input, key_length)?;
+    run_call(gen_index, field, extras, key_length, |call, session, _| {
         let (held, map_key) = (call.field.held(), call.map_key(call.rest)?);
         call.write_entry(session, map_key, now, &mut |transaction, namespace, entry| {
             transaction.add_float_loaded(namespace, gen_index, entry, held.id, amount)
@@ -240,8 +248,7 @@ extern "C" fn remove_entry(
     key_length: usize,
     now: f64,
 ) -> u32 {
-    run(|session, input, _| {
-        let call = Call::read(gen_index, field, extras, input, key_length)?;
+    run_call(gen_index, field, extras, key_length, |call, session, _| {
         let map_key = call.map_key(call.rest)?;
         let (key, id) = (call.key, call.field.id);
         session.write(now, |transaction, namespace| {
@@ -253,8 +260,7 @@ extern "C" fn remove_entry(
 /// Puts what lies under a key of a map into the output as one value.
 #[unsafe(no_mangle)]
 extern "C" fn get_entry(gen_index: GenIndex, field: u32, extras: usize, key_length: usize) -> u32 {
-    run(|session, input, output| {
-        let call = Call::read(gen_index, field, extras, input, key_length)?;
+    run_call(gen_index, field, extras, key_length, |call, session, output| {
         session.require(gen_index, call.key)?;
         let entry = entry_key(call.key, call.field.id, call.map_key(call.rest)?);
         let (transaction, namespace) = session.parts();
@@ -275,8 +281,7 @@ extern "C" fn get_entries(
     extras: usize,
     key_length: usize,
 ) -> u32 {
-    run(|session, input, output| {
-        let call = Call::read(gen_index, field, extras, input, key_length)?;
+    run_call(gen_index, field, extras, key_length, |call, session, output| {
         let held = call.field.held();
         call.list(session, KIND_MAP, output, &mut |namespace, map_key, row, parts| {
             if !row.is_alive() {

@@ -2,9 +2,9 @@
 
 use vudo_crdt::{Direction, GenIndex, ReplicaKey};
 
-use crate::abi::{extras_at, run, split};
+use crate::abi::run;
 use crate::code::Code;
-use crate::field::Field;
+use crate::collections::run_call;
 
 /// Names the replica, by its key of 32 bytes, that has the rights on bounded counters which exist
 /// from the start. All replicas have to name the same one.
@@ -23,12 +23,10 @@ extern "C" fn add_with_rights(
     amount: i64,
     now: f64,
 ) -> u32 {
-    run(|session, input, _| {
-        let (key, _) = split(input, key_length)?;
-        let field = Field::with_extras(field, extras_at(extras));
-        let (id, bounds) = (field.id, field.counter_bounds());
+    run_call(gen_index, field, extras, key_length, |call, session, _| {
+        let (id, bounds) = (call.field.id, call.field.counter_bounds());
         session.write(now, |transaction, namespace| {
-            transaction.add_bounded_loaded(namespace, gen_index, key, id, bounds, amount)
+            transaction.add_bounded_loaded(namespace, gen_index, call.key, id, bounds, amount)
         })
     })
 }
@@ -47,12 +45,12 @@ extern "C" fn rights(
     key_length: usize,
     goes_up: u32,
 ) -> u32 {
-    run(|session, input, output| {
-        let (key, _) = split(input, key_length)?;
-        let field = Field::with_extras(field, extras_at(extras));
-        let (id, bounds, direction) = (field.id, field.counter_bounds(), direction(goes_up));
+    run_call(gen_index, field, extras, key_length, |call, session, output| {
+        let (id, bounds, direction) =
+            (call.field.id, call.field.counter_bounds(), direction(goes_up));
         let (transaction, namespace) = session.parts();
-        let rights = transaction.rights_loaded(namespace, gen_index, key, id, bounds, direction)?;
+        let rights =
+            transaction.rights_loaded(namespace, gen_index, call.key, id, bounds, direction)?;
         let rights = rights.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
         output.extend_from_slice(&rights.to_le_bytes());
         Ok(())
@@ -70,14 +68,12 @@ extern "C" fn give_rights(
     amount: i64,
     now: f64,
 ) -> u32 {
-    run(|session, input, _| {
-        let (key, receiver) = split(input, key_length)?;
-        let receiver = ReplicaKey(receiver.try_into().map_err(|_| Code::INPUT_LENGTH)?);
-        let field = Field::with_extras(field, extras_at(extras));
-        let (id, bounds) = (field.id, field.counter_bounds());
+    run_call(gen_index, field, extras, key_length, |call, session, _| {
+        let receiver = ReplicaKey(call.rest.try_into().map_err(|_| Code::INPUT_LENGTH)?);
+        let (id, bounds) = (call.field.id, call.field.counter_bounds());
         let give = (&receiver, direction(goes_up), amount);
         session.write(now, |transaction, namespace| {
-            transaction.give_rights_loaded(namespace, gen_index, key, id, bounds, give)
+            transaction.give_rights_loaded(namespace, gen_index, call.key, id, bounds, give)
         })
     })
 }
