@@ -96,6 +96,8 @@ mod table;
 mod transaction;
 pub mod value;
 pub mod wire;
+#[cfg(not(target_arch = "wasm32"))]
+mod writes;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use blame::FieldWrite;
@@ -130,3 +132,5 @@ pub use table::{Persisted, StoredTable};
 pub use transaction::Transaction;
 pub use value::{Value, ValueType};
 pub use wire::MalformedFrame;
+#[cfg(not(target_arch = "wasm32"))]
+pub use writes::DocumentWrite;

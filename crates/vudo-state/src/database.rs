@@ -256,6 +256,10 @@ impl Database {
         ReplicaKey(self.engine.key.verifying_key().to_bytes())
     }
 
+    pub(crate) fn environment(&self) -> &dyn Environment {
+        &*self.engine.environment
+    }
+
     pub(crate) fn signing_key(&self) -> &SigningKey {
         &self.engine.key
     }
@@ -324,6 +328,7 @@ impl Database {
         let mut transaction = Transaction::begin(&shard, &mut state, now);
         let result = run(&mut transaction)?;
         transaction.check_rules()?;
+        transaction.check_rights()?;
         let writes = transaction.into_writes();
         if writes.is_empty() {
             return Ok(result);

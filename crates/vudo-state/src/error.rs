@@ -7,6 +7,7 @@ use vudo_crdt::{
     ApplyError, ChunkError, CounterOverflow, MalformedFrame, ReplicaKey, SealError, WriteError,
 };
 
+use crate::rights::{MissingRight, OWNERS_MAX};
 use crate::storage::StorageError;
 
 /// An error of the state engine. Nothing of the operation that gave it has taken effect, unless
@@ -83,6 +84,33 @@ pub enum Error {
         /// The rule.
         rule: String,
     },
+    /// A transaction would be set aside, for nobody has granted it.
+    #[error("{gen_name}/{key}: {missing}; nothing has been written")]
+    NoRight {
+        /// The Gen.
+        gen_name: String,
+        /// The document.
+        key: String,
+        /// What is missing.
+        missing: MissingRight,
+    },
+    /// A namespace without owners has no rights: whoever has its ticket may write.
+    #[error(
+        "the namespace '{0}' has no owners, so whoever has its ticket may write; found a namespace that has with `vudo found LABEL`"
+    )]
+    NoOwners(String),
+    /// A namespace has 1 to 16 different owners.
+    #[error("a namespace has 1 to {OWNERS_MAX} owners, all of them different")]
+    Owners,
+    /// A record is signed by its issuer and nobody else.
+    #[error("the key {key} cannot sign for another one; use the issuer's key")]
+    NotIssuer {
+        /// The key that was to sign.
+        key: ReplicaKey,
+    },
+    /// A record of rights is of another namespace, or its signature does not hold.
+    #[error("a record of rights is none of the namespace '{0}'; ask for it again")]
+    NotOfNamespace(String),
     /// The Gen has no field of this name.
     #[error("{gen_name} has no field '{field}'; it has {known}")]
     UnknownField {

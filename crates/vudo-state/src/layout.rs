@@ -6,6 +6,8 @@
 //! d namespace                     directory: replicas, numbers heard, names of Gens
 //! a namespace                     up to where each peer has acknowledged this replica's changes
 //! j namespace                     judgements: which changes of which replicas are set aside
+//! g namespace record              a record of rights, and who carries it
+//! u namespace                     of which records of rights the judgements are: a digest
 //! p namespace name                a pin: the version vector of a moment
 //! k namespace                     checkpoint: up to where tables hold the log, next chunk id
 //! t namespace gen                 directory of the chunks with a Gen's documents
@@ -26,10 +28,10 @@ use vudo_crdt::wire::{MalformedFrame, Reader, write_varint};
 use vudo_crdt::{ChunkId, GenIndex, ReplicaIndex, TablePart};
 
 /// The format of a store. A store of another version is refused, never guessed at.
-pub(crate) const FORMAT_VERSION: u32 = 7;
-/// Those that are brought up to date when they are opened: 5 had no rows beside the chunks, and 6 no
-/// seals and hashes.
-pub(crate) const FORMAT_VERSIONS_BEFORE: [u32; 2] = [5, 6];
+pub(crate) const FORMAT_VERSION: u32 = 8;
+/// Those that are brought up to date when they are opened: 5 had no rows beside the chunks, 6 no seals
+/// and hashes, and 7 no rights.
+pub(crate) const FORMAT_VERSIONS_BEFORE: [u32; 3] = [5, 6, 7];
 
 pub(crate) type NamespaceId = u32;
 
@@ -51,6 +53,14 @@ pub(crate) fn acknowledged(id: NamespaceId) -> Vec<u8> {
 
 pub(crate) fn judgements(id: NamespaceId) -> Vec<u8> {
     [b"j", &id.to_be_bytes()[..]].concat()
+}
+
+pub(crate) fn record(id: NamespaceId, record: &[u8]) -> Vec<u8> {
+    [b"g", &id.to_be_bytes()[..], record].concat()
+}
+
+pub(crate) fn judged(id: NamespaceId) -> Vec<u8> {
+    [b"u", &id.to_be_bytes()[..]].concat()
 }
 
 pub(crate) fn pin(id: NamespaceId, name: &str) -> Vec<u8> {

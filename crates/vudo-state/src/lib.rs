@@ -51,6 +51,7 @@ mod queue;
 mod record;
 mod recovery;
 mod replication;
+mod rights;
 mod rules;
 mod sealing;
 mod seals;
@@ -81,6 +82,10 @@ pub use path::FieldPath;
 pub use query::{Condition, Direction, Place, Query};
 pub use record::Record;
 pub use replication::{OutgoingFrame, Replication};
+pub use rights::{
+    Founding, Grant, MissingRight, OWNERS_MAX, PublicKey, RIGHTS_GEN, Record as RightsRecord,
+    RecordId, Revocation, Rights, SCOPES_MAX, Scope, SignedRecord, founding_hash, public_key_of,
+};
 pub use snapshot::Snapshot;
 pub use subscription::{
     CallbackGuard, ChangeKind, DocumentEvent, Event, Interest, Origin, Subscription, Transition,

@@ -5,6 +5,7 @@ use vudo_crdt::{Change, Namespace, Ranges, ReplicaIndex, ReplicaKey};
 
 use crate::error::{Error, Result};
 use crate::layout::{self, Checkpoint, NamespaceId};
+use crate::rights::{Rights, set_aside_if_not_covered};
 use crate::seals::Seals;
 use crate::shard::StoredChunks;
 use crate::storage::Storage;
@@ -115,7 +116,8 @@ pub(crate) struct Replayed {
     pub(crate) byte_count: usize,
 }
 
-/// Joins the log from a checkpoint on, and hashes what others wrote there.
+/// Joins the log from a checkpoint on, judged by the rights where there are any, and hashes what
+/// others wrote there.
 pub(crate) fn replay(
     namespace: &mut Namespace,
     seals: &mut Seals,
@@ -123,6 +125,7 @@ pub(crate) fn replay(
     storage: &dyn Storage,
     own_key: &ReplicaKey,
     checkpoint: Checkpoint,
+    rights: Option<&Rights>,
 ) -> Result<Replayed> {
     let own = namespace.replicas().find(own_key);
     let mut replayed = Replayed { next_position: checkpoint.position, byte_count: 0 };
@@ -132,6 +135,9 @@ pub(crate) fn replay(
         replayed.next_position = layout::trailing_u64(key) + 1;
         replayed.byte_count += record.len();
         let replayed = replay_record(namespace, id, storage, record, |namespace, change| {
+            if let Some(rights) = rights {
+                set_aside_if_not_covered(rights, namespace, change);
+            }
             if Some(change.replica) != own {
                 seals.push(name, namespace, change);
             }
@@ -147,7 +153,7 @@ fn replay_record(
     id: NamespaceId,
     storage: &dyn Storage,
     record: &[u8],
-    mut hash: impl FnMut(&Namespace, &Change<'_>),
+    mut see: impl FnMut(&mut Namespace, &Change<'_>),
 ) -> Result<()> {
     let mut reader = Reader::new(record);
     while !reader.is_empty() {
@@ -158,8 +164,8 @@ fn replay_record(
                 "a log record names a replica that is not in the directory",
             ));
         }
+        see(namespace, &change);
         namespace.apply_own(&change, &mut StoredChunks::of_storage(storage, id), &mut ())?;
-        hash(namespace, &change);
     }
     Ok(())
 }

@@ -12,7 +12,7 @@
 //! Recovery: the tables of the last checkpoint, then the log after it is joined again. Joining is
 //! idempotent, so it does not matter how much of it the tables held already.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -33,6 +33,7 @@ use crate::listeners::Listeners;
 use crate::notices::{Notices, Recorder, SharedSchema};
 use crate::outbox::Acknowledgements;
 use crate::recovery::{StoredLog, encode_judgements, open_seals, replay, restore_judgements};
+use crate::rights::{RecordId, Rights};
 use crate::seals::{OpenSegment, Seals};
 use crate::storage::{Storage, StorageError, WriteBatch};
 use crate::subscription::{Origin, Subscribers};
@@ -85,7 +86,13 @@ pub(crate) struct State {
     evict_above: usize,
     is_over_memory: bool,
     /// Whether anything has ever been set aside.
-    is_judged: bool,
+    pub(crate) is_judged: bool,
+    /// Who may write, where the namespace has owners.
+    pub(crate) rights: Option<Rights>,
+    /// Records that are held and not on disk.
+    pub(crate) unsaved_records: BTreeSet<RecordId>,
+    /// Whether what is set aside follows from fewer records than are held.
+    pub(crate) is_judgement_stale: bool,
 }
 
 /// The locked state of a namespace. When it is let go, chunks leave that memory has no room for.
@@ -210,8 +217,20 @@ impl Shard {
             })?;
         }
         let mut seals = open_seals(&namespace, name, id, &*storage, &own_key, checkpoint.position)?;
-        let replayed =
-            replay(&mut namespace, &mut seals, (name, id), &*storage, &own_key, checkpoint)?;
+        let rights = Rights::open(name, id, &*storage)?;
+        let replayed = replay(
+            &mut namespace,
+            &mut seals,
+            (name, id),
+            &*storage,
+            &own_key,
+            checkpoint,
+            rights.as_ref(),
+        )?;
+        let is_judgement_stale = match &rights {
+            Some(rights) => !rights.is_judged(id, &*storage)?,
+            None => false,
+        };
         let own = namespace.replicas().find(&own_key);
         seals.open_segment(id, &*storage, own, options.segment_bytes)?;
         namespace.evict(options.memory_bytes_max);
@@ -236,9 +255,12 @@ impl Shard {
             memory_bytes_max: options.memory_bytes_max,
             evict_above: options.memory_bytes_max,
             is_over_memory: false,
-            is_judged: judgements.is_some(),
+            is_judged: judgements.is_some() || rights.is_some(),
+            rights,
+            unsaved_records: BTreeSet::new(),
+            is_judgement_stale,
         };
-        Ok(Shard {
+        let shard = Shard {
             name: name.into(),
             id,
             storage,
@@ -250,7 +272,9 @@ impl Shard {
             acknowledgements,
             key,
             sealing: Mutex::default(),
-        })
+        };
+        shard.catch_up_with_judgement()?;
+        Ok(shard)
     }
 
     pub(crate) fn id(&self) -> NamespaceId {
@@ -283,24 +307,38 @@ impl Shard {
     /// Applies a peer's frame, durably: as far as its writers have signed what is new in it.
     pub(crate) fn apply_frame(&self, bytes: &[u8]) -> Result<Applied> {
         let signed = SignedFrame::parse(bytes).map_err(Error::malformed)?;
-        let (mut state, sealed) = loop {
+        let has_to_judge = self.has_to_judge(&signed);
+        let (turn, mut state, sealed) = loop {
             let held = self.held_of(&signed)?;
             // Nobody waits for what is hashed and verified meanwhile.
             let sealed = signed.verify(&self.name, |key| held.get(key).cloned(), is_signature)?;
-            let mut state = self.lock();
+            let (turn, mut state) = match has_to_judge {
+                true => {
+                    let (turn, state) = self.quiet_turn();
+                    (Some(turn), state)
+                }
+                false => (None, self.lock()),
+            };
             let is_current = sealed.iter().all(|sealed| {
                 let replica = state.namespace.intern_replica(sealed.replica);
                 state.seals.log(replica).length() == sealed.known_length
             });
             // Another peer may have brought the same.
             if is_current && self.is_held_of_own(&state, &signed) {
-                break (state, sealed);
+                break (turn, state, sealed);
             }
         };
         let start = state.pending.record.len();
+        let arriving = state.judge_arriving(&signed);
         let (namespace, mut recorder) = state.recorder(self.subscribers.any());
         let frame = signed.frame_bytes();
-        let applied = namespace.apply_frame(frame, &mut self.chunks(), &mut recorder)?;
+        let applied = match namespace.apply_frame(frame, &mut self.chunks(), &mut recorder) {
+            Ok(applied) => applied,
+            Err(error) => {
+                state.take_back(arriving);
+                return Err(error.into());
+            }
+        };
         let mut unit = Unit { start, end: state.pending.record.len(), seals: Vec::new() };
         for sealed in sealed {
             let replica = state.namespace.intern_replica(sealed.replica);
@@ -313,6 +351,12 @@ impl Shard {
         state.applied_count += applied.changes;
         let wanted = state.applied_count;
         self.publish(&mut state, Origin::Remote);
+        state.is_judgement_stale |=
+            arriving.has_other_judgement && !cfg!(vudo_mutation = "judged_by_old_records");
+        if let Some(turn) = turn {
+            self.judge_and_write(turn, state)?;
+            return Ok(applied);
+        }
         drop(state);
         self.subscribers.run_callbacks();
         self.flush(wanted)?;
@@ -350,7 +394,7 @@ impl Shard {
         signed.reached().get(own) <= state.namespace.heard(state.own)
     }
 
-    fn publish(&self, state: &mut State, origin: Origin) {
+    pub(crate) fn publish(&self, state: &mut State, origin: Origin) {
         let State { notices, namespace, .. } = state;
         notices.publish(&self.name, origin, &self.subscribers, namespace, &mut self.chunks());
     }
@@ -388,7 +432,7 @@ impl Shard {
     ///
     /// Waiting is for the end of any flush, not for the turn itself: a thread that commits again
     /// and again would otherwise take every turn, and those it has made durable would wait on.
-    fn flush_turn(&self, wanted_count: u64) -> Option<(FlushTurn<'_>, StateGuard<'_>)> {
+    pub(crate) fn flush_turn(&self, wanted_count: u64) -> Option<(FlushTurn<'_>, StateGuard<'_>)> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         while state.durable_count < wanted_count {
             if !state.is_flushing {
@@ -403,42 +447,32 @@ impl Shard {
     /// Judges which changes of these replicas are set aside, and makes that durable: see
     /// [`crate::Replication::judge`].
     pub(crate) fn judge(&self, judgements: &[(ReplicaKey, Ranges)]) -> Result<usize> {
-        loop {
-            self.flush_all()?;
-            // More than there will ever be, so that the turn comes in any case.
-            let Some((turn, mut state)) = self.flush_turn(u64::MAX) else { continue };
-            // The log on disk has to be whole: what came since is flushed first.
-            if state.durable_count < state.applied_count {
-                drop(state);
-                drop(turn);
-                continue;
-            }
-            let mut of_index = Vec::new();
-            for (key, ranges) in judgements {
-                of_index.push((state.namespace.intern_replica(*key), ranges.clone()));
-            }
-            state.is_judged = true;
-            let own = state.own;
-            let (namespace, mut recorder) = state.recorder(self.subscribers.any());
-            let (log, chunks) = (&mut self.stored_log(), &mut self.chunks());
-            let judged = namespace.judge(of_index, log, chunks, &mut recorder);
-            recorder.judged(own);
-            let rebuilt = match judged {
-                Ok(rebuilt) => rebuilt,
-                Err(error) => {
-                    // The turn ends with the state unlocked.
-                    drop(state);
-                    return Err(error.into());
-                }
-            };
-            self.publish(&mut state, Origin::Local);
-            drop(state);
-            let written = self.checkpoint();
-            drop(turn);
-            // A callback may write, and so wait for a turn.
-            self.subscribers.run_callbacks();
-            return written.map(|()| rebuilt);
+        let (turn, mut state) = self.quiet_turn();
+        let mut of_index = Vec::new();
+        for (key, ranges) in judgements {
+            of_index.push((state.namespace.intern_replica(*key), ranges.clone()));
         }
+        state.is_judged = true;
+        let (own, log) = (state.own, &mut self.whole_log(&state));
+        let (namespace, mut recorder) = state.recorder(self.subscribers.any());
+        let chunks = &mut self.chunks();
+        let judged = namespace.judge(of_index, log, chunks, &mut recorder);
+        recorder.judged(own);
+        let rebuilt = match judged {
+            Ok(rebuilt) => rebuilt,
+            Err(error) => {
+                // The turn ends with the state unlocked.
+                drop(state);
+                return Err(error.into());
+            }
+        };
+        self.publish(&mut state, Origin::Local);
+        drop(state);
+        let written = self.checkpoint();
+        drop(turn);
+        // A callback may write, and so wait for a turn.
+        self.subscribers.run_callbacks();
+        written.map(|()| rebuilt)
     }
 
     /// The log on disk.
@@ -484,7 +518,7 @@ impl Shard {
     ///
     /// The state may run ahead of the log on disk here, by changes applied since the flush. They
     /// go to the log in the same batch, so that the tables never hold what the log does not.
-    fn checkpoint(&self) -> Result<()> {
+    pub(crate) fn checkpoint(&self) -> Result<()> {
         let mut state = self.lock();
         let mut batch = WriteBatch::default();
         let failed = self.lock_travelling().clone();
@@ -529,6 +563,7 @@ impl Shard {
     }
 
     pub(crate) fn fingerprint(&self) -> Result<(VersionVector, Fingerprint)> {
+        self.catch_up_with_judgement()?;
         let mut state = self.lock();
         let fingerprint = state.namespace.fingerprint(&mut self.chunks())?;
         let vector = state.namespace.version_vector();
@@ -607,7 +642,7 @@ impl Shard {
 }
 
 /// The right to write to disk, until it is dropped. The state must not be locked then.
-struct FlushTurn<'a> {
+pub(crate) struct FlushTurn<'a> {
     shard: &'a Shard,
 }
 
@@ -626,19 +661,30 @@ struct Flushed {
     previous_directory_counts: (usize, usize),
     /// The open segment, once this is on disk.
     open: OpenSegment,
+    records: Vec<RecordId>,
 }
 
 impl State {
     /// The namespace, and what takes down how it changes.
-    fn recorder(&mut self, has_subscribers: bool) -> (&mut Namespace, Recorder<'_>) {
+    pub(crate) fn recorder(&mut self, has_subscribers: bool) -> (&mut Namespace, Recorder<'_>) {
         let State { namespace, pending, notices, .. } = self;
         notices.prepare();
         (namespace, Recorder { pending, notices, has_subscribers })
     }
 
+    /// The changes that are not on disk and not on their way there, as the log keeps them.
+    pub(crate) fn pending_record(&self) -> &[u8] {
+        &self.pending.record
+    }
+
     /// The index of a Gen, which the namespace takes in where it does not have it.
     pub(crate) fn intern_gen(&mut self, gen_schema: &GenSchema) -> Result<GenIndex> {
-        let found = self.namespace.intern_gen(&gen_schema.name);
+        self.intern_gen_named(&gen_schema.name)
+    }
+
+    /// [`State::intern_gen`] of a name.
+    pub(crate) fn intern_gen_named(&mut self, name: &str) -> Result<GenIndex> {
+        let found = self.namespace.intern_gen(name);
         found.ok_or_else(|| {
             let what = format!("a namespace holds at most {} Gens", limits::MAX_GENS);
             Error::Frame(what)
@@ -654,6 +700,7 @@ impl State {
             previous_directory_counts: self.directory_counts,
             open: self.seals.open.clone(),
             pending,
+            records: self.write_records_of_rights(id, batch),
         };
         if !flushed.pending.record.is_empty() {
             self.write_records(id, &mut flushed, batch);
@@ -756,6 +803,9 @@ impl State {
         if self.is_judged {
             batch.put(layout::judgements(id), encode_judgements(&self.namespace));
         }
+        if let Some(rights) = self.rights.as_ref().filter(|_| !self.is_judgement_stale) {
+            batch.put(layout::judged(id), rights.digest().to_vec());
+        }
         self.checkpoint.position = self.next_position;
         batch.put(layout::checkpoint(id), self.checkpoint.encode());
         batch.put(layout::hashes(id), self.seals.encode_hashes());
@@ -794,6 +844,7 @@ impl State {
     /// Puts back what could not be written, in front of what has come since.
     fn restore_pending(&mut self, flushed: Flushed) {
         self.next_position = flushed.previous_position;
+        self.unsaved_records.extend(flushed.records);
         self.directory_counts = flushed.previous_directory_counts;
         let later = std::mem::replace(&mut self.pending, flushed.pending);
         let start = self.pending.record.len();

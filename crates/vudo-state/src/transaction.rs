@@ -56,6 +56,11 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
+    /// Refuses what would be set aside.
+    pub(crate) fn check_rights(&self) -> Result<()> {
+        self.shard.check_rights(self.state, &self.writes)
+    }
+
     /// Has the rules of a document's Gen looked at before the transaction is committed.
     fn will_change(&mut self, gen_schema: &GenSchema, gen_index: GenIndex, key: &str) {
         if !gen_schema.rules.is_empty() {

@@ -83,6 +83,12 @@ impl Transaction {
         self.documents.len()
     }
 
+    /// What is written to each document, in the bytes of a change's body.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn document_bytes(&self) -> impl Iterator<Item = &[u8]> {
+        self.documents.iter().map(|bytes| bytes.as_slice())
+    }
+
     /// Creates a document.
     ///
     /// # Errors
