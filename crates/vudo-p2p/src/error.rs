@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use vudo_crdt::ReplicaKey;
 
+use crate::limits::SHOWN_RECORD_BYTES_MAX;
+
 /// An error of the sync layer. Errors are cheap to clone: everybody who waits on a link that ends
 /// gets the same one.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -26,8 +28,23 @@ pub enum Error {
         seconds: u64,
     },
     /// The peer does not accept the ticket, or is not the one that gave it.
-    #[error("the peer does not accept the ticket's secret; ask for a fresh ticket")]
+    #[error(
+        "the peer does not accept the ticket's secret, or what has been granted to this store's key; ask for a fresh ticket"
+    )]
     WrongSecret,
+    /// The right to read the namespace has expired or was revoked.
+    #[error(
+        "the right of this store's key to read the namespace has ended: it has expired or was revoked; ask an owner for a new invitation"
+    )]
+    AccessEnded,
+    /// A ticket carries at most 16 records and 3 KiB of them.
+    #[error(
+        "the invitation takes {bytes} bytes of records, and a ticket carries {SHOWN_RECORD_BYTES_MAX}; grant fewer scopes"
+    )]
+    InvitationTooLarge {
+        /// What they take.
+        bytes: usize,
+    },
     /// Somebody else answers under the ticket's address.
     #[error("another node than {node} answers there; ask for a fresh ticket")]
     WrongNode {

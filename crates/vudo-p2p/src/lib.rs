@@ -5,7 +5,8 @@
 //! carries it out over QUIC or WebSocket against an open store.
 //!
 //! **The invariants.** Only durable changes leave a store, and only durable changes are
-//! acknowledged. Nobody learns anything of a namespace without its ticket's secret. Where both
+//! acknowledged. Nobody learns anything of a namespace without its ticket's secret, or a grant of its
+//! owners. Where both
 //! sides hold the same changes, their states are compared, and a difference is an error.
 //!
 //! ```

@@ -15,8 +15,12 @@ pub const COMPRESSION_BYTES_MIN: usize = 512;
 pub const COMPRESSION_FACTOR_MAX: usize = 255;
 /// Most frames that are on their way without being acknowledged.
 pub const UNACKNOWLEDGED_FRAMES_MAX: usize = 4;
-/// Largest message before both sides have proved that they hold the secret.
-pub const HANDSHAKE_MESSAGE_BYTES_MAX: usize = 1 << 10;
+/// Largest message before both sides have proved what they must: a proof with the records of a ticket.
+pub const HANDSHAKE_MESSAGE_BYTES_MAX: usize = 4 << 10;
+/// Most records of rights that a ticket carries, and a peer shows as a session begins.
+pub const SHOWN_RECORDS_MAX: usize = 16;
+/// Most bytes of them.
+pub const SHOWN_RECORD_BYTES_MAX: usize = 3 << 10;
 /// Largest message: the largest frame, or what is held of most replicas, with its header.
 pub const MESSAGE_BYTES_MAX: usize = max(MAX_SIGNED_FRAME_BYTES, MAX_VECTOR_REPLICAS * 50) + 64;
 /// What a message begins with on a channel: its length.
@@ -82,6 +86,9 @@ pub const QUEUED_MESSAGES_MAX: usize = 1024;
 pub const QUEUED_MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// Most opaque messages that have arrived and wait to be looked at.
 pub const ARRIVED_MESSAGES_MAX: usize = 64;
+
+// What a ticket carries has to fit into the handshake, beside a signature and headers.
+const _: () = assert!(SHOWN_RECORD_BYTES_MAX + 128 < HANDSHAKE_MESSAGE_BYTES_MAX);
 
 const fn max(one: usize, other: usize) -> usize {
     if one > other { one } else { other }

@@ -7,22 +7,32 @@ use std::str::FromStr;
 use data_encoding::BASE32_NOPAD;
 use sha2::{Digest, Sha256};
 use vudo_crdt::wire::{MalformedFrame, Reader, write_bytes, write_varint};
-use vudo_state::NAMESPACE_NAME_BYTES_MAX;
+use vudo_state::{NAMESPACE_NAME_BYTES_MAX, SignedRecord};
 
 use crate::error::Error;
-use crate::limits::{TICKET_ADDRESSES_MAX, TICKET_URL_BYTES_MAX, TICKET_URLS_MAX};
+use crate::limits::{
+    SHOWN_RECORD_BYTES_MAX, SHOWN_RECORDS_MAX, TICKET_ADDRESSES_MAX, TICKET_URL_BYTES_MAX,
+    TICKET_URLS_MAX,
+};
+use crate::proto::{Access, decode_records, encode_records};
 
 /// Tells a ticket of this version from other text.
-const PREFIX: &str = "vudo1";
+const PREFIX: &str = "vudo2";
 const CHECKSUM_BYTES: usize = 4;
 /// What kind of address follows.
 const IP_V4: u8 = 4;
 const IP_V6: u8 = 6;
 const URL: u8 = 7;
 /// Longest text: nothing longer is even decoded.
-const TEXT_BYTES_MAX: usize = 4096;
+const TEXT_BYTES_MAX: usize = 8192;
+/// How whoever has the ticket gets in.
+const SECRET: u8 = 1;
+const CAPABILITY: u8 = 2;
 
-/// Where a namespace can be synced, and the right to do so: whoever has it can read and write.
+/// Where a namespace can be synced, and the right to do so.
+///
+/// With a secret in it, whoever has it can read; where the namespace has no owners, and write. With a
+/// capability in it, it is of use to one key alone: it says what that key has been granted.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Ticket {
     /// The node's id, an Ed25519 public key.
@@ -33,8 +43,8 @@ pub struct Ticket {
     pub urls: Vec<String>,
     /// What is synced.
     pub namespace: String,
-    /// What both sides prove to hold.
-    pub secret: [u8; 32],
+    /// What whoever dials shows.
+    pub access: Access,
 }
 
 impl fmt::Debug for Ticket {
@@ -81,10 +91,31 @@ impl FromStr for Ticket {
 }
 
 impl Ticket {
+    /// The same place for one key, with records that say what has been granted to it.
+    ///
+    /// # Errors
+    /// [`Error::InvitationTooLarge`] where a ticket has no room for them.
+    pub fn for_key(self, records: Vec<SignedRecord>) -> Result<Ticket, Error> {
+        let bytes = records.iter().map(|record| record.bytes().len() + 2).sum();
+        if bytes > SHOWN_RECORD_BYTES_MAX || records.len() > SHOWN_RECORDS_MAX {
+            return Err(Error::InvitationTooLarge { bytes });
+        }
+        Ok(Ticket { access: Access::Capability(records), ..self })
+    }
+
     fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         out.extend_from_slice(&self.node);
-        out.extend_from_slice(&self.secret);
+        match &self.access {
+            Access::Secret(secret) => {
+                out.push(SECRET);
+                out.extend_from_slice(secret);
+            }
+            Access::Capability(records) => {
+                out.push(CAPABILITY);
+                encode_records(records, &mut out);
+            }
+        }
         write_bytes(&mut out, self.namespace.as_bytes());
         let addresses = &self.addresses[..self.addresses.len().min(TICKET_ADDRESSES_MAX)];
         let urls = &self.urls[..self.urls.len().min(TICKET_URLS_MAX)];
@@ -112,7 +143,11 @@ impl Ticket {
     fn decode(bytes: &[u8]) -> Result<Ticket, MalformedFrame> {
         let mut reader = Reader::new(bytes);
         let node = reader.array()?;
-        let secret = reader.array()?;
+        let access = match reader.byte()? {
+            SECRET => Access::Secret(reader.array()?),
+            CAPABILITY => Access::Capability(decode_records(&mut reader)?),
+            _ => return Err(MalformedFrame::IndexOutOfRange),
+        };
         let length = reader.varint_up_to(NAMESPACE_NAME_BYTES_MAX as u64)?;
         let namespace = std::str::from_utf8(reader.take(length as usize)?)
             .map_err(|_| MalformedFrame::StringNotUtf8)?
@@ -130,7 +165,7 @@ impl Ticket {
                 _ => return Err(MalformedFrame::IndexOutOfRange),
             }
         }
-        let ticket = Ticket { node, addresses, urls, namespace, secret };
+        let ticket = Ticket { node, addresses, urls, namespace, access };
         reader.is_empty().then_some(ticket).ok_or(MalformedFrame::TrailingBytes)
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use vudo_crdt::{FieldSchema, GenSchema, Strategy, ValueType};
+use vudo_p2p::proto::Access;
 use vudo_p2p::{Config, Error, Link, Node, Ticket};
 use vudo_state::{Database, Durability};
 
@@ -189,7 +190,7 @@ async fn what_is_wrong_with_a_websocket_is_told() {
         Ok(_) => panic!("the link was opened"),
         Err(error) => error,
     };
-    let forged = Ticket { secret: [1; 32], ..ticket.clone() };
+    let forged = Ticket { access: Access::Secret([1; 32]), ..ticket.clone() };
     assert!(matches!(refused(forged).await, Error::WrongSecret));
     let other = Ticket { node: [9; 32], ..ticket.clone() };
     assert!(matches!(refused(other).await, Error::WrongNode { .. }));
@@ -253,7 +254,7 @@ async fn a_silent_server_is_given_up_on() {
         addresses: Vec::new(),
         urls: vec![url],
         namespace: "default".into(),
-        secret: [1; 32],
+        access: Access::Secret([1; 32]),
     };
     let start = Instant::now();
     let Err(error) = client.connect(&ticket).await else { panic!("nobody answered") };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use vudo_crdt::{FieldSchema, GenSchema, Strategy, ValueType, VersionVector};
 use vudo_p2p::proto::{CloseReason, Effect, Event, Holdings, Message, Notice, Session};
 use vudo_state::storage::MemoryStorage;
-use vudo_state::{Database, OpenOptions, SystemEnvironment};
+use vudo_state::{Database, Founding, OpenOptions, SignedRecord, SystemEnvironment};
 
 const SECRET: [u8; 32] = [5; 32];
 
@@ -66,6 +66,7 @@ impl Side {
                     let (vector, fingerprint) = replication.fingerprint().unwrap();
                     self.events.push_back(Event::FingerprintReady { vector, fingerprint });
                 }
+                Effect::Sign(_) | Effect::CheckAccess(_) => panic!("both sides have the secret"),
                 Effect::Notify(notice) => self.notices.push(notice),
                 Effect::Close(reason) => self.closed = Some(reason),
             }
@@ -226,6 +227,8 @@ fn frames_are_compressed_where_it_saves_and_bombs_are_refused() {
 fn every_truncation_is_refused_and_random_bytes_never_panic() {
     let mut vector = VersionVector::new();
     vector.advance(vudo_crdt::ReplicaKey([7; 32]), 300);
+    let founding = Founding { salt: [1; 16], owners: vec![vudo_crdt::ReplicaKey([7; 32])] };
+    let founding = SignedRecord::founding(founding);
     let messages = [
         Message::Hello { version: 1, namespace: "default".into(), nonce: [1; 32] },
         Message::Proof([2; 32]),
@@ -236,6 +239,7 @@ fn every_truncation_is_refused_and_random_bytes_never_panic() {
         Message::Frame(vec![1, 2, 3]),
         Message::Ack(vector.clone()),
         Message::Fingerprint { vector, fingerprint: [3; 32] },
+        Message::KeyProof { signature: [4; 64], records: vec![founding] },
     ];
     for message in messages {
         let bytes = encode(&message);

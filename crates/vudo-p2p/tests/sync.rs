@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use vudo_crdt::{FieldSchema, GenSchema, Strategy, Value, ValueType};
+use vudo_p2p::proto::Access;
 use vudo_p2p::{ALPN, Config, Error, Link, Node, Ticket};
 use vudo_state::{Database, Durability, Interest, Origin};
 
@@ -96,7 +97,7 @@ async fn a_wrong_secret_learns_nothing_and_an_unshared_namespace_is_no_different
     create(&left, "private", "secret plans");
     let (server, client) = (spawn(&left).await, spawn(&right).await);
     let ticket = server.share("default").unwrap();
-    let forged = Ticket { secret: [1; 32], ..ticket.clone() };
+    let forged = Ticket { access: Access::Secret([1; 32]), ..ticket.clone() };
     assert!(matches!(refused(&client, &forged).await, Error::WrongSecret));
     let unshared = Ticket { namespace: "other".into(), ..ticket };
     assert!(matches!(refused(&client, &unshared).await, Error::WrongSecret));
@@ -115,7 +116,7 @@ async fn nobody_there_and_somebody_else_there_are_told_apart() {
         addresses: vec![SocketAddr::from(([127, 0, 0, 1], 9))],
         urls: Vec::new(),
         namespace: "default".into(),
-        secret: [1; 32],
+        access: Access::Secret([1; 32]),
     };
     let start = Instant::now();
     let error = refused(&client, &nobody).await;
@@ -212,7 +213,7 @@ async fn a_link_outlives_its_server_and_catches_up() {
     let left = Database::open(folder.path()).unwrap();
     create(&left, "elsewhere", "written before the link is back");
     let server = spawn_at(&left, ticket.addresses[0]).await;
-    assert_eq!(server.share("default").unwrap().secret, ticket.secret, "the ticket stays good");
+    assert_eq!(server.share("default").unwrap().access, ticket.access, "the ticket stays good");
     let deadline = Instant::now() + PATIENCE;
     while keys(&left) != ["elsewhere", "offline"] || keys(&right) != ["elsewhere", "offline"] {
         assert!(Instant::now() < deadline, "{:?} {:?}", keys(&left), keys(&right));
@@ -255,7 +256,7 @@ fn a_ticket_survives_its_text_and_every_slip_is_told() {
         addresses: vec!["127.0.0.1:4000".parse().unwrap(), "[::1]:4001".parse().unwrap()],
         urls: vec!["wss://sync.example.org/sync".into()],
         namespace: "team".into(),
-        secret: [9; 32],
+        access: Access::Secret([9; 32]),
     };
     let text = ticket.to_string();
     assert_eq!(text.parse::<Ticket>().unwrap(), ticket);

@@ -7,7 +7,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use vudo_crdt::{Fingerprint, ReplicaKey, VersionVector};
-use vudo_state::{Database, ListenerGuard, Replication};
+use vudo_state::{Database, ListenerGuard, Replication, SignedRecord};
 
 use crate::error::{Error, Result};
 use crate::limits::{
@@ -188,6 +188,8 @@ impl Driver {
                     });
                 }
                 Effect::ReadShare(namespace) => self.read_share(&namespace)?,
+                Effect::Sign(bytes) => self.answer(Event::Signed(self.database.sign(&bytes))),
+                Effect::CheckAccess(shown) => self.check_access(&shown, now),
                 Effect::ReadFrame { since, bytes_max } => self.read_frame(since, bytes_max),
                 Effect::Apply(frame) => self.apply(frame),
                 Effect::ReadHead { replica, number } => self.work(move |replication| {
@@ -277,6 +279,15 @@ impl Driver {
         Ok(())
     }
 
+    fn check_access(&self, shown: &[SignedRecord], now: Milliseconds) {
+        let Some(Served { replication, .. }) = &self.served else { return };
+        let until = replication.readable_until(&self.peer, shown).map(|until| match until {
+            u64::MAX => Milliseconds::MAX,
+            until => now.saturating_add(until.saturating_sub(replication.now_milliseconds())),
+        });
+        self.answer(Event::AccessChecked { until });
+    }
+
     /// Runs work that may wait for the disk, and answers with its event.
     fn work(&mut self, work: impl FnOnce(&Replication) -> Event + Send + 'static) {
         let Some(served) = &self.served else { return };
@@ -349,6 +360,7 @@ fn outcome(reason: CloseReason) -> Result<()> {
     match reason {
         CloseReason::Done => Ok(()),
         CloseReason::Refused => Err(Error::WrongSecret),
+        CloseReason::AccessEnded => Err(Error::AccessEnded),
         CloseReason::OtherVersion | CloseReason::HandshakeTimeout => Err(Error::OtherProtocol),
         CloseReason::PeerMisbehaved(what) => Err(Error::PeerMisbehaved { what }),
         CloseReason::PeerStorageFailed => Err(Error::PeerStorage),

@@ -14,7 +14,7 @@ use crate::limits::{RECONNECT_DELAY_MAX, RECONNECT_DELAY_MIN};
 use crate::net::dial::Dialer;
 use crate::net::driver::{Driver, Progress, asked_to_leave};
 use crate::net::node::Shared;
-use crate::proto::{Holdings, Session};
+use crate::proto::{Access, Holdings, Session};
 use crate::ticket::Ticket;
 
 /// What a link has done, when both sides are equal.
@@ -46,6 +46,10 @@ pub struct Link {
 impl Link {
     pub(super) async fn open(shared: Arc<Shared>, ticket: Ticket, dialer: Dialer) -> Result<Link> {
         let replication = shared.database.replication(&ticket.namespace)?;
+        if let Access::Capability(records) = &ticket.access {
+            // Whoever is dialled may not hold them, and others later.
+            shared.database.in_namespace(&ticket.namespace).add_records(records.clone())?;
+        }
         let progress = Arc::new(watch::Sender::new(Progress::default()));
         let (leave, leave_receiver) = watch::channel(false);
         let (end, ended) = watch::channel(None);
@@ -185,7 +189,7 @@ impl Keeper {
             (self.shared.id, self.ticket.node),
             random_bytes()?,
             self.ticket.namespace.clone(),
-            self.ticket.secret,
+            self.ticket.access.clone(),
             Holdings::of(&self.replication)?,
         );
         let database = self.shared.database.clone();

@@ -8,7 +8,7 @@ use iroh::{Endpoint, RelayMode, SecretKey};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use vudo_state::Database;
+use vudo_state::{Database, SignedRecord};
 
 use crate::error::{Error, Result, random_bytes};
 use crate::limits::{
@@ -19,7 +19,7 @@ use crate::net::connection::{Connection, Pool};
 use crate::net::dial::Dialer;
 use crate::net::link::Link;
 use crate::net::{ALPN, server, websocket};
-use crate::proto::{NodeId, Secret};
+use crate::proto::{Access, NodeId, Secret};
 use crate::ticket::{Ticket, short_id};
 
 /// How a node is reached.
@@ -131,9 +131,9 @@ impl Node {
         Ok(Node { shared, serving })
     }
 
-    /// A ticket for a namespace. Whoever has it can read and write all of it, now and later: the
-    /// secret is kept in the store, so the ticket stays good over restarts as long as the address
-    /// does.
+    /// A ticket for a namespace. Whoever has it can read all of it, and where the namespace has no
+    /// owners write, now and later: the secret is kept in the store, so the ticket stays good over
+    /// restarts as long as the address does.
     ///
     /// # Errors
     /// The store failed.
@@ -154,8 +154,19 @@ impl Node {
             addresses: self.addresses(),
             urls: self.urls(),
             namespace: namespace.to_owned(),
-            secret,
+            access: Access::Secret(secret),
         })
+    }
+
+    /// A ticket for one key, which says what the namespace's owners have granted to it: it is of no use
+    /// to others, and lets in for as long as that grant is good. The namespace is shared, as
+    /// [`Node::share`] does.
+    ///
+    /// # Errors
+    /// [`Error::InvitationTooLarge`], or the store failed.
+    pub fn invite(&self, namespace: &str, records: Vec<SignedRecord>) -> Result<Ticket> {
+        let ticket = self.share(namespace)?;
+        ticket.for_key(records)
     }
 
     /// Where the node may be reached over QUIC.

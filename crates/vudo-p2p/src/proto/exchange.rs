@@ -172,6 +172,8 @@ impl Exchange {
             | Event::Started
             | Event::ShareReady { .. }
             | Event::HeadReady(_)
+            | Event::Signed(_)
+            | Event::AccessChecked { .. }
             | Event::Leave(_) => {}
         }
         self.proceed(effects);

@@ -1,16 +1,16 @@
 //! The messages of a session, and their bytes.
 
 use vudo_crdt::VersionVector;
-use vudo_crdt::head::SignedHead;
+use vudo_crdt::head::{SIGNATURE_BYTES, SignedHead};
 use vudo_crdt::limits::MAX_SIGNED_FRAME_BYTES;
 use vudo_crdt::wire::{MalformedFrame, Reader, write_bytes, write_varint};
-use vudo_state::NAMESPACE_NAME_BYTES_MAX;
+use vudo_state::{NAMESPACE_NAME_BYTES_MAX, SignedRecord};
 
 use super::holdings::Holdings;
-use crate::limits::{COMPRESSION_BYTES_MIN, COMPRESSION_FACTOR_MAX};
+use crate::limits::{COMPRESSION_BYTES_MIN, COMPRESSION_FACTOR_MAX, SHOWN_RECORDS_MAX};
 
 /// The version of the protocol that this build speaks.
-pub const PROTOCOL_VERSION: u64 = 2;
+pub const PROTOCOL_VERSION: u64 = 3;
 
 /// The name of a namespace, as a peer wrote it.
 pub type Namespace = String;
@@ -31,6 +31,13 @@ pub enum Message {
     },
     /// Shows that the sender holds the secret.
     Proof([u8; 32]),
+    /// Shows that the sender has the key that is its id, and records that say what the key may.
+    KeyProof {
+        /// The signature over what the session is bound to.
+        signature: [u8; SIGNATURE_BYTES],
+        /// At most [`SHOWN_RECORDS_MAX`]; none from a server.
+        records: Vec<SignedRecord>,
+    },
     /// What the sender holds durably as the session begins.
     Holdings(Holdings),
     /// Changes, in the order in which the sender applied them, signed by their writers: see
@@ -69,10 +76,12 @@ pub enum GoodbyeCode {
     OtherVersion = 5,
     /// A replica has signed two logs.
     Forked = 6,
+    /// The receiver's right to read has ended.
+    AccessEnded = 7,
 }
 
 impl GoodbyeCode {
-    const ALL: [GoodbyeCode; 7] = [
+    const ALL: [GoodbyeCode; 8] = [
         GoodbyeCode::Done,
         GoodbyeCode::Refused,
         GoodbyeCode::Misbehaved,
@@ -80,6 +89,7 @@ impl GoodbyeCode {
         GoodbyeCode::StorageFailed,
         GoodbyeCode::OtherVersion,
         GoodbyeCode::Forked,
+        GoodbyeCode::AccessEnded,
     ];
 }
 
@@ -92,6 +102,7 @@ const FINGERPRINT: u8 = 6;
 const GOODBYE: u8 = 7;
 const COMPRESSED_FRAME: u8 = 8;
 const HEAD: u8 = 9;
+const KEY_PROOF: u8 = 10;
 
 impl Message {
     /// Appends the message's bytes: a tag and its fields.
@@ -106,6 +117,11 @@ impl Message {
             Message::Proof(proof) => {
                 out.push(PROOF);
                 out.extend_from_slice(proof);
+            }
+            Message::KeyProof { signature, records } => {
+                out.push(KEY_PROOF);
+                out.extend_from_slice(signature);
+                encode_records(records, out);
             }
             Message::Holdings(holdings) => {
                 out.push(HOLDINGS);
@@ -153,6 +169,10 @@ impl Message {
                 nonce: reader.array()?,
             },
             PROOF => Message::Proof(reader.array()?),
+            KEY_PROOF => Message::KeyProof {
+                signature: reader.array()?,
+                records: decode_records(&mut reader)?,
+            },
             HOLDINGS => Message::Holdings(Holdings::decode(&mut reader)?),
             HEAD => Message::Head(SignedHead::decode(&mut reader)?),
             FRAME => {
@@ -170,6 +190,21 @@ impl Message {
         };
         reader.is_empty().then_some(message).ok_or(MalformedFrame::TrailingBytes)
     }
+}
+
+/// Appends records: a count, and each of them with its length.
+pub(crate) fn encode_records(records: &[SignedRecord], out: &mut Vec<u8>) {
+    write_varint(out, records.len() as u64);
+    records.iter().for_each(|record| write_bytes(out, record.bytes()));
+}
+
+/// Reads what [`encode_records`] wrote.
+pub(crate) fn decode_records(reader: &mut Reader<'_>) -> Result<Vec<SignedRecord>, MalformedFrame> {
+    let mut records = Vec::new();
+    for _ in 0..reader.varint_up_to(SHOWN_RECORDS_MAX as u64)? {
+        records.push(SignedRecord::decode(reader.bytes()?)?);
+    }
+    Ok(records)
 }
 
 /// A frame in LZ4 blocks, where that saves an eighth of it. Compressing costs a small part of what

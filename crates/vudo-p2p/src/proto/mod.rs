@@ -14,6 +14,7 @@ mod session;
 
 pub use holdings::{Holdings, LogHash};
 pub use message::{GoodbyeCode, Message, Namespace, Nonce, PROTOCOL_VERSION};
+pub(crate) use message::{decode_records, encode_records};
 pub use piece::{Piece, read_greeting};
-pub use proof::{NodeId, Secret};
+pub use proof::{Access, NodeId, Secret};
 pub use session::{CloseReason, Effect, Event, Milliseconds, Notice, Session};

@@ -1,7 +1,8 @@
-//! Proving that one holds a ticket's secret, without showing it.
+//! Proving that one holds a ticket's secret, without showing it, or that one has a key.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+use vudo_state::SignedRecord;
 
 use super::message::Nonce;
 
@@ -10,8 +11,26 @@ pub type NodeId = [u8; 32];
 /// What a ticket carries and a session proves.
 pub type Secret = [u8; 32];
 
+/// How whoever dials shows that it may sync a namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It holds the namespace's secret.
+    Secret(Secret),
+    /// Records of the namespace say so of its key. These are among them, for a peer that does not hold
+    /// them yet.
+    Capability(Vec<SignedRecord>),
+}
+
+impl From<Secret> for Access {
+    fn from(secret: Secret) -> Access {
+        Access::Secret(secret)
+    }
+}
+
 /// Keeps these proofs apart from any other use of the secret.
 const DOMAIN: &[u8] = b"vudo/sync/1 proof";
+/// Keeps these signatures apart from any other use of the key.
+const KEY_DOMAIN: &[u8] = b"vudo/sync/1 key proof";
 
 /// Who proves something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +38,16 @@ const DOMAIN: &[u8] = b"vudo/sync/1 proof";
 pub(super) enum Role {
     Client = 1,
     Server = 2,
+}
+
+impl Role {
+    /// The role of the other side.
+    pub(super) fn other(self) -> Role {
+        match self {
+            Role::Client => Role::Server,
+            Role::Server => Role::Client,
+        }
+    }
 }
 
 /// What a proof is bound to. A proof is worth nothing between other nodes, in another session or
@@ -43,16 +72,27 @@ impl Binding<'_> {
         self.authenticate(role, secret).verify_slice(proof).is_ok()
     }
 
+    /// What a role signs to prove that it has its key.
+    pub(super) fn bytes_to_sign(&self, role: Role) -> Vec<u8> {
+        let mut out = Vec::from(KEY_DOMAIN);
+        self.visit(role, |part| out.extend_from_slice(part));
+        out
+    }
+
     fn authenticate(&self, role: Role, secret: &Secret) -> Hmac<Sha256> {
         let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of any size");
         mac.update(DOMAIN);
-        mac.update(&[role as u8]);
-        // Everything but the namespace, which comes last, has a fixed size: no two bindings give
-        // the same bytes.
-        for part in [self.client, self.server, self.client_nonce, self.server_nonce] {
-            mac.update(part);
-        }
-        mac.update(self.namespace.as_bytes());
+        self.visit(role, |part| mac.update(part));
         mac
+    }
+
+    /// Everything that a proof is bound to. All but the namespace, which comes last, has a fixed size:
+    /// no two bindings give the same bytes.
+    fn visit(&self, role: Role, mut visit: impl FnMut(&[u8])) {
+        visit(&[role as u8]);
+        for part in [self.client, self.server, self.client_nonce, self.server_nonce] {
+            visit(part);
+        }
+        visit(self.namespace.as_bytes());
     }
 }

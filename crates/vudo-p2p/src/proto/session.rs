@@ -3,14 +3,14 @@
 //! Whoever drives it feeds [`Event`]s and carries out [`Effect`]s in their order. Reading frames,
 //! applying them and reading fingerprints are the driver's work, answered by events.
 
-use vudo_crdt::head::SignedHead;
+use vudo_crdt::head::{SIGNATURE_BYTES, SignedHead};
 use vudo_crdt::{Fingerprint, ReplicaKey, VersionVector};
-use vudo_state::OutgoingFrame;
+use vudo_state::{OutgoingFrame, SignedRecord, is_signature};
 
 use super::exchange::Exchange;
 use super::holdings::Holdings;
 use super::message::{GoodbyeCode, Message, Namespace, Nonce, PROTOCOL_VERSION};
-use super::proof::{Binding, NodeId, Role, Secret};
+use super::proof::{Access, Binding, NodeId, Role, Secret};
 use crate::limits::HANDSHAKE_TIMEOUT;
 
 /// Time on a clock that only goes forward, from any beginning.
@@ -53,6 +53,14 @@ pub enum Event {
     },
     /// Answers [`Effect::ReadHead`]; `None` where it was not signed.
     HeadReady(Option<SignedHead>),
+    /// Answers [`Effect::Sign`].
+    Signed([u8; SIGNATURE_BYTES]),
+    /// Answers [`Effect::CheckAccess`].
+    AccessChecked {
+        /// Until when the peer may read, on the session's clock: the greatest number where that has no
+        /// end, `None` where it may not now.
+        until: Option<Milliseconds>,
+    },
     /// More has become durable here.
     LocalAdvanced {
         /// What is held durably.
@@ -73,6 +81,11 @@ pub enum Effect {
     Send(Message),
     /// Look up the secret of a namespace, and what is held of it.
     ReadShare(Namespace),
+    /// Sign bytes with the key that is this side's id.
+    Sign(Vec<u8>),
+    /// Look up until when the peer may read the namespace, by the records that are held and those that
+    /// it has shown.
+    CheckAccess(Vec<SignedRecord>),
     /// Read a frame of what `since` does not cover.
     ReadFrame {
         /// What the peer holds or will hold.
@@ -100,7 +113,7 @@ pub enum Effect {
 /// What whoever watches a session may want to know.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Notice {
-    /// Both sides have proved that they hold the secret.
+    /// Both sides have proved that they hold the secret, or have the keys that they claim.
     Authenticated,
     /// The peer has said that it holds this durably.
     PeerHolds(VersionVector),
@@ -124,8 +137,11 @@ pub enum Notice {
 pub enum CloseReason {
     /// One of the sides left.
     Done,
-    /// One of the sides did not show that it holds the secret, or the namespace is not shared.
+    /// One of the sides did not show that it holds the secret or may read, or the namespace is not
+    /// shared.
     Refused,
+    /// The right to read has ended: it has expired, or was revoked.
+    AccessEnded,
     /// The sides speak different versions of the protocol.
     OtherVersion,
     /// The peer did not finish the handshake in time: it speaks something else, or nothing.
@@ -151,7 +167,10 @@ enum Phase {
     ServerAwaitsHello,
     ServerAwaitsShare { client_nonce: Nonce },
     ServerAwaitsProof { client_nonce: Nonce },
+    ServerAwaitsAccess { client_nonce: Nonce },
+    ServerAwaitsSignature,
     ClientAwaitsHello,
+    ClientAwaitsSignature { server_nonce: Nonce },
     ClientAwaitsProof { server_nonce: Nonce },
     AwaitsHoldings,
     Open,
@@ -165,12 +184,21 @@ pub struct Session {
     peer: NodeId,
     nonce: Nonce,
     namespace: Namespace,
-    /// A server has none until it has looked it up, nor where the namespace is not shared.
-    secret: Option<Secret>,
+    /// How a client gets in, or the secret that a server has looked up. A server has none where the
+    /// namespace is not shared.
+    access: Option<Access>,
+    /// What a client has shown that got in by its key, and until when it may read.
+    admitted: Option<Admitted>,
     phase: Phase,
     /// When the handshake must be over; none before the session has begun.
     handshake_deadline: Option<Milliseconds>,
     exchange: Exchange,
+}
+
+/// A peer that a server has let in by its key.
+struct Admitted {
+    shown: Vec<SignedRecord>,
+    until: Milliseconds,
 }
 
 impl Session {
@@ -179,32 +207,48 @@ impl Session {
         (own, peer): (NodeId, NodeId),
         nonce: Nonce,
         namespace: Namespace,
-        secret: Secret,
+        access: impl Into<Access>,
         held: impl Into<Holdings>,
     ) -> Session {
-        let exchange = Exchange::new(held.into());
-        let (role, secret) = (Role::Client, Some(secret));
-        let phase = Phase::ClientAwaitsHello;
-        let handshake_deadline = None;
-        Session { role, own, peer, nonce, namespace, secret, phase, handshake_deadline, exchange }
+        Session {
+            role: Role::Client,
+            own,
+            peer,
+            nonce,
+            namespace,
+            access: Some(access.into()),
+            admitted: None,
+            phase: Phase::ClientAwaitsHello,
+            handshake_deadline: None,
+            exchange: Exchange::new(held.into()),
+        }
     }
 
     /// The side that is dialled. `nonce` must be random.
     pub fn server((own, peer): (NodeId, NodeId), nonce: Nonce) -> Session {
-        let exchange = Exchange::new(Holdings::default());
-        let (role, namespace, secret) = (Role::Server, Namespace::new(), None);
-        let phase = Phase::ServerAwaitsHello;
-        let handshake_deadline = None;
-        Session { role, own, peer, nonce, namespace, secret, phase, handshake_deadline, exchange }
+        Session {
+            role: Role::Server,
+            own,
+            peer,
+            nonce,
+            namespace: Namespace::new(),
+            access: None,
+            admitted: None,
+            phase: Phase::ServerAwaitsHello,
+            handshake_deadline: None,
+            exchange: Exchange::new(Holdings::default()),
+        }
     }
 
     /// When [`Event::TimePassed`] is wanted, if nothing happens before; it may come late.
     pub fn deadline(&self) -> Option<Milliseconds> {
-        match self.phase {
-            Phase::Closed => None,
+        let deadline = match self.phase {
+            Phase::Closed => return None,
             Phase::Open => self.exchange.deadline(),
             _ => self.handshake_deadline,
-        }
+        };
+        let until = self.admitted.as_ref().map(|admitted| admitted.until);
+        deadline.into_iter().chain(until.filter(|until| *until < Milliseconds::MAX)).min()
     }
 
     /// Takes note of what happened and says what to do. `now` never goes back.
@@ -213,6 +257,8 @@ impl Session {
         let handshake_deadline = *self
             .handshake_deadline
             .get_or_insert(now.saturating_add(HANDSHAKE_TIMEOUT.as_millis() as Milliseconds));
+        let may_have_changed = matches!(event, Event::LocalAdvanced { .. } | Event::Applied { .. });
+        let is_over = self.admitted.as_ref().is_some_and(|admitted| now >= admitted.until);
         let result = match (&self.phase, event) {
             (Phase::Closed, _) => Ok(()),
             (_, Event::Leave(code)) => {
@@ -220,6 +266,10 @@ impl Session {
                 Err(CloseReason::Done)
             }
             (_, Event::Received(Message::Goodbye(code))) => Err(left_by_peer(code)),
+            _ if is_over => Err(CloseReason::AccessEnded),
+            (Phase::AwaitsHoldings | Phase::Open, Event::AccessChecked { until }) => {
+                self.admit_until(until)
+            }
             (Phase::Open, event) => self.exchange.handle(event, now, &mut effects),
             (_, _) if now >= handshake_deadline => Err(CloseReason::HandshakeTimeout),
             (_, Event::LocalAdvanced { vector }) => {
@@ -228,6 +278,9 @@ impl Session {
             }
             (_, event) => self.handshake(event, now, &mut effects),
         };
+        if let (Some(admitted), true) = (&self.admitted, may_have_changed && result.is_ok()) {
+            effects.push(Effect::CheckAccess(admitted.shown.clone()));
+        }
         if let Err(reason) = result {
             if let Some(code) = farewell(&reason)
                 && !effects.iter().any(|effect| matches!(effect, Effect::Send(Message::Goodbye(_))))
@@ -260,7 +313,7 @@ impl Session {
             }
             // A client learns here that somebody is there, whether the namespace is shared or not.
             (&Phase::ServerAwaitsShare { client_nonce }, Event::ShareReady { secret, held }) => {
-                self.secret = secret;
+                self.access = secret.map(Access::Secret);
                 self.exchange = Exchange::new(held);
                 self.phase = Phase::ServerAwaitsProof { client_nonce };
                 effects.push(self.hello());
@@ -273,9 +326,25 @@ impl Session {
                 if namespace != self.namespace {
                     return Err(misbehaved("an answer for another namespace"));
                 }
-                self.phase = Phase::ClientAwaitsProof { server_nonce: nonce };
-                let secret = self.secret.ok_or(CloseReason::Refused)?;
-                effects.push(self.prove(&nonce, &secret));
+                match &self.access {
+                    Some(Access::Secret(secret)) => {
+                        effects.push(self.prove(&nonce, secret));
+                        self.phase = Phase::ClientAwaitsProof { server_nonce: nonce };
+                    }
+                    Some(Access::Capability(_)) => {
+                        effects.push(self.sign(&nonce));
+                        self.phase = Phase::ClientAwaitsSignature { server_nonce: nonce };
+                    }
+                    None => return Err(CloseReason::Refused),
+                }
+            }
+            (&Phase::ClientAwaitsSignature { server_nonce }, Event::Signed(signature)) => {
+                let Some(Access::Capability(records)) = &self.access else {
+                    return Err(CloseReason::Refused);
+                };
+                let records = records.clone();
+                effects.push(Effect::Send(Message::KeyProof { signature, records }));
+                self.phase = Phase::ClientAwaitsProof { server_nonce };
             }
             (
                 &Phase::ServerAwaitsProof { client_nonce },
@@ -290,6 +359,34 @@ impl Session {
                 Event::Received(Message::Proof(proof)),
             ) => {
                 self.verify(&server_nonce, &proof)?;
+                self.authenticated(effects);
+            }
+            (
+                &Phase::ServerAwaitsProof { client_nonce },
+                Event::Received(Message::KeyProof { signature, records }),
+            ) => {
+                // A namespace that is not shared is there for nobody.
+                self.access.as_ref().ok_or(CloseReason::Refused)?;
+                self.verify_key(&client_nonce, &signature)?;
+                self.admitted = Some(Admitted { shown: records.clone(), until: Milliseconds::MAX });
+                self.phase = Phase::ServerAwaitsAccess { client_nonce };
+                effects.push(Effect::CheckAccess(records));
+            }
+            (&Phase::ServerAwaitsAccess { client_nonce }, Event::AccessChecked { until }) => {
+                self.admit_until(until).map_err(|_| CloseReason::Refused)?;
+                effects.push(self.sign(&client_nonce));
+                self.phase = Phase::ServerAwaitsSignature;
+            }
+            (Phase::ServerAwaitsSignature, Event::Signed(signature)) => {
+                let records = Vec::new();
+                effects.push(Effect::Send(Message::KeyProof { signature, records }));
+                self.authenticated(effects);
+            }
+            (
+                &Phase::ClientAwaitsProof { server_nonce },
+                Event::Received(Message::KeyProof { signature, .. }),
+            ) if matches!(self.access, Some(Access::Capability(_))) => {
+                self.verify_key(&server_nonce, &signature)?;
                 self.authenticated(effects);
             }
             (Phase::AwaitsHoldings, Event::Received(Message::Holdings(holdings))) => {
@@ -323,13 +420,34 @@ impl Session {
     }
 
     fn verify(&self, peer_nonce: &Nonce, proof: &[u8; 32]) -> Result<Secret, CloseReason> {
-        let role = match self.role {
-            Role::Client => Role::Server,
-            Role::Server => Role::Client,
-        };
-        let secret = self.secret.ok_or(CloseReason::Refused)?;
-        let is_right = self.binding(peer_nonce).verify(role, &secret, proof);
-        is_right.then_some(secret).ok_or(CloseReason::Refused)
+        let role = self.role.other();
+        let Some(Access::Secret(secret)) = &self.access else { return Err(CloseReason::Refused) };
+        let is_right = self.binding(peer_nonce).verify(role, secret, proof);
+        is_right.then_some(*secret).ok_or(CloseReason::Refused)
+    }
+
+    fn sign(&self, peer_nonce: &Nonce) -> Effect {
+        Effect::Sign(self.binding(peer_nonce).bytes_to_sign(self.role))
+    }
+
+    /// Whether the peer has the key that is its id.
+    fn verify_key(
+        &self,
+        peer_nonce: &Nonce,
+        signature: &[u8; SIGNATURE_BYTES],
+    ) -> Result<(), CloseReason> {
+        let signed = self.binding(peer_nonce).bytes_to_sign(self.role.other());
+        let is_right = is_signature(&ReplicaKey(self.peer), &signed, signature);
+        is_right.then_some(()).ok_or(CloseReason::Refused)
+    }
+
+    /// Goes on until then with a peer that was let in by its key.
+    fn admit_until(&mut self, until: Option<Milliseconds>) -> Result<(), CloseReason> {
+        let until = until.ok_or(CloseReason::AccessEnded)?;
+        if let Some(admitted) = &mut self.admitted {
+            admitted.until = until;
+        }
+        Ok(())
     }
 
     fn binding<'a>(&'a self, peer_nonce: &'a Nonce) -> Binding<'a> {
@@ -355,6 +473,7 @@ fn left_by_peer(code: GoodbyeCode) -> CloseReason {
     match code {
         GoodbyeCode::Done => CloseReason::Done,
         GoodbyeCode::Refused => CloseReason::Refused,
+        GoodbyeCode::AccessEnded => CloseReason::AccessEnded,
         // Whoever finds a fork has shown both heads before.
         GoodbyeCode::Diverged | GoodbyeCode::Forked => CloseReason::Diverged,
         GoodbyeCode::StorageFailed => CloseReason::PeerStorageFailed,
@@ -368,6 +487,7 @@ fn farewell(reason: &CloseReason) -> Option<GoodbyeCode> {
     match reason {
         CloseReason::Done | CloseReason::PeerStorageFailed => None,
         CloseReason::Refused => Some(GoodbyeCode::Refused),
+        CloseReason::AccessEnded => Some(GoodbyeCode::AccessEnded),
         CloseReason::OtherVersion | CloseReason::HandshakeTimeout => {
             Some(GoodbyeCode::OtherVersion)
         }

@@ -65,7 +65,7 @@ pub(crate) fn store(keys: &[&str]) -> Database {
 
 /// All changes of a store in one frame.
 pub(crate) fn frame_of(database: &Database) -> Vec<u8> {
-    let replication = database.replication("default").unwrap();
+    let replication = database.replication(database.namespace()).unwrap();
     let frame = replication.frame_since(&VersionVector::new(), usize::MAX).unwrap();
     frame.expect("the store holds changes").bytes
 }
@@ -88,13 +88,13 @@ impl Victim {
         let address = "127.0.0.1:0".parse().unwrap();
         let config = Config { quic: None, websocket: Some(address) };
         let node = Node::spawn(&database, config).await.unwrap();
-        let ticket = node.share("default").unwrap();
+        let ticket = node.share(database.namespace()).unwrap();
         Victim { database, node, ticket, _alone: alone }
     }
 
     /// Others are still served, and the victim holds what it held.
     pub(crate) async fn survives(self, key_count: usize) {
-        let other = Database::open_in_memory().unwrap();
+        let other = Database::open_in_memory().unwrap().in_namespace(&self.ticket.namespace);
         let client = Node::spawn(&other, Config { quic: None, websocket: None }).await.unwrap();
         let link = client.connect(&self.ticket).await.expect("others are still served");
         link.wait_until_synced(PATIENCE).await.unwrap();
@@ -119,14 +119,19 @@ pub(crate) struct Attacker {
 impl Attacker {
     /// Connects under an id that the victim's log can be searched for.
     pub(crate) async fn connect(victim: &Victim, id: u8) -> Attacker {
+        Attacker::connect_as(victim, [id; 32]).await
+    }
+
+    /// Connects under somebody's key, which a WebSocket does not prove.
+    pub(crate) async fn connect_as(victim: &Victim, id: [u8; 32]) -> Attacker {
         let mut request = victim.ticket.urls[0].as_str().into_client_request().unwrap();
         let protocol = HeaderValue::from_static("vudo.sync.1");
         request.headers_mut().insert("sec-websocket-protocol", protocol);
         let (mut socket, _) = tokio_tungstenite::connect_async(request).await.unwrap();
-        socket.send(Datagram::Binary(vec![id; 32].into())).await.unwrap();
+        socket.send(Datagram::Binary(id.to_vec().into())).await.unwrap();
         // The victim may show that it is there before it says who it is.
         while !matches!(socket.next().await, Some(Ok(Datagram::Binary(id))) if id.len() == 32) {}
-        Attacker { id: [id; 32], socket, arrived: Vec::new(), handshake: Vec::new() }
+        Attacker { id, socket, arrived: Vec::new(), handshake: Vec::new() }
     }
 
     /// Connects, and proves that it holds the secret.
@@ -135,7 +140,7 @@ impl Attacker {
         let ticket = &victim.ticket;
         let namespace = ticket.namespace.clone();
         let ids = (attacker.id, ticket.node);
-        let mut session = Session::client(ids, [id; 32], namespace, ticket.secret, claimed);
+        let mut session = Session::client(ids, [id; 32], namespace, ticket.access.clone(), claimed);
         let mut effects = session.handle(Event::Started, 0);
         loop {
             let mut is_authenticated = false;

@@ -17,20 +17,25 @@ fn add(database: &Database, key: &str) {
     database.create(&task(), &database.document_id(key), &[("title", key.into())]).unwrap();
 }
 
+/// A second store of the same key, with all that the first one has on disk.
+pub(crate) fn copy_of(image: &MemoryStorage) -> Database {
+    let storage = Arc::new(MemoryStorage::default());
+    let mut copy = WriteBatch::default();
+    let copied = image.scan(&[], &[0xff], &mut |key, value| {
+        copy.put(key.to_vec(), value.to_vec());
+        true
+    });
+    copied.unwrap();
+    storage.commit(&copy).unwrap();
+    Database::with_storage(storage, None).unwrap()
+}
+
 /// Two stores of one key that both hold one change, and one more each.
 fn forked() -> [Database; 2] {
     let image = Arc::new(MemoryStorage::default());
     add(&Database::with_storage(image.clone(), None).unwrap(), "both");
     ["one", "other"].map(|key| {
-        let storage = Arc::new(MemoryStorage::default());
-        let mut copy = WriteBatch::default();
-        let copied = image.scan(&[], &[0xff], &mut |key, value| {
-            copy.put(key.to_vec(), value.to_vec());
-            true
-        });
-        copied.unwrap();
-        storage.commit(&copy).unwrap();
-        let database = Database::with_storage(storage, None).unwrap();
+        let database = copy_of(&image);
         add(&database, key);
         database
     })

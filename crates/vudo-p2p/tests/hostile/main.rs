@@ -6,6 +6,7 @@
 //! the session alone, in virtual time.
 
 mod attacker;
+mod capability_thief;
 mod corrupter;
 mod flooder;
 mod forger;
@@ -15,5 +16,6 @@ mod omitter;
 mod oversized_frames;
 mod proof_forger;
 mod replayer;
+mod revoked_writer;
 mod slow_reader;
 mod vector_liar;

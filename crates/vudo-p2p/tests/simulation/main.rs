@@ -10,11 +10,12 @@
 mod replica;
 mod world;
 
-use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use vudo_crdt::ReplicaKey;
 use vudo_testkit::{Conditions, Microseconds, run_seeds};
 
+use replica::Acknowledged;
 use world::{Omission, World};
 
 const SECOND: Microseconds = 1_000_000;
@@ -22,15 +23,21 @@ const TROUBLE: Microseconds = 8 * SECOND;
 /// How long healing may take at most.
 const HEALING: Microseconds = 40 * SECOND;
 const SEED_COUNT: u64 = 300;
+const REVOCATION_SEED_COUNT: u64 = 100;
 const CYCLE_COUNT: usize = 1_000;
 
 /// A world with its trouble behind it.
 fn run(seed: u64, omission: Omission, records: bool) -> World {
-    let replica_count = 3 + (seed % 14) as usize;
-    let mut world = World::new(replica_count, seed, omission);
+    let mut world = World::new(3 + (seed % 14) as usize, seed, omission);
     if records {
         world.record();
     }
+    trouble(&mut world);
+    world
+}
+
+/// Lets a world have its trouble, and heals it.
+fn trouble(world: &mut World) {
     let random = &mut world.random;
     world.network.conditions = Conditions {
         delay: (100, random.between(500, 120_000)),
@@ -49,7 +56,6 @@ fn run(seed: u64, omission: Omission, records: bool) -> World {
         next_look = if is_time { world.now() + SECOND / 20 } else { next_look };
         is_time && world.is_converged()
     });
-    world
 }
 
 /// Everybody holds every acknowledged change, and the same state.
@@ -57,10 +63,14 @@ fn assert_converged(world: &World) {
     assert!(world.is_converged(), "not everybody holds everything after healing");
     let state = |replica: &replica::Replica| replica.replication().fingerprint().unwrap();
     let first = state(&world.replicas[0]);
-    let acknowledged: BTreeSet<String> =
+    let acknowledged: Acknowledged =
         world.replicas.iter().flat_map(|replica| replica.acknowledged().clone()).collect();
-    let votes = |count: fn(&replica::Replica) -> i64| world.replicas.iter().map(count).sum::<i64>();
-    let (votes_least, votes_most) = (votes(|one| one.votes.0), votes(|one| one.votes.1));
+    let is_covered = |(key, written): &(&String, &(ReplicaKey, u64))| {
+        world.replicas[0].is_covered(key, **written)
+    };
+    // Each of them gave one vote.
+    let votes_least = acknowledged.iter().filter(is_covered).count() as i64;
+    let votes_most = world.replicas.iter().map(|replica| replica.attempt_count() as i64).sum();
     for replica in &world.replicas {
         assert_eq!(state(replica), first);
         replica.assert_holds(&acknowledged, "after healing");
@@ -80,6 +90,29 @@ fn every_seed_converges_with_nothing_acknowledged_lost() {
     });
     println!("simulation: {replica_count} replicas, {change_count} changes");
     assert!(change_count >= 5 * count, "only {change_count} changes in {count} seeds");
+}
+
+/// Owners revoke while changes of those whom they revoke are on their way, while the network parts and
+/// stores crash. What each cut accepts is everywhere in the end, and nothing above it.
+#[test]
+fn revocations_in_flight_end_in_the_same_judgement_everywhere() {
+    let (mut change_count, mut aside_count) = (0, 0);
+    let count = run_seeds("revocations in flight", REVOCATION_SEED_COUNT, |seed| {
+        let mut world = World::with_owners(4 + (seed % 5) as usize, seed);
+        world.plan_revocations(TROUBLE);
+        trouble(&mut world);
+        assert_converged(&world);
+        let set_aside = |replica: &replica::Replica| -> Vec<u64> {
+            let keys = world.replicas.iter().map(replica::Replica::key);
+            keys.map(|key| replica.replication().set_aside_count(&key)).collect()
+        };
+        let first = set_aside(&world.replicas[0]);
+        assert!(world.replicas.iter().all(|replica| set_aside(replica) == first));
+        aside_count += first.iter().sum::<u64>();
+        change_count += world.replicas[0].replication().durable_vector().change_count();
+    });
+    println!("revocations in flight: {count} seeds, {aside_count} of {change_count} set aside");
+    assert!(aside_count > count / 2, "hardly anything was set aside");
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! One replica: the real engine on a disk that loses its power, with a clock of its own.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use vudo_crdt::{FieldSchema, GenSchema, Strategy, Value, ValueType, VersionVector};
+use vudo_crdt::{FieldSchema, GenSchema, ReplicaKey, Strategy, Value, ValueType, VersionVector};
 use vudo_state::storage::{Storage, StorageError, WriteBatch};
-use vudo_state::{Database, Environment, OpenOptions, Replication};
+use vudo_state::{Database, Environment, Error, OpenOptions, Replication, SignedRecord};
 use vudo_testkit::{CrashingDisk, PowerLoss, Random};
 
 /// Documents that everybody writes to.
@@ -67,9 +67,14 @@ pub(crate) fn task() -> GenSchema {
     GenSchema::new("Task", fields)
 }
 
+/// Documents whose writes were acknowledged, each with its writer and the number of its change.
+pub(crate) type Acknowledged = BTreeMap<String, (ReplicaKey, u64)>;
+
 /// A replica, switched on or off.
 pub(crate) struct Replica {
     number: usize,
+    key: ReplicaKey,
+    namespace: String,
     pub(crate) disk: Arc<CrashingDisk>,
     surroundings: Arc<Surroundings>,
     /// How far the clock is from the true time.
@@ -77,9 +82,7 @@ pub(crate) struct Replica {
     database: Option<Database>,
     attempt_count: u64,
     /// The documents of its own whose writes were acknowledged.
-    acknowledged: BTreeSet<String>,
-    /// Votes that were acknowledged, and that may have been given.
-    pub(crate) votes: (i64, i64),
+    acknowledged: Acknowledged,
     /// What it has told others that it holds.
     pub(crate) promised: VersionVector,
 }
@@ -90,6 +93,8 @@ impl Replica {
         let clock_error = random.between(0, 6 * DAY_MILLISECONDS) as i64;
         let mut replica = Replica {
             number,
+            key: ReplicaKey::default(),
+            namespace: "default".to_owned(),
             disk: Arc::default(),
             surroundings: Arc::new(Surroundings {
                 milliseconds: AtomicU64::new(0),
@@ -98,12 +103,28 @@ impl Replica {
             clock_error_milliseconds: clock_error - 3 * DAY_MILLISECONDS as i64,
             database: None,
             attempt_count: 0,
-            acknowledged: BTreeSet::new(),
-            votes: (0, 0),
+            acknowledged: Acknowledged::new(),
             promised: VersionVector::new(),
         };
         replica.switch_on();
+        replica.key = replica.database().replica_key();
         replica
+    }
+
+    /// Goes on in another namespace, with these records of it.
+    pub(crate) fn move_to(&mut self, namespace: &str, records: Vec<SignedRecord>) {
+        self.namespace = namespace.to_owned();
+        self.database = Some(self.database().in_namespace(namespace));
+        self.database().add_records(records).expect("the disk is well");
+    }
+
+    /// How many writes it has tried, of which each gives a vote.
+    pub(crate) fn attempt_count(&self) -> u64 {
+        self.attempt_count
+    }
+
+    pub(crate) fn key(&self) -> ReplicaKey {
+        self.key
     }
 
     pub(crate) fn is_on(&self) -> bool {
@@ -115,7 +136,7 @@ impl Replica {
     }
 
     pub(crate) fn replication(&self) -> Replication {
-        self.database().replication("default").expect("the namespace opens")
+        self.database().replication(&self.namespace).expect("the namespace opens")
     }
 
     pub(crate) fn set_time(&self, true_milliseconds: u64) {
@@ -138,7 +159,8 @@ impl Replica {
         let options = OpenOptions { segment_bytes: 200, ..OpenOptions::default() };
         let surroundings = self.surroundings.clone();
         let opened = Database::with_environment(storage, None, surroundings, &options);
-        self.database = Some(opened.expect("a store opens after every crash"));
+        let opened = opened.expect("a store opens after every crash");
+        self.database = Some(opened.in_namespace(&self.namespace));
         let held = self.replication().durable_vector();
         assert!(
             held.covers(&self.promised),
@@ -154,7 +176,6 @@ impl Replica {
         let shared_key = format!("shared/{}", random.below(SHARED_DOCUMENTS));
         let churned_key = format!("churned/{}", random.below(SHARED_DOCUMENTS));
         self.attempt_count += 1;
-        self.votes.1 += 1;
         let database = self.database();
         let has = |key: &str| database.read(&gen_schema, &database.document_id(key));
         let (Ok(shared), Ok(churned)) = (has(&shared_key), has(&churned_key)) else {
@@ -175,10 +196,12 @@ impl Replica {
         });
         match written {
             Ok(()) => {
-                self.acknowledged.insert(own_key);
-                self.votes.0 += 1;
+                let number = self.replication().durable_vector().get(&self.key);
+                self.acknowledged.insert(own_key, (self.key, number));
                 true
             }
+            // It has not heard yet that it may write, or has heard that it may not any more.
+            Err(Error::NoRight { .. }) => true,
             Err(error) => {
                 assert!(self.disk.is_off(), "replica {}: {error}", self.number);
                 false
@@ -187,17 +210,27 @@ impl Replica {
     }
 
     /// The documents whose writes were acknowledged here.
-    pub(crate) fn acknowledged(&self) -> &BTreeSet<String> {
+    pub(crate) fn acknowledged(&self) -> &Acknowledged {
         &self.acknowledged
     }
 
-    pub(crate) fn assert_holds(&self, keys: &BTreeSet<String>, when: &str) {
+    /// Whether a write has an effect by what is held here of rights.
+    pub(crate) fn is_covered(&self, key: &str, (writer, number): (ReplicaKey, u64)) -> bool {
+        let rights = self.database().rights().expect("the namespace opens");
+        rights.is_none_or(|rights| {
+            rights.check_write(&writer, number, "Task", key.as_bytes()).is_ok()
+        })
+    }
+
+    /// What was acknowledged is there, as far as it has an effect, and no further.
+    pub(crate) fn assert_holds(&self, acknowledged: &Acknowledged, when: &str) {
         let database = self.database();
-        for key in keys {
+        for (key, written) in acknowledged {
             let record = database.read(&task(), &database.document_id(key)).expect("it reads");
             let title = record.as_ref().and_then(|record| record.get("title"));
             let expected = Value::from(key.as_str());
-            assert_eq!(title, Some(&expected), "replica {} lost {key} {when}", self.number);
+            let expected = self.is_covered(key, *written).then_some(&expected);
+            assert_eq!(title, expected, "replica {}: {key} {when}", self.number);
         }
     }
 

@@ -10,6 +10,7 @@ use vudo_crdt::VersionVector;
 use vudo_p2p::proto::{
     CloseReason, Effect, Event, Holdings, Message, Milliseconds, Notice, Session,
 };
+use vudo_state::{Grant, RightsRecord, Scope};
 use vudo_testkit::{Microseconds, Network, Packet, Random, Scheduler, Stream};
 
 use crate::replica::Replica;
@@ -66,6 +67,7 @@ enum Happening {
     Write(usize),
     Crash(usize),
     SwitchOn(usize),
+    Revoke { owner: usize, subject: usize },
     Partition,
     Join,
 }
@@ -93,6 +95,7 @@ pub(crate) struct World {
     has_faults: bool,
     is_online: bool,
     log: Option<Vec<String>>,
+    namespace: String,
 }
 
 impl World {
@@ -110,6 +113,68 @@ impl World {
             has_faults: true,
             is_online: true,
             log: None,
+            namespace: "default".to_owned(),
+        }
+    }
+
+    /// Replicas of a namespace that the first two of them own. The others hold the founding, and learn
+    /// that they may write from the first one.
+    pub(crate) fn with_owners(replica_count: usize, seed: u64) -> World {
+        let mut world = World::new(replica_count, seed, Omission::Nothing);
+        let keys: Vec<_> =
+            world.replicas.iter().map(|replica| replica.database().replica_key()).collect();
+        let first = world.replicas[0].database();
+        world.namespace = first.found("team", &keys[..2]).expect("the disk is well");
+        let first = first.in_namespace(&world.namespace);
+        let rights = first.rights().expect("the disk is well").expect("it has owners");
+        let founding: Vec<_> = rights.records().cloned().collect();
+        for replica in &mut world.replicas {
+            replica.move_to(&world.namespace, founding.clone());
+        }
+        for subject in &keys[2..] {
+            let grant = Grant {
+                issuer: keys[0],
+                subject: *subject,
+                can_delegate: false,
+                expires_milliseconds: None,
+                scopes: vec![Scope { gen_name: "Task".to_owned(), key_prefix: String::new() }],
+            };
+            first.issue(RightsRecord::Grant(grant), None).expect("the disk is well");
+        }
+        world
+    }
+
+    /// Lets owners revoke others at random times before `until`, some of them twice and at once.
+    pub(crate) fn plan_revocations(&mut self, until: Microseconds) {
+        let count = self.replicas.len();
+        for _ in 0..1 + self.random.below(4) {
+            let subject = 2 + self.random.below(count - 2);
+            for _ in 0..1 + self.random.below(2) {
+                let owner = self.random.below(2);
+                let at = self.random.between(0, until);
+                self.scheduler.schedule(at, Happening::Revoke { owner, subject });
+            }
+        }
+    }
+
+    fn revoke(&mut self, owner: usize, subject: usize) {
+        let subject = self.replicas[subject].key();
+        let Some(revoking) = self.replicas.get(owner).filter(|owner| owner.is_on()) else { return };
+        if !self.has_faults {
+            return;
+        }
+        let database = revoking.database().in_namespace(&self.namespace);
+        let issue = || {
+            let revocation = database.revocation_of(database.replica_key(), subject)?;
+            database.issue(RightsRecord::Revocation(revocation), None)
+        };
+        match issue() {
+            Ok(_) => self.tell_advanced(owner),
+            Err(error) => {
+                assert!(revoking.disk.is_off(), "replica {owner}: {error}");
+                drop(database);
+                self.crash(owner);
+            }
         }
     }
 
@@ -200,6 +265,7 @@ impl World {
             Happening::Write(replica) => self.write(replica),
             Happening::Crash(replica) => self.plan_crash(replica),
             Happening::SwitchOn(replica) => self.switch_on(replica),
+            Happening::Revoke { owner, subject } => self.revoke(owner, subject),
             Happening::Partition if self.has_faults => {
                 let groups = 2 + self.random.below(2);
                 self.network.partition(groups, &mut self.random);
@@ -324,7 +390,7 @@ impl World {
         let held = Holdings::of(&self.replicas[*from].replication());
         let ids = (node_id(*from), node_id(*to));
         let Ok(held) = held else { return self.crash(self.links[link].replicas[0]) };
-        let session = Session::client(ids, nonce, "default".into(), SECRET, held);
+        let session = Session::client(ids, nonce, self.namespace.clone(), SECRET, held);
         self.open(id, session);
         self.feed(id, Event::Started);
     }
@@ -427,6 +493,7 @@ impl World {
             }
             Effect::Notify(Notice::Forked { .. }) => panic!("{id:?}: nobody has signed two logs"),
             Effect::Close(reason) => return self.close(id, &reason),
+            Effect::Sign(_) | Effect::CheckAccess(_) => panic!("{id:?}: everybody has the secret"),
             Effect::ReadShare(_) => Work::ReadShare,
             Effect::ReadFrame { since, bytes_max } => Work::ReadFrame(since, bytes_max),
             Effect::Apply(frame) => Work::Apply(frame),
