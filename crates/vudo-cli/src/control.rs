@@ -30,7 +30,7 @@ use clap::Parser;
 use serde_json::json;
 use vudo_state::Database;
 
-use crate::{Arguments, Command, Context, store};
+use crate::{Arguments, Command, Context, rights, store};
 
 const SOCKET_NAME: &str = "control.sock";
 /// What a request may have in bytes: the arguments of one command.
@@ -134,7 +134,7 @@ fn run_request(database: &Database, request: &[u8], client: &UnixStream) -> Resu
     let Command::Store(command) = command else {
         bail!("this command cannot be run by the process that serves the store");
     };
-    let database = database.in_namespace(&context.namespace);
+    let database = rights::resolve(database.clone(), &context.namespace)?;
     let mut output = BufWriter::with_capacity(FRAME_BYTES_MAX, Framed { kind: OUTPUT, client });
     let mut errors = Framed { kind: ERRORS, client };
     store::run(&database, &context, command.in_folder(&folder), &mut output, &mut errors)?;

@@ -9,7 +9,7 @@ use vudo_crdt::{GenSchema, Value};
 use vudo_state::{Database, Record};
 
 use crate::output::{record_to_json, value_to_json};
-use crate::{Context, values};
+use crate::{Context, rights, values};
 
 /// A document on the command line: `Task/milk`.
 #[derive(Clone)]
@@ -99,7 +99,7 @@ pub(crate) fn open(context: &Context) -> Result<Database> {
             context.store.display()
         );
     }
-    Ok(Database::open(&context.store)?.in_namespace(&context.namespace))
+    rights::resolve(Database::open(&context.store)?, &context.namespace)
 }
 
 /// A Gen that the store knows.

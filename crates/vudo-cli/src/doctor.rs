@@ -74,7 +74,7 @@ fn examine(
                 return;
             }
         };
-        findings.push(Finding::of("network", addresses(&node, context)));
+        findings.push(Finding::of("network", addresses(&node, database)));
         if let Some(text) = ticket {
             match text.parse::<Ticket>() {
                 Ok(ticket) => try_ticket(&node, &ticket, findings).await,
@@ -86,8 +86,8 @@ fn examine(
     Ok(())
 }
 
-fn addresses(node: &Node, context: &Context) -> Result<String> {
-    let ticket = node.share(&context.namespace)?;
+fn addresses(node: &Node, database: &Database) -> Result<String> {
+    let ticket = node.share(database.namespace())?;
     let addresses: Vec<String> = ticket.addresses.iter().map(ToString::to_string).collect();
     Ok(format!(
         "UDP can be listened on; others would find this machine at {}",

@@ -13,6 +13,7 @@ mod doctor;
 mod import;
 mod network;
 mod output;
+mod rights;
 mod schema;
 mod store;
 mod values;
@@ -46,7 +47,7 @@ pub(crate) struct Context {
     /// The folder of the store.
     #[arg(long, global = true, env = "VUDO_STORE", default_value = "vudo-store")]
     store: PathBuf,
-    /// The namespace in the store: the unit of sync.
+    /// The namespace in the store: the unit of sync. Of one that has owners the label will do.
     #[arg(long, global = true, default_value = vudo_state::DEFAULT_NAMESPACE)]
     namespace: String,
     /// Print JSON, for machines.
@@ -136,10 +137,6 @@ enum Command {
         /// What `vudo serve` printed.
         ticket: Option<String>,
     },
-    /// Print the key under which this store writes: its name among replicas, and on the network.
-    Whoami,
-    /// Print which stores have acknowledged this one's changes, and how many wait for each.
-    Peers,
     /// Mutual credit: pay without a network, settle with a committee.
     #[command(subcommand, long_about = credit::ABOUT)]
     Credit(credit::Command),
@@ -172,8 +169,6 @@ fn main() -> ExitCode {
             network::sync(&context, &ticket, timeout_seconds)
         }
         Command::Doctor { ticket } => doctor::run(&context, ticket.as_deref()),
-        Command::Whoami => network::whoami(&context),
-        Command::Peers => network::peers(&context),
         Command::Credit(command) => credit::run(&context, command),
         Command::Demo { skip_budgets } => demo::run(skip_budgets),
     };

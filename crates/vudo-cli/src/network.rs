@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use serde_json::json;
 use tokio::runtime::Runtime;
-use vudo_crdt::ReplicaKey;
 use vudo_p2p::{Config, Node, SyncReport, Ticket};
 use vudo_state::Database;
 
-use crate::{Context, data};
+use crate::{Context, data, rights};
 
 pub(crate) fn runtime() -> Result<Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
@@ -29,11 +28,12 @@ pub(crate) fn serve(
     runtime()?.block_on(async {
         let config = Config { quic: Some(bind), websocket };
         let node = Node::spawn(&database, config).await?;
-        let ticket = node.share(&context.namespace)?;
+        let ticket = node.share(database.namespace())?;
+        rights::remember_ticket(&database, &ticket)?;
         if context.json {
             println!("{}", json!({ "ticket": ticket.to_string() }));
         } else {
-            eprintln!("serving namespace '{}' until interrupted; the ticket:", context.namespace);
+            eprintln!("serving namespace '{}' until interrupted; the ticket:", ticket.namespace);
             println!("{ticket}");
         }
         std::io::stdout().flush()?;
@@ -101,37 +101,4 @@ pub(crate) async fn sync_once(
     let report = link.wait_until_synced(limit).await;
     link.close().await;
     report
-}
-
-pub(crate) fn whoami(context: &Context) -> Result<()> {
-    let key = hexadecimal(&data::open(context)?.replica_key());
-    match context.json {
-        true => println!("{}", json!({ "replica": key })),
-        false => println!("{key}"),
-    }
-    Ok(())
-}
-
-pub(crate) fn peers(context: &Context) -> Result<()> {
-    let database = data::open(context)?.in_namespace(&context.namespace);
-    let outbox = database.outbox()?;
-    let peers = outbox.peers();
-    for (peer, acknowledged) in &peers {
-        let (key, waiting) = (hexadecimal(peer), outbox.pending_count_for(peer));
-        match context.json {
-            true => println!(
-                "{}",
-                json!({ "replica": key, "acknowledged": acknowledged, "waiting": waiting })
-            ),
-            false => println!("{key}: {acknowledged} changes acknowledged, {waiting} waiting"),
-        }
-    }
-    if peers.is_empty() && !context.json {
-        println!("no store has acknowledged anything; {} changes wait", outbox.pending_count());
-    }
-    Ok(())
-}
-
-fn hexadecimal(key: &ReplicaKey) -> String {
-    key.0.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -8,6 +8,7 @@ use clap::Subcommand;
 use serde_json::json;
 use vudo_state::{Database, Error};
 
+use crate::rights::{self, RightsCommand};
 use crate::{Context, data, import};
 
 /// A command that works on one store.
@@ -59,6 +60,8 @@ pub(crate) enum StoreCommand {
     },
     /// Read everything that is on disk, and name what is damaged.
     Verify,
+    #[command(flatten)]
+    Rights(RightsCommand),
     /// Say what this store wrote that no other one has acknowledged as durable.
     Outbox {
         /// Name at most so many changes.
@@ -74,6 +77,7 @@ impl StoreCommand {
         match &mut self {
             StoreCommand::Backup { folder: named } => *named = folder.join(&*named),
             StoreCommand::Import(options) => options.move_to(folder),
+            StoreCommand::Rights(command) => command.move_to(folder),
             _ => {}
         }
         self
@@ -123,6 +127,7 @@ pub(crate) fn run(
         StoreCommand::Stats => data::stats(database, is_json, output),
         StoreCommand::Backup { folder } => backup(database, is_json, &folder, output),
         StoreCommand::Verify => verify(database, is_json, output),
+        StoreCommand::Rights(command) => rights::run(database, is_json, command, output),
         StoreCommand::Outbox { limit } => outbox(database, is_json, limit, output),
     }
 }

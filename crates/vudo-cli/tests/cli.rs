@@ -245,7 +245,7 @@ fn stores_sync_over_websocket_alone_and_the_doctor_sees_it() {
     let server = Server::start_with(&place, "left", &["--websocket", "127.0.0.1:0"]);
     let ticket: vudo_p2p::Ticket = server.ticket.parse().unwrap();
     let ticket = vudo_p2p::Ticket { addresses: Vec::new(), ..ticket };
-    let forged = vudo_p2p::Ticket { secret: [7; 32], ..ticket };
+    let forged = vudo_p2p::Ticket { access: vudo_p2p::proto::Access::Secret([7; 32]), ..ticket };
     let output = place.run(&["--store", "right", "--json", "doctor", &forged.to_string()]);
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stdout).unwrap();
@@ -253,16 +253,71 @@ fn stores_sync_over_websocket_alone_and_the_doctor_sees_it() {
     assert!(told, "{said}");
 }
 
+/// Founding, inviting, writing as far as that goes, and revoking, through a store that is served.
+#[test]
+fn a_namespace_with_owners_lets_in_whom_they_invite() {
+    let place = Place::new();
+    for store in ["owner", "member"] {
+        place.succeed(&["--store", store, "init", "task.dol"]);
+    }
+    let owner = |arguments: &[&str]| {
+        let context = ["--store", "owner", "--namespace", "team"];
+        place.succeed(&[&context[..], arguments].concat())
+    };
+    let name = place.succeed(&["--store", "owner", "found", "team", "--recovery", "recovery.key"]);
+    assert!(name.starts_with("team@"), "{name}");
+    assert!(owner(&["whoami"]).contains("owner 2 of 2"));
+    owner(&["set", "Task/milk", "title=Buy milk"]);
+    let key = place.succeed(&["--store", "member", "whoami"]);
+    let key = key.trim();
+    let early = owner(&["invite", key, "--write", "Task/bread"]);
+    assert!(early.contains("vudo serve"), "{early}");
+
+    let server = Server::start_with(&place, "owner", &["--namespace", "team"]);
+    let ticket = owner(&["invite", key]);
+    assert!(ticket.starts_with("vudo2"), "{ticket}");
+    let sync = |ticket: &str| place.run(&["--store", "member", "sync", ticket.trim()]);
+    assert!(sync(&ticket).status.success());
+    let member = ["--store", "member", "--namespace", "team"];
+    let as_member = |arguments: &[&'static str]| [&member[..], arguments].concat();
+    place.succeed(&as_member(&["set", "Task/bread", "title=Bake bread"]));
+    let refused = place.fail(&as_member(&["set", "Task/milk", "title=Drink milk"]));
+    assert!(refused.contains("covers Task/bread*"), "{refused}");
+    assert!(sync(&ticket).status.success());
+    assert_eq!(owner(&["list", "Task"]).lines().count(), 2);
+
+    let json: serde_json::Value = serde_json::from_str(&owner(&["revoke", key, "--json"])).unwrap();
+    assert_eq!(json["subject"], key);
+    let refused = sync(&ticket);
+    assert!(stderr(&refused).contains("ask for a fresh ticket"), "{}", stderr(&refused));
+    assert!(owner(&["peers"]).lines().any(|line| line.contains(key) && line.contains("revoked")));
+    let again = place.run(&["--store", "owner", "--namespace", "team", "invite", key]);
+    assert!(stderr(&again).contains("for good"), "{}", stderr(&again));
+    drop(server);
+
+    // The recovery key is before the store's own, and not the other way round.
+    let own = owner(&["whoami", "--json"]);
+    let own: serde_json::Value = serde_json::from_str(&own).unwrap();
+    let own = own["replica"].as_str().unwrap();
+    let recovery = owner(&["whoami", "--key", "recovery.key"]);
+    let refused =
+        place.fail(&["--store", "owner", "--namespace", "team", "revoke", recovery.trim()]);
+    assert!(refused.contains("may not revoke"), "{refused}");
+    owner(&["revoke", own, "--key", "recovery.key"]);
+    let refused = place.fail(&["--store", "owner", "--namespace", "team", "delete", "Task/milk"]);
+    assert!(refused.contains("revoked"), "{refused}");
+}
+
 #[test]
 fn a_link_that_cannot_be_is_refused_within_seconds_and_says_why() {
     let place = Place::new();
     place.succeed(&["init", "task.dol"]);
     let start = Instant::now();
-    let garbage = place.fail(&["--store", "b", "sync", "vudo1garbage"]);
+    let garbage = place.fail(&["--store", "b", "sync", "vudo2garbage"]);
     assert!(garbage.contains("no ticket"), "{garbage}");
     let server = Server::start(&place, "vudo-store");
     let ticket: vudo_p2p::Ticket = server.ticket.parse().unwrap();
-    let forged = vudo_p2p::Ticket { secret: [7; 32], ..ticket };
+    let forged = vudo_p2p::Ticket { access: vudo_p2p::proto::Access::Secret([7; 32]), ..ticket };
     let refused = place.fail(&["--store", "b", "sync", &forged.to_string()]);
     assert!(refused.contains("secret"), "{refused}");
     let gone = server.ticket.clone();

@@ -30,8 +30,8 @@ pub use vudo_macros::{gen_source, include_gen};
 pub use vudo_p2p as p2p;
 pub use vudo_state::{
     ChangeKind, Condition, Database, Direction, Document, DocumentId, Durability, Error, Event,
-    FromValue, Interest, LiveQuery, Origin, Outbox, Query, Record, Result, Step, Subscription,
-    Transaction,
+    FromValue, Grant, Interest, LiveQuery, MissingRight, Origin, Outbox, PublicKey, Query, Record,
+    Result, Revocation, Rights, RightsRecord, Scope, SignedRecord, Step, Subscription, Transaction,
 };
 
 /// What a Gen looks like, from the bytes that [`include_gen!`] writes.
