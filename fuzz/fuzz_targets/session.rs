@@ -1,23 +1,33 @@
 //! What a peer says, from the first message on: the session may end, and never panics.
 //!
 //! The input is messages, each behind its length in one byte (frames are short here). The session
-//! is that of a server whose peer holds the secret, or of a client; its proof is put in where the
-//! input has one, since a fuzzer would not find it. Frames reach a real store in memory.
+//! is that of a server whose peer holds the secret or has its key, or of a client; its proof is put in
+//! where the input has one, since a fuzzer would not find it. Frames reach a real store in memory.
 
 #![no_main]
 
 use std::collections::VecDeque;
 
+use ed25519_dalek::{Signer, SigningKey};
 use libfuzzer_sys::fuzz_target;
 use vudo_crdt::{
     FieldSchema, Frame, GenSchema, Seal, Strategy, ValueType, checksum, write_signed_frame,
 };
-use vudo_p2p::proto::{Effect, Event, Holdings, Message, PROTOCOL_VERSION, Session};
-use vudo_state::Database;
+use vudo_p2p::proto::{Access, Effect, Event, Holdings, Message, PROTOCOL_VERSION, Session};
+use vudo_state::{Database, SignedRecord, public_key_of};
 
 const SECRET: [u8; 32] = [5; 32];
-const IDS: [[u8; 32]; 2] = [[1; 32], [2; 32]];
+/// The secret keys of the client and the server; their ids are the public ones.
+const KEYS: [[u8; 32]; 2] = [[1; 32], [2; 32]];
 const NONCES: [[u8; 32]; 2] = [[3; 32], [4; 32]];
+
+fn ids() -> [[u8; 32]; 2] {
+    KEYS.map(|key| public_key_of(&key).0)
+}
+
+fn sign(key: &[u8; 32], bytes: &[u8]) -> [u8; 64] {
+    SigningKey::from_bytes(key).sign(bytes).to_bytes()
+}
 
 fn database() -> Database {
     let title = FieldSchema::new("title", 1, Strategy::Lww, ValueType::String);
@@ -32,7 +42,8 @@ fn database() -> Database {
 fn proof_of_peer(is_server: bool) -> Message {
     let hello =
         |nonce| Message::Hello { version: PROTOCOL_VERSION, namespace: "default".into(), nonce };
-    let (client, server) = ((IDS[0], IDS[1]), (IDS[1], IDS[0]));
+    let [client, server] = ids();
+    let (client, server) = ((client, server), (server, client));
     let effects = if is_server {
         let held = Holdings::default();
         let mut peer = Session::client(client, NONCES[0], "default".into(), SECRET, held);
@@ -62,15 +73,30 @@ fn proof_of_peer(is_server: bool) -> Message {
     effects.into_iter().find_map(is_proof).unwrap()
 }
 
+/// What a client says to prove that it has its key, with these records.
+fn key_proof_of_client(records: Vec<SignedRecord>) -> Message {
+    let [client, server] = ids();
+    let access = Access::Capability(records.clone());
+    let held = Holdings::default();
+    let mut peer = Session::client((client, server), NONCES[0], "default".into(), access, held);
+    peer.handle(Event::Started, 0);
+    let (version, namespace, nonce) = (PROTOCOL_VERSION, "default".into(), NONCES[1]);
+    let hello = Message::Hello { version, namespace, nonce };
+    let effects = peer.handle(Event::Received(hello), 0);
+    let Some(Effect::Sign(bytes)) = effects.first() else { panic!("{effects:?}") };
+    Message::KeyProof { signature: sign(&KEYS[0], bytes), records }
+}
+
 fuzz_target!(|input: &[u8]| {
     let Some((kind, mut input)) = input.split_first() else { return };
     let is_server = kind & 1 == 0;
+    let [client, server] = ids();
     let database = database();
     let replication = database.replication("default").unwrap();
     let held = Holdings::of(&replication).unwrap();
     let mut session = match is_server {
-        true => Session::server((IDS[1], IDS[0]), NONCES[1]),
-        false => Session::client((IDS[0], IDS[1]), NONCES[0], "default".into(), SECRET, held),
+        true => Session::server((server, client), NONCES[1]),
+        false => Session::client((client, server), NONCES[0], "default".into(), SECRET, held),
     };
     let mut now = 0;
     let mut events = VecDeque::from([Event::Started]);
@@ -82,6 +108,14 @@ fuzz_target!(|input: &[u8]| {
                         secret: Some(SECRET),
                         held: Holdings::of(&replication).unwrap(),
                     }),
+                    Effect::Sign(bytes) => {
+                        events.push_back(Event::Signed(sign(&KEYS[usize::from(is_server)], &bytes)));
+                    }
+                    // Whoever shows records is let in, for a while.
+                    Effect::CheckAccess(shown) => {
+                        let until = (!shown.is_empty()).then_some(now + 3_000);
+                        events.push_back(Event::AccessChecked { until });
+                    }
                     Effect::ReadHead { replica, number } => {
                         let head = replication.signed_head_of(&replica, number).unwrap();
                         events.push_back(Event::HeadReady(head));
@@ -120,6 +154,7 @@ fuzz_target!(|input: &[u8]| {
         now += 500;
         let message = match Message::decode(bytes) {
             Ok(Message::Proof(_)) => proof_of_peer(is_server),
+            Ok(Message::KeyProof { records, .. }) if is_server => key_proof_of_client(records),
             Ok(Message::Frame(mut frame)) => {
                 let sum = checksum(&frame);
                 frame.extend_from_slice(&sum);
