@@ -30,14 +30,17 @@
 
 #[cfg(feature = "native")]
 mod backup;
+mod compaction;
 mod database;
 mod document;
 mod environment;
 mod error;
+mod floor;
 #[cfg(feature = "native")]
 mod folder;
 mod history;
 mod identity;
+mod inside;
 mod layout;
 mod limits;
 mod listeners;
@@ -50,6 +53,7 @@ mod query;
 mod queue;
 mod record;
 mod recovery;
+mod repair;
 mod replication;
 mod rights;
 mod rules;
@@ -64,6 +68,7 @@ mod verify;
 
 #[cfg(feature = "native")]
 pub use backup::BackupReport;
+pub use compaction::{Compaction, CompactionProgress, CompactionReport, CompactionStage};
 pub use database::{
     DEFAULT_NAMESPACE, Database, DocumentId, Durability, NAMESPACE_NAME_BYTES_MAX, OpenOptions,
 };
@@ -81,6 +86,7 @@ pub use outbox::{Outbox, PendingChange};
 pub use path::FieldPath;
 pub use query::{Condition, Direction, Place, Query};
 pub use record::Record;
+pub use repair::RepairReport;
 pub use replication::{OutgoingFrame, Replication};
 pub use rights::{
     Founding, Grant, MissingRight, OWNERS_MAX, PublicKey, RIGHTS_GEN, Record as RightsRecord,

@@ -76,8 +76,10 @@ pub enum GoodbyeCode {
     OtherVersion = 5,
     /// A replica has signed two logs.
     Forked = 6,
+    /// The sender's log does not go back to what the receiver holds.
+    Compacted = 7,
     /// The receiver's right to read has ended.
-    AccessEnded = 7,
+    AccessEnded = 8,
 }
 
 impl GoodbyeCode {
@@ -89,6 +91,7 @@ impl GoodbyeCode {
         GoodbyeCode::StorageFailed,
         GoodbyeCode::OtherVersion,
         GoodbyeCode::Forked,
+        GoodbyeCode::Compacted,
         GoodbyeCode::AccessEnded,
     ];
 }

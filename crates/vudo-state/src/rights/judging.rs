@@ -85,7 +85,8 @@ pub(crate) fn set_aside_if_not_covered(
     change: &Change<'_>,
 ) {
     let names: Vec<&str> = namespace.gen_names().collect();
-    let gen_name = |gen_index: u32| names[gen_index as usize].as_bytes();
+    let gen_name =
+        |gen_index: u32| names.get(gen_index as usize).map_or(&[][..], |name| name.as_bytes());
     if !rights.is_effective(namespace.replicas().key(change.replica), change, gen_name) {
         set_aside(namespace, change.replica, change.number);
     }
@@ -190,18 +191,8 @@ impl Shard {
         state.is_judgement_stale || frame.changes().any(brings_record)
     }
 
-    /// The turn to flush: nothing is on its way to disk, so that the log is what is there, and what is
-    /// pending.
-    pub(crate) fn quiet_turn(&self) -> (FlushTurn<'_>, StateGuard<'_>) {
-        loop {
-            // More than there will ever be, so that the turn comes in any case.
-            if let Some(turn) = self.flush_turn(u64::MAX) {
-                return turn;
-            }
-        }
-    }
-
-    /// The whole log, for whoever has the turn. Takes a copy of what is pending.
+    /// The whole log, for whoever has the turn: nothing is on its way to disk then, so that it is what is
+    /// there and what is pending. Takes a copy of that.
     pub(crate) fn whole_log(&self, state: &State) -> WholeLog<'_> {
         WholeLog { stored: self.stored_log(), pending: state.pending_record().to_vec() }
     }
@@ -227,6 +218,7 @@ impl Shard {
             .filter(|(replica, ranges)| namespace.set_aside(*replica) != ranges)
             .collect();
         state.is_judged = true;
+        state.judgement_count += 1;
         if !judgements.is_empty() {
             let own = state.own;
             let (namespace, mut recorder) = state.recorder(self.subscribers.any());
@@ -244,7 +236,7 @@ impl Shard {
         if !self.lock().is_judgement_stale {
             return Ok(());
         }
-        let (turn, state) = self.quiet_turn();
+        let (turn, state) = self.turn();
         self.judge_and_write(turn, state)
     }
 
@@ -274,7 +266,7 @@ impl Shard {
         records: Vec<SignedRecord>,
         now_milliseconds: u64,
     ) -> Result<()> {
-        let (turn, mut state) = self.quiet_turn();
+        let (turn, mut state) = self.turn();
         // The turn ends with the state unlocked.
         if self.write_new_records(&mut state, records, now_milliseconds)? {
             state.is_judgement_stale = true;
