@@ -223,7 +223,7 @@ fn print_key(is_json: bool, key: &PublicKey, output: &mut dyn Write) -> Result<(
 
 fn whoami(database: &Database, is_json: bool, output: &mut dyn Write) -> Result<()> {
     let key = database.replica_key();
-    let Some(rights) = database.rights()? else { return print_key(is_json, &key, output) };
+    let Some(rights) = database.access_rights()? else { return print_key(is_json, &key, output) };
     let said = standing(&rights, &key);
     match is_json {
         true => {
@@ -407,7 +407,7 @@ fn peers(database: &Database, is_json: bool, output: &mut dyn Write) -> Result<(
         let count = outbox.pending_count();
         writeln!(output, "no store has acknowledged anything; {count} changes wait")?;
     }
-    let Some(rights) = database.rights()? else { return Ok(()) };
+    let Some(rights) = database.access_rights()? else { return Ok(()) };
     let replication = database.replication(database.namespace())?;
     for key in rights.keys() {
         let said = standing(&rights, &key);
@@ -430,7 +430,7 @@ fn peers(database: &Database, is_json: bool, output: &mut dyn Write) -> Result<(
 }
 
 fn rights_of(database: &Database) -> Result<Rights> {
-    let rights = database.rights()?;
+    let rights = database.access_rights()?;
     rights.with_context(|| {
         format!(
             "the namespace '{}' has no owners, so whoever has its ticket may write; found one that \

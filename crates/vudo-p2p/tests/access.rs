@@ -58,7 +58,7 @@ impl Side {
                 Effect::Sign(bytes) => Event::Signed(self.database.sign(&bytes)),
                 // Grants here are of the session's own time.
                 Effect::CheckAccess(shown) => {
-                    let mut rights = replication.rights().unwrap();
+                    let mut rights = replication.access_rights().unwrap();
                     rights.hold(shown.into_iter().map(|record| (record, None)));
                     Event::AccessChecked { until: rights.readable_until(&peer, now) }
                 }
@@ -149,7 +149,7 @@ fn invite(
     let (issuer, subject) = (owner.replica_key(), member.replica_key());
     let grant = Grant { issuer, subject, can_delegate: false, expires_milliseconds, scopes };
     owner.issue(RightsRecord::Grant(grant), None).unwrap();
-    owner.rights().unwrap().unwrap().records_for(&subject)
+    owner.access_rights().unwrap().unwrap().records_for(&subject)
 }
 
 #[test]

@@ -88,9 +88,12 @@ impl CrashingDisk {
         to: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), PowerLoss> {
-        let state = self.lock_powered()?;
         let range = (Bound::Included(from), Bound::Excluded(to));
-        for (key, value) in state.entries.range::<[u8], _>(range) {
+        let owned = |(key, value): (&Vec<u8>, &Vec<u8>)| (key.clone(), value.clone());
+        // The visitor may read more.
+        let entries: Vec<_> =
+            self.lock_powered()?.entries.range::<[u8], _>(range).map(owned).collect();
+        for (key, value) in &entries {
             if !visit(key, value) {
                 break;
             }

@@ -83,7 +83,7 @@ pub enum GoodbyeCode {
 }
 
 impl GoodbyeCode {
-    const ALL: [GoodbyeCode; 8] = [
+    const ALL: [GoodbyeCode; 9] = [
         GoodbyeCode::Done,
         GoodbyeCode::Refused,
         GoodbyeCode::Misbehaved,

@@ -30,7 +30,7 @@ pub(crate) fn invite(victim: &Victim, member: &Database) -> Ticket {
         scopes: vec![Scope { gen_name: "Task".into(), key_prefix: String::new() }],
     };
     owner.issue(RightsRecord::Grant(grant), None).unwrap();
-    let records = owner.rights().unwrap().unwrap().records_for(&subject);
+    let records = owner.access_rights().unwrap().unwrap().records_for(&subject);
     victim.node.invite(owner.namespace(), records).unwrap()
 }
 

@@ -216,7 +216,7 @@ impl Replica {
 
     /// Whether a write has an effect by what is held here of rights.
     pub(crate) fn is_covered(&self, key: &str, (writer, number): (ReplicaKey, u64)) -> bool {
-        let rights = self.database().rights().expect("the namespace opens");
+        let rights = self.database().access_rights().expect("the namespace opens");
         rights.is_none_or(|rights| {
             rights.check_write(&writer, number, "Task", key.as_bytes()).is_ok()
         })

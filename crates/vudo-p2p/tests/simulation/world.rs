@@ -126,7 +126,7 @@ impl World {
         let first = world.replicas[0].database();
         world.namespace = first.found("team", &keys[..2]).expect("the disk is well");
         let first = first.in_namespace(&world.namespace);
-        let rights = first.rights().expect("the disk is well").expect("it has owners");
+        let rights = first.access_rights().expect("the disk is well").expect("it has owners");
         let founding: Vec<_> = rights.records().cloned().collect();
         for replica in &mut world.replicas {
             replica.move_to(&world.namespace, founding.clone());

@@ -47,7 +47,7 @@ impl Database {
     ///     scopes: vec![Scope { gen_name: "Task".into(), key_prefix: String::new() }],
     /// };
     /// team.issue(RightsRecord::Grant(grant), None)?;
-    /// let rights = team.rights()?.expect("the namespace has owners");
+    /// let rights = team.access_rights()?.expect("the namespace has owners");
     /// assert!(rights.check_write(&member.replica_key(), 1, "Task", b"milk").is_ok());
     /// assert!(rights.check_write(&member.replica_key(), 1, "Note", b"milk").is_err());
     /// # Ok::<(), vudo_state::Error>(())
@@ -77,7 +77,7 @@ impl Database {
     ///
     /// # Errors
     /// The namespace cannot be opened.
-    pub fn rights(&self) -> Result<Option<Rights>> {
+    pub fn access_rights(&self) -> Result<Option<Rights>> {
         Ok(self.shard()?.lock().rights.clone())
     }
 
@@ -126,7 +126,8 @@ impl Database {
     /// # Errors
     /// [`Error::NoOwners`], or the namespace cannot be opened.
     pub fn revocation_of(&self, issuer: PublicKey, subject: PublicKey) -> Result<Revocation> {
-        let rights = self.rights()?.ok_or_else(|| Error::NoOwners(self.namespace().to_owned()))?;
+        let rights =
+            self.access_rights()?.ok_or_else(|| Error::NoOwners(self.namespace().to_owned()))?;
         let held = self.shard()?.durable_vector();
         let mut last_accepted = VersionVector::new();
         for replica in rights.acting_through(&subject) {
@@ -143,7 +144,7 @@ pub fn public_key_of(secret_key: &SecretKeyBytes) -> PublicKey {
 
 impl Replication {
     /// The rights in the namespace: see [`Database::rights`].
-    pub fn rights(&self) -> Option<Rights> {
+    pub fn access_rights(&self) -> Option<Rights> {
         self.shard().lock().rights.clone()
     }
 

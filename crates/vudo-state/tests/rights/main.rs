@@ -156,7 +156,7 @@ fn the_founding_of_others_is_none_of_a_namespace() {
     assert!(keys_of(&store, "Task").is_empty());
     assert_eq!(replication.set_aside(&public(23)).iter().collect::<Vec<_>>(), [(1, 2)]);
     store.add_records(vec![record]).unwrap();
-    assert_eq!(store.rights().unwrap().unwrap().owners(), OWNERS.map(public));
+    assert_eq!(store.access_rights().unwrap().unwrap().owners(), OWNERS.map(public));
     assert!(keys_of(&store, "Task").is_empty());
 }
 
@@ -206,7 +206,7 @@ fn a_person_writes_from_certified_replicas_and_a_lost_one_is_revoked_alone() {
         signed(grant(public(11), public(13), vec![Scope::everything()]), &name, 11),
     ];
     store.add_records(records).unwrap();
-    let rights = || store.rights().unwrap().unwrap();
+    let rights = || store.access_rights().unwrap().unwrap();
     for replica in [phone, laptop] {
         assert_eq!(rights().check_write(&replica, 9, "Task", b"milk"), Ok(()));
     }
@@ -243,17 +243,17 @@ fn the_revocations_of_a_stolen_key_end_with_it() {
     let mut thief = Writer::new(&name, 2);
     let replication = store.replication(&name).unwrap();
     let may_write = || {
-        let rights = store.rights().unwrap().unwrap();
+        let rights = store.access_rights().unwrap().unwrap();
         rights.check_write(&public(21), 1, "Task", b"milk").is_ok()
     };
     // A later owner cannot touch an earlier one.
     replication.apply_frame(&thief.carry(&signed(revocation(2, 1), &name, 2))).unwrap();
-    assert!(!store.rights().unwrap().unwrap().is_revoked(&public(1)));
+    assert!(!store.access_rights().unwrap().unwrap().is_revoked(&public(1)));
     replication.apply_frame(&thief.carry(&signed(revocation(2, 21), &name, 2))).unwrap();
     assert!(!may_write());
     store.add_records(vec![signed(revocation(1, 2), &name, 1)]).unwrap();
     assert!(may_write());
-    assert!(store.rights().unwrap().unwrap().is_revoked(&public(2)));
+    assert!(store.access_rights().unwrap().unwrap().is_revoked(&public(2)));
 }
 
 #[test]
