@@ -20,9 +20,9 @@ use ed25519_dalek::SigningKey;
 use vudo_crdt::merkle::MerkleLog;
 use vudo_crdt::wire::Reader;
 use vudo_crdt::{
-    Applied, Change, ChunkError, ChunkId, ChunkSource, Fingerprint, GenIndex, GenSchema, Namespace,
-    Ranges, ReplicaIndex, ReplicaKey, Seal, SealError, SignedFrame, StoredTable, TablePart,
-    Transaction, VersionVector, limits,
+    Applied, Change, ChunkError, ChunkId, ChunkSource, DifferentRows, Fingerprint, GenIndex,
+    GenSchema, Namespace, Ranges, ReplicaIndex, ReplicaKey, Seal, SealError, SignedFrame,
+    StoredTable, TablePart, Transaction, VersionVector, limits,
 };
 
 use crate::database::OpenOptions;
@@ -403,6 +403,36 @@ impl Shard {
     /// Judges which changes of these replicas are set aside, and makes that durable: see
     /// [`crate::Replication::judge`].
     pub(crate) fn judge(&self, judgements: &[(ReplicaKey, Ranges)]) -> Result<usize> {
+        self.lock().is_judged = true;
+        self.rebuild_with(|namespace, log, chunks, recorder| {
+            let mut of_index = Vec::new();
+            for (key, ranges) in judgements {
+                of_index.push((namespace.intern_replica(*key), ranges.clone()));
+            }
+            Ok(namespace.judge(of_index, log, chunks, recorder)?)
+        })
+    }
+
+    /// Puts what the log makes of these documents in place of what the tables have, and makes that
+    /// durable.
+    pub(crate) fn rebuild(&self, different: &DifferentRows) -> Result<usize> {
+        self.rebuild_with(|namespace, log, chunks, recorder| {
+            let touched = different.documents(namespace);
+            namespace.rebuild(&touched, log, chunks, recorder)?;
+            Ok(touched.count())
+        })
+    }
+
+    /// Does what rebuilds documents from the log on disk, which is whole then, and tells subscribers.
+    fn rebuild_with(
+        &self,
+        mut work: impl FnMut(
+            &mut Namespace,
+            &mut StoredLog<'_>,
+            &mut StoredChunks<'_>,
+            &mut Recorder<'_>,
+        ) -> Result<usize>,
+    ) -> Result<usize> {
         loop {
             self.flush_all()?;
             // More than there will ever be, so that the turn comes in any case.
@@ -413,22 +443,17 @@ impl Shard {
                 drop(turn);
                 continue;
             }
-            let mut of_index = Vec::new();
-            for (key, ranges) in judgements {
-                of_index.push((state.namespace.intern_replica(*key), ranges.clone()));
-            }
-            state.is_judged = true;
             let own = state.own;
             let (namespace, mut recorder) = state.recorder(self.subscribers.any());
             let (log, chunks) = (&mut self.stored_log(), &mut self.chunks());
-            let judged = namespace.judge(of_index, log, chunks, &mut recorder);
+            let worked = work(namespace, log, chunks, &mut recorder);
             recorder.judged(own);
-            let rebuilt = match judged {
+            let rebuilt = match worked {
                 Ok(rebuilt) => rebuilt,
                 Err(error) => {
                     // The turn ends with the state unlocked.
                     drop(state);
-                    return Err(error.into());
+                    return Err(error);
                 }
             };
             self.publish(&mut state, Origin::Local);
@@ -529,15 +554,23 @@ impl Shard {
     }
 
     pub(crate) fn fingerprint(&self) -> Result<(VersionVector, Fingerprint)> {
-        let mut state = self.lock();
-        let fingerprint = state.namespace.fingerprint(&mut self.chunks())?;
-        let vector = state.namespace.version_vector();
-        drop(state);
+        self.hash_rows(|namespace, chunks| {
+            let fingerprint = namespace.fingerprint(chunks)?;
+            Ok((namespace.version_vector(), fingerprint))
+        })
+    }
+
+    /// Does what hashes rows.
+    pub(crate) fn hash_rows<T>(
+        &self,
+        work: impl FnOnce(&mut Namespace, &mut StoredChunks<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let worked = work(&mut self.lock().namespace, &mut self.chunks())?;
         // Rows have moved to chunks, which cannot leave memory before they are on disk.
         if self.lock().is_over_memory() {
             self.write_out(usize::MAX)?;
         }
-        Ok((vector, fingerprint))
+        Ok(worked)
     }
 
     /// Visits the changes on disk that `since` does not cover, in the order in which they were
