@@ -34,6 +34,7 @@ mod database;
 mod document;
 mod environment;
 mod error;
+mod evolution;
 #[cfg(feature = "native")]
 mod folder;
 mod history;
