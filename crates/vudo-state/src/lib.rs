@@ -30,15 +30,18 @@
 
 #[cfg(feature = "native")]
 mod backup;
+mod compaction;
 mod database;
 mod document;
 mod environment;
 mod error;
 mod evolution;
+mod floor;
 #[cfg(feature = "native")]
 mod folder;
 mod history;
 mod identity;
+mod inside;
 mod layout;
 mod limits;
 mod listeners;
@@ -51,6 +54,7 @@ mod query;
 mod queue;
 mod record;
 mod recovery;
+mod repair;
 mod replication;
 mod rules;
 mod sealing;
@@ -64,6 +68,7 @@ mod verify;
 
 #[cfg(feature = "native")]
 pub use backup::BackupReport;
+pub use compaction::{Compaction, CompactionProgress, CompactionReport, CompactionStage};
 pub use database::{
     DEFAULT_NAMESPACE, Database, DocumentId, Durability, NAMESPACE_NAME_BYTES_MAX, OpenOptions,
 };
@@ -81,6 +86,7 @@ pub use outbox::{Outbox, PendingChange};
 pub use path::FieldPath;
 pub use query::{Condition, Direction, Place, Query};
 pub use record::Record;
+pub use repair::RepairReport;
 pub use replication::{OutgoingFrame, Replication};
 pub use snapshot::Snapshot;
 pub use subscription::{
