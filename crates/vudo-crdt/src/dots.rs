@@ -424,6 +424,13 @@ pub struct LiveValue<'a> {
 
 /// The values that the state of an `mv_register` holds, oldest first.
 pub fn live_values<'a>(state: &'a [u8], replicas: &Replicas) -> Vec<LiveValue<'a>> {
+    let mut values = unordered_values(state);
+    sort(&mut values, |live| (live.hlc, *replicas.key(live.replica)));
+    values
+}
+
+/// [`live_values`] by replica index.
+pub(crate) fn unordered_values(state: &[u8]) -> Vec<LiveValue<'_>> {
     let mut values = Vec::new();
     let mut entries = Entries::of(state);
     while !entries.is_at_end() {
@@ -435,7 +442,6 @@ pub fn live_values<'a>(state: &'a [u8], replicas: &Replicas) -> Vec<LiveValue<'a
         }
         entries.advance();
     }
-    sort(&mut values, |live| (live.hlc, *replicas.key(live.replica)));
     values
 }
 

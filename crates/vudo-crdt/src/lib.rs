@@ -62,6 +62,7 @@ mod chunk;
 mod counter;
 mod dots;
 mod entries;
+mod evolution;
 #[cfg(not(target_arch = "wasm32"))]
 mod fingerprint;
 mod frame;
@@ -77,6 +78,8 @@ mod namespace;
 #[cfg(not(target_arch = "wasm32"))]
 mod pages;
 mod read;
+#[cfg(not(target_arch = "wasm32"))]
+mod reconcile;
 mod refusal;
 mod replica;
 #[cfg(not(target_arch = "wasm32"))]
@@ -106,6 +109,7 @@ pub use blame::FieldWrite;
 pub use change::{Change, GenIndex};
 pub use counter::Direction;
 pub use dots::{LiveValue, live_values};
+pub use evolution::{Inherited, Misfit, MisfitReason};
 #[cfg(not(target_arch = "wasm32"))]
 pub use fingerprint::Fingerprint;
 pub use frame::{Frame, FrameWriter, checksum};
@@ -118,11 +122,16 @@ pub use read::{
     CounterOverflow, Reading, TransactionView, bounded_total, counter_float_total, counter_total,
     fit_total,
 };
+#[cfg(not(target_arch = "wasm32"))]
+pub use reconcile::{DifferentRows, RangeSummaries, SessionKey};
 pub use refusal::{Refusal, WriteError};
 pub use replica::{ReplicaIndex, ReplicaKey, Replicas, VersionVector};
 pub use row::{Cell, CellId, Cells, EncodedStamp, Row, Stamp, entry_key, split_entry_key};
 pub use rule::{Expression, Rule};
-pub use schema::{CounterOptions, EnumSchema, FieldSchema, GenSchema, Overflow, Schema, Strategy};
+pub use schema::{
+    Conversion, CounterOptions, EnumSchema, FieldSchema, GenSchema, Overflow, Predecessor, Schema,
+    Strategy,
+};
 #[cfg(not(target_arch = "wasm32"))]
 pub use set_aside::{JudgeError, LogSource, Ranges, Touched};
 #[cfg(not(target_arch = "wasm32"))]

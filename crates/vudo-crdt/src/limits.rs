@@ -21,6 +21,9 @@ pub const MAX_ENTRY_KEY_BYTES: usize = MAX_KEY_BYTES + MAX_VALUE_DEPTH * (MAX_EL
 pub const MAX_CHANGE_REPLICAS: usize = 16_384;
 /// Most parts of the condition of a rule.
 pub const MAX_RULE_PARTS: usize = 256;
+/// Most fields behind one another that a field reads: what it was before, and what the conversions
+/// of that read.
+pub const MAX_PREDECESSORS: usize = 16;
 /// Greatest life of a document. It is even, so that whoever claims a life at the end of all lives
 /// leaves the document deleted or deletable.
 pub const MAX_LIFE: u64 = u64::MAX - 1;
@@ -38,6 +41,12 @@ pub const PAGE_ROWS_BYTES: usize = 256 << 10;
 pub const MAX_PAGE_BYTES: usize = 64 << 20;
 /// Most rows in a page.
 pub const MAX_PAGE_ROWS: u64 = 16_384;
+/// Most ranges of rows that one message of a reconciliation tells of.
+pub const MAX_RANGE_PARTS: usize = 4096;
+/// Most rows of one range that are told one by one.
+pub const MAX_RANGE_ROWS: usize = 64;
+/// Most rows that one reconciliation finds to differ: where there are more, nearly everything does.
+pub const MAX_DIFFERENT_ROWS: usize = 65_536;
 /// Most replicas that one frame or page names.
 pub const MAX_FRAME_REPLICAS: usize = 16_384;
 /// Most replicas that one version vector names.

@@ -76,6 +76,14 @@ impl GenTable {
         }
     }
 
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn table_mut(&mut self, part: TablePart) -> &mut Table {
+        match part {
+            TablePart::Documents => &mut self.documents,
+            TablePart::Entries => &mut self.entries,
+        }
+    }
+
     /// The row of a document or entry; empty where there is none.
     pub(crate) fn stored_row(&self, key: &[u8]) -> &[u8] {
         let table = if is_entry_key(key) { &self.entries } else { &self.documents };
@@ -443,10 +451,13 @@ impl Namespace {
         field: &FieldSchema,
         source: &mut S,
     ) -> Result<(), ChunkError<S::Error>> {
-        match field.strategy.is_collection() {
-            true => self.load_entries(gen_index, key, field.id(), source),
-            false => self.load(gen_index, key, source),
+        if !field.strategy.is_collection() {
+            return self.load(gen_index, key, source);
         }
+        for collection in field.collections() {
+            self.load_entries(gen_index, key, collection.id(), source)?;
+        }
+        Ok(())
     }
 
     /// The rows of a collection in a document or entry, ascending by element, those that are not in

@@ -74,6 +74,7 @@ impl Side {
                     Event::FingerprintReady { vector, fingerprint }
                 }
                 Effect::ReadHead { .. } => panic!("nobody has signed two logs"),
+                Effect::CompareRanges { .. } | Effect::Rebuild(_) => panic!("states are equal"),
                 Effect::Notify(notice) => {
                     self.is_synced |= matches!(notice, Notice::Synced { .. });
                     continue;

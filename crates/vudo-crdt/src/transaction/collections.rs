@@ -22,6 +22,7 @@ impl Transaction {
         key: &[u8],
         id: CellId,
         value: &[u8],
+        latest: Option<Hlc>,
     ) -> Result<(), Refusal> {
         let row = self.view(namespace, gen_index, key);
         if !row.is_alive() {
@@ -36,6 +37,9 @@ impl Transaction {
         for live in live_values(state, namespace.replicas()) {
             let later = live.hlc.overwritten_at(now).ok_or(Refusal::ClockAtCeiling)?;
             hlc = hlc.max(later);
+        }
+        if let Some(latest) = latest {
+            hlc = hlc.max(latest.overwritten_at(now).ok_or(Refusal::ClockAtCeiling)?);
         }
         write.leave_out(replica);
         let payload = write.encode(Some(value), |covered| self.reference(covered));

@@ -1,9 +1,9 @@
 //! The messages of a session, and their bytes.
 
-use vudo_crdt::VersionVector;
 use vudo_crdt::head::{SIGNATURE_BYTES, SignedHead};
 use vudo_crdt::limits::MAX_SIGNED_FRAME_BYTES;
 use vudo_crdt::wire::{MalformedFrame, Reader, write_bytes, write_varint};
+use vudo_crdt::{RangeSummaries, VersionVector};
 use vudo_state::{NAMESPACE_NAME_BYTES_MAX, SignedRecord};
 
 use super::holdings::Holdings;
@@ -54,6 +54,8 @@ pub enum Message {
     },
     /// Where the two hold different logs of one replica, the head that it has signed for the sender's.
     Head(SignedHead),
+    /// Where states differ at equal vectors, what the sender has of ranges of rows.
+    Ranges(RangeSummaries),
     /// The last message of a session.
     Goodbye(GoodbyeCode),
 }
@@ -105,7 +107,8 @@ const FINGERPRINT: u8 = 6;
 const GOODBYE: u8 = 7;
 const COMPRESSED_FRAME: u8 = 8;
 const HEAD: u8 = 9;
-const KEY_PROOF: u8 = 10;
+const RANGES: u8 = 10;
+const KEY_PROOF: u8 = 11;
 
 impl Message {
     /// Appends the message's bytes: a tag and its fields.
@@ -133,6 +136,10 @@ impl Message {
             Message::Head(head) => {
                 out.push(HEAD);
                 head.encode(out);
+            }
+            Message::Ranges(ranges) => {
+                out.push(RANGES);
+                ranges.encode(out);
             }
             Message::Frame(bytes) => match compress(bytes) {
                 Some(compressed) => {
@@ -178,6 +185,7 @@ impl Message {
             },
             HOLDINGS => Message::Holdings(Holdings::decode(&mut reader)?),
             HEAD => Message::Head(SignedHead::decode(&mut reader)?),
+            RANGES => Message::Ranges(RangeSummaries::decode(&mut reader)?),
             FRAME => {
                 let length = reader.varint_up_to(MAX_SIGNED_FRAME_BYTES as u64)?;
                 Message::Frame(reader.take(length as usize)?.to_vec())

@@ -27,6 +27,9 @@ impl From<Secret> for Access {
     }
 }
 
+/// What digests of ranges are keyed with, in place of a role.
+const RANGES: u8 = 3;
+
 /// Keeps these proofs apart from any other use of the secret.
 const DOMAIN: &[u8] = b"vudo/sync/1 proof";
 /// Keeps these signatures apart from any other use of the key.
@@ -64,32 +67,37 @@ pub(super) struct Binding<'a> {
 impl Binding<'_> {
     /// The proof of one role.
     pub(super) fn prove(&self, role: Role, secret: &Secret) -> [u8; 32] {
-        self.authenticate(role, secret).finalize().into_bytes().into()
+        self.authenticate(role as u8, secret).finalize().into_bytes().into()
+    }
+
+    /// A key that both sides have a part in and nobody else knows.
+    pub(super) fn range_key(&self, secret: &Secret) -> [u8; 32] {
+        self.authenticate(RANGES, secret).finalize().into_bytes().into()
     }
 
     /// Whether a proof is the role's, in a time that does not depend on where they differ.
     pub(super) fn verify(&self, role: Role, secret: &Secret, proof: &[u8; 32]) -> bool {
-        self.authenticate(role, secret).verify_slice(proof).is_ok()
+        self.authenticate(role as u8, secret).verify_slice(proof).is_ok()
     }
 
     /// What a role signs to prove that it has its key.
     pub(super) fn bytes_to_sign(&self, role: Role) -> Vec<u8> {
         let mut out = Vec::from(KEY_DOMAIN);
-        self.visit(role, |part| out.extend_from_slice(part));
+        self.visit(role as u8, |part| out.extend_from_slice(part));
         out
     }
 
-    fn authenticate(&self, role: Role, secret: &Secret) -> Hmac<Sha256> {
+    fn authenticate(&self, purpose: u8, secret: &Secret) -> Hmac<Sha256> {
         let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of any size");
         mac.update(DOMAIN);
-        self.visit(role, |part| mac.update(part));
+        self.visit(purpose, |part| mac.update(part));
         mac
     }
 
     /// Everything that a proof is bound to. All but the namespace, which comes last, has a fixed size:
     /// no two bindings give the same bytes.
-    fn visit(&self, role: Role, mut visit: impl FnMut(&[u8])) {
-        visit(&[role as u8]);
+    fn visit(&self, purpose: u8, mut visit: impl FnMut(&[u8])) {
+        visit(&[purpose]);
         for part in [self.client, self.server, self.client_nonce, self.server_nonce] {
             visit(part);
         }

@@ -4,13 +4,16 @@
 //! applying them and reading fingerprints are the driver's work, answered by events.
 
 use vudo_crdt::head::{SIGNATURE_BYTES, SignedHead};
-use vudo_crdt::{Fingerprint, ReplicaKey, VersionVector};
+use vudo_crdt::{
+    DifferentRows, Fingerprint, RangeSummaries, ReplicaKey, SessionKey, VersionVector,
+};
 use vudo_state::{OutgoingFrame, SignedRecord, is_signature};
 
 use super::exchange::Exchange;
 use super::holdings::Holdings;
 use super::message::{GoodbyeCode, Message, Namespace, Nonce, PROTOCOL_VERSION};
 use super::proof::{Access, Binding, NodeId, Role, Secret};
+use super::repair::Repair;
 use crate::limits::HANDSHAKE_TIMEOUT;
 
 /// Time on a clock that only goes forward, from any beginning.
@@ -66,6 +69,18 @@ pub enum Event {
         /// end, `None` where it may not now.
         until: Option<Milliseconds>,
     },
+    /// Answers [`Effect::CompareRanges`].
+    RangesCompared {
+        /// What to say to the peer.
+        answer: RangeSummaries,
+        /// Rows that differ.
+        different: DifferentRows,
+    },
+    /// Answers [`Effect::Rebuild`].
+    Rebuilt {
+        /// How many.
+        documents: usize,
+    },
     /// More has become durable here.
     LocalAdvanced {
         /// What is held durably.
@@ -109,6 +124,15 @@ pub enum Effect {
     },
     /// Read the fingerprint of the state; it may wait a little.
     ReadFingerprint,
+    /// Compare ranges of rows with what the peer has said of them, or begin with what is to be said.
+    CompareRanges {
+        /// What the peer has said.
+        said: Option<RangeSummaries>,
+        /// What digests are keyed with.
+        key: SessionKey,
+    },
+    /// Rebuild the documents of these rows from the log.
+    Rebuild(DifferentRows),
     /// Tell whoever watches.
     Notify(Notice),
     /// The session is over: nothing follows, and events no longer matter.
@@ -127,6 +151,11 @@ pub enum Notice {
     Forked {
         /// The head of the log that is held here, and of the one that the peer holds.
         heads: Box<[SignedHead; 2]>,
+    },
+    /// The states differed at equal vectors, and what differed has been rebuilt from the log.
+    Repaired {
+        /// How many documents.
+        documents: usize,
     },
     /// Both sides hold the same changes and the same state.
     Synced {
@@ -161,7 +190,7 @@ pub enum CloseReason {
     Compacted(String),
     /// The peer's log does not go back to what this side holds.
     PeerCompacted,
-    /// Equal vectors, different states.
+    /// Equal vectors, different states, and no repair has helped.
     Diverged,
     /// A replica has signed two logs, and the sides hold one each.
     Forked {
@@ -177,7 +206,7 @@ enum Phase {
     ServerAwaitsShare { client_nonce: Nonce },
     ServerAwaitsProof { client_nonce: Nonce },
     ServerAwaitsAccess { client_nonce: Nonce },
-    ServerAwaitsSignature,
+    ServerAwaitsSignature { client_nonce: Nonce },
     ClientAwaitsHello,
     ClientAwaitsSignature { server_nonce: Nonce },
     ClientAwaitsProof { server_nonce: Nonce },
@@ -203,6 +232,10 @@ pub struct Session {
     handshake_deadline: Option<Milliseconds>,
     exchange: Exchange,
 }
+
+/// What keys digests of ranges where the sides share no secret: the nonces alone make them the
+/// session's own then.
+const NO_SECRET: Secret = [0; 32];
 
 /// A peer that a server has let in by its key.
 struct Admitted {
@@ -361,14 +394,14 @@ impl Session {
             ) => {
                 let secret = self.verify(&client_nonce, &proof)?;
                 effects.push(self.prove(&client_nonce, &secret));
-                self.authenticated(effects);
+                self.authenticated(&client_nonce, &secret, effects);
             }
             (
                 &Phase::ClientAwaitsProof { server_nonce },
                 Event::Received(Message::Proof(proof)),
             ) => {
-                self.verify(&server_nonce, &proof)?;
-                self.authenticated(effects);
+                let secret = self.verify(&server_nonce, &proof)?;
+                self.authenticated(&server_nonce, &secret, effects);
             }
             (
                 &Phase::ServerAwaitsProof { client_nonce },
@@ -384,19 +417,19 @@ impl Session {
             (&Phase::ServerAwaitsAccess { client_nonce }, Event::AccessChecked { until }) => {
                 self.admit_until(until).map_err(|_| CloseReason::Refused)?;
                 effects.push(self.sign(&client_nonce));
-                self.phase = Phase::ServerAwaitsSignature;
+                self.phase = Phase::ServerAwaitsSignature { client_nonce };
             }
-            (Phase::ServerAwaitsSignature, Event::Signed(signature)) => {
+            (&Phase::ServerAwaitsSignature { client_nonce }, Event::Signed(signature)) => {
                 let records = Vec::new();
                 effects.push(Effect::Send(Message::KeyProof { signature, records }));
-                self.authenticated(effects);
+                self.authenticated(&client_nonce, &NO_SECRET, effects);
             }
             (
                 &Phase::ClientAwaitsProof { server_nonce },
                 Event::Received(Message::KeyProof { signature, .. }),
             ) if matches!(self.access, Some(Access::Capability(_))) => {
                 self.verify_key(&server_nonce, &signature)?;
-                self.authenticated(effects);
+                self.authenticated(&server_nonce, &NO_SECRET, effects);
             }
             (Phase::AwaitsHoldings, Event::Received(Message::Holdings(holdings))) => {
                 self.phase = Phase::Open;
@@ -417,8 +450,10 @@ impl Session {
         })
     }
 
-    fn authenticated(&mut self, effects: &mut Vec<Effect>) {
+    fn authenticated(&mut self, peer_nonce: &Nonce, secret: &Secret, effects: &mut Vec<Effect>) {
         self.phase = Phase::AwaitsHoldings;
+        let key = self.binding(peer_nonce).range_key(secret);
+        self.exchange.repair_with(Repair::new(self.role == Role::Client, key));
         effects.push(Effect::Send(Message::Holdings(self.exchange.announce())));
         effects.push(Effect::Notify(Notice::Authenticated));
     }
