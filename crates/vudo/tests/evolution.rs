@@ -522,7 +522,7 @@ fn a_variant_is_added_and_a_field_changes_twice() {
 
 #[test]
 fn texts_in_sets_stay_texts() {
-    // A set of other elements has nothing to do with the old one.
+    // Every element of the old set is one of the new set, which may hold its absence, too.
     let old = "gen A { @crdt(or_set) has a: Set<String> }";
     let new = "gen A { @crdt(or_set) has a: Set<Option<String>> }";
     run(&Case {
