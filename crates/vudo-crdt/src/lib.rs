@@ -116,7 +116,9 @@ pub use read::{
 };
 pub use refusal::{Refusal, WriteError};
 pub use replica::{ReplicaIndex, ReplicaKey, Replicas, VersionVector};
-pub use row::{Cell, CellId, Cells, EncodedStamp, Row, Stamp, entry_key, split_entry_key};
+#[cfg(not(target_arch = "wasm32"))]
+pub use row::split_entry_key;
+pub use row::{Cell, CellId, Cells, EncodedStamp, Row, Stamp, entry_key};
 pub use rule::{Expression, Rule};
 pub use schema::{CounterOptions, EnumSchema, FieldSchema, GenSchema, Overflow, Schema, Strategy};
 #[cfg(not(target_arch = "wasm32"))]

@@ -227,6 +227,20 @@ pub fn bounded_total(state: &[u8], (least, greatest): (i128, i128)) -> i128 {
     counter::start_within(least, greatest).wrapping_add(counter::moved(state))
 }
 
+/// The least number that is not negative and differs from a total by a multiple of a positive count.
+/// Bit by bit, for it is rarely asked for, and wide division is a kilobyte of a module.
+fn remainder(total: i128, count: i128) -> i128 {
+    let (mut left, mut rest) = (total.unsigned_abs(), 0);
+    for _ in 0..i128::BITS {
+        rest = rest << 1 | (left >> 127) as i128;
+        left <<= 1;
+        if rest >= count {
+            rest -= count;
+        }
+    }
+    if total < 0 && rest > 0 { count - rest } else { rest }
+}
+
 /// What an integer counter shows whose total may be out of the range of its type.
 ///
 /// # Errors
@@ -246,7 +260,7 @@ pub fn fit_total(
         Overflow::Wrap => {
             let count = greatest - least + 1;
             // Reduced first, because the distance from the least value may not fit 128 bits.
-            Ok((total.rem_euclid(count) - least).rem_euclid(count) + least)
+            Ok(remainder(remainder(total, count) - least, count) + least)
         }
         Overflow::Error => Err(CounterOverflow { total }),
     }

@@ -22,16 +22,25 @@ pub(crate) fn search(count: usize, compare: impl Fn(usize) -> Ordering) -> Resul
     Err(low)
 }
 
-/// Sorts by keys no two of which are equal.
-#[cfg(not(target_arch = "wasm32"))]
-pub(crate) fn sort<T, K: Ord>(list: &mut [T], key: impl Fn(&T) -> K) {
-    list.sort_unstable_by_key(key);
+/// The first place behind what was searched for.
+#[cfg(target_arch = "wasm32")]
+pub(crate) fn place_after(found: Result<usize, usize>) -> usize {
+    match found {
+        Ok(place) => place + 1,
+        Err(place) => place,
+    }
 }
 
-/// Sorts by keys no two of which are equal: a heap is built in place and taken apart again. The
-/// standard library's sort is many times the code.
+/// Sorts pairs of numbers.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn sort(list: &mut [(u64, u64)]) {
+    list.sort_unstable();
+}
+
+/// Sorts pairs of numbers: a heap is built in place and taken apart again. The standard library's
+/// sort is many times the code.
 #[cfg(target_arch = "wasm32")]
-pub(crate) fn sort<T, K: Ord>(list: &mut [T], key: impl Fn(&T) -> K) {
+pub(crate) fn sort(list: &mut [(u64, u64)]) {
     let count = list.len();
     // First every parent sinks below its greater children, then the greatest goes to the end.
     for step in (0..count + count / 2).rev() {
@@ -44,10 +53,10 @@ pub(crate) fn sort<T, K: Ord>(list: &mut [T], key: impl Fn(&T) -> K) {
             if child >= end {
                 break;
             }
-            if child + 1 < end && key(&list[child]) < key(&list[child + 1]) {
+            if child + 1 < end && list[child] < list[child + 1] {
                 child += 1;
             }
-            if key(&list[parent]) >= key(&list[child]) {
+            if list[parent] >= list[child] {
                 break;
             }
             list.swap(parent, child);

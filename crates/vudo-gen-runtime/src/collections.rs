@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use vudo_crdt::value::{KIND_LIST, KIND_MAP, encode_inside};
 use vudo_crdt::wire::Reader;
-use vudo_crdt::{GenIndex, Namespace, Refusal, Row, Transaction, entry_key};
+use vudo_crdt::{GenIndex, entry_key};
 
 use crate::abi::{extras_at, run, split};
 use crate::code::{Code, Outcome};
@@ -42,51 +42,25 @@ impl<'c> Call<'c> {
         value_of(&mut Reader::new(self.field.types.get(1..).unwrap_or_default()), bytes)
     }
 
-    /// Writes to the entry of a map under a key, which is created where there is none.
+    /// Begins a write to the entry of a map under a key, which is created where there is none. Gives
+    /// the key of the entry; [`Session::end_write`] has to follow.
     #[inline(never)]
-    fn write_entry(
+    fn begin_entry(
         &self,
         session: &mut Session,
         map_key: &[u8],
         now: f64,
-        write: &mut dyn FnMut(&mut Transaction, &Namespace, &[u8]) -> Result<(), Refusal>,
-    ) -> Outcome {
-        session.write(now, |transaction, namespace| {
-            let Call { gen_index, key, .. } = *self;
-            let entry =
-                transaction.entry_loaded(namespace, gen_index, key, self.field.id, map_key)?;
-            write(transaction, namespace, &entry)
-        })
+    ) -> Result<Vec<u8>, Code> {
+        session.begin_write(now);
+        let (transaction, namespace) = session.parts();
+        let Call { gen_index, key, .. } = *self;
+        Ok(transaction.entry_loaded(namespace, gen_index, key, self.field.id, map_key)?)
     }
 
-    /// Puts the parts that `part` appends for each row of the collection into the output, as one
-    /// value.
-    #[inline(never)]
-    fn list(
-        &self,
-        session: &mut Session,
-        kind: u8,
-        output: &mut Vec<u8>,
-        part: &mut dyn FnMut(&Namespace, &[u8], Row<'_>, &mut Vec<u8>) -> Outcome,
-    ) -> Outcome {
+    /// What the keys of the entries of a collection begin with.
+    fn prefix(&self, session: &mut Session) -> Result<Vec<u8>, Code> {
         session.require(self.gen_index, self.key)?;
-        let (transaction, namespace) = session.parts();
-        let (mut parts, mut outcome) = (Vec::new(), Ok(()));
-        transaction.view_entries(
-            namespace,
-            self.gen_index,
-            self.key,
-            self.field.id,
-            |element, row| {
-                let one = part(namespace, element, row, &mut parts);
-                if outcome.is_ok() {
-                    outcome = one;
-                }
-            },
-        );
-        outcome?;
-        encode_inside(kind, &parts, output);
-        Ok(())
+        Ok(entry_key(self.key, self.field.id, &[]))
     }
 }
 
@@ -172,12 +146,19 @@ extern "C" fn get_elements(
     key_length: usize,
 ) -> u32 {
     run_call(gen_index, field, extras, key_length, |call, session, output| {
-        call.list(session, KIND_LIST, output, &mut |_, element, row, parts| {
-            if row.is_element() && admits(&mut Reader::new(call.field.types), element) {
+        let mut parts = Vec::new();
+        let mut entry = call.prefix(session)?;
+        let prefix_length = entry.len();
+        while session.next_entry(gen_index, prefix_length, &mut entry) {
+            let element = &entry[prefix_length..];
+            if session.row(gen_index, &entry).is_element()
+                && admits(&mut Reader::new(call.field.types), element)
+            {
                 parts.extend_from_slice(element);
             }
-            Ok(())
-        })
+        }
+        encode_inside(KIND_LIST, &parts, output);
+        Ok(())
     })
 }
 
@@ -197,9 +178,10 @@ extern "C" fn set_entry(
         let held = call.field.held();
         let map_key = call.map_key(map_key)?;
         let value = value_of(&mut Reader::new(held.types), bytes)?;
-        call.write_entry(session, map_key, now, &mut |transaction, namespace, entry| {
-            transaction.set_loaded(namespace, gen_index, entry, held.id, value)
-        })
+        let entry = call.begin_entry(session, map_key, now)?;
+        let (transaction, namespace) = session.parts();
+        let outcome = transaction.set_loaded(namespace, gen_index, &entry, held.id, value);
+        session.end_write(outcome)
     })
 }
 
@@ -216,9 +198,11 @@ extern "C" fn add_entry(
     run_call(gen_index, field, extras, key_length, |call, session, _| {
         let (held, map_key) = (call.field.held(), call.map_key(call.rest)?);
         let bounds = held.counter_bounds();
-        call.write_entry(session, map_key, now, &mut |transaction, namespace, entry| {
-            transaction.add_loaded(namespace, gen_index, entry, held.id, bounds, amount)
-        })
+        let entry = call.begin_entry(session, map_key, now)?;
+        let (transaction, namespace) = session.parts();
+        let outcome =
+            transaction.add_loaded(namespace, gen_index, &entry, held.id, bounds, amount);
+        session.end_write(outcome)
     })
 }
 
@@ -234,9 +218,10 @@ extern "C" fn add_float_entry(
 ) -> u32 {
     run_call(gen_index, field, extras, key_length, |call, session, _| {
         let (held, map_key) = (call.field.held(), call.map_key(call.rest)?);
-        call.write_entry(session, map_key, now, &mut |transaction, namespace, entry| {
-            transaction.add_float_loaded(namespace, gen_index, entry, held.id, amount)
-        })
+        let entry = call.begin_entry(session, map_key, now)?;
+        let (transaction, namespace) = session.parts();
+        let outcome = transaction.add_float_loaded(namespace, gen_index, &entry, held.id, amount);
+        session.end_write(outcome)
     })
 }
 
@@ -283,19 +268,23 @@ extern "C" fn get_entries(
 ) -> u32 {
     run_call(gen_index, field, extras, key_length, |call, session, output| {
         let held = call.field.held();
-        call.list(session, KIND_MAP, output, &mut |namespace, map_key, row, parts| {
-            if !row.is_alive() {
-                return Ok(());
-            }
+        let mut parts = Vec::new();
+        let mut entry = call.prefix(session)?;
+        let prefix_length = entry.len();
+        while session.next_entry(gen_index, prefix_length, &mut entry) {
             let length = parts.len();
-            parts.extend_from_slice(map_key);
-            match show(&held, row.state(held.id), namespace, parts) {
-                Err(Code::NOT_SET) => {
-                    parts.truncate(length);
-                    Ok(())
-                }
-                outcome => outcome,
+            let (transaction, namespace) = session.parts();
+            let row = transaction.view(namespace, gen_index, &entry);
+            if !row.is_alive() {
+                continue;
             }
-        })
+            parts.extend_from_slice(&entry[prefix_length..]);
+            match show(&held, row.state(held.id), namespace, &mut parts) {
+                Err(Code::NOT_SET) => parts.truncate(length),
+                outcome => outcome?,
+            }
+        }
+        encode_inside(KIND_MAP, &parts, output);
+        Ok(())
     })
 }

@@ -99,6 +99,17 @@ impl Session {
         (&mut self.transaction, &self.namespace)
     }
 
+    /// Goes on to the next entry of a collection: see [`Transaction::next_entry`].
+    #[cfg(feature = "collections")]
+    pub(crate) fn next_entry(
+        &self,
+        gen_index: GenIndex,
+        prefix_length: usize,
+        key: &mut Vec<u8>,
+    ) -> bool {
+        self.transaction.next_entry(&self.namespace, gen_index, prefix_length, key)
+    }
+
     /// Appends the keys of the Gen's documents, ascending, each behind its length in four bytes.
     pub(crate) fn keys(&mut self, gen_index: GenIndex, out: &mut Vec<u8>) {
         for row in self.namespace.loaded_rows(gen_index) {
@@ -140,14 +151,14 @@ impl Session {
     }
 
     #[inline(never)]
-    fn begin_write(&mut self, now: f64) {
+    pub(crate) fn begin_write(&mut self, now: f64) {
         if !self.is_in_transaction {
             self.begin_again(now);
         }
     }
 
     #[inline(never)]
-    fn end_write(&mut self, outcome: Result<(), Refusal>) -> Outcome {
+    pub(crate) fn end_write(&mut self, outcome: Result<(), Refusal>) -> Outcome {
         outcome?;
         if !self.is_in_transaction {
             self.apply();
