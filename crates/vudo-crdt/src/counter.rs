@@ -34,13 +34,29 @@ pub(crate) fn own_total(state: &[u8], replica: ReplicaIndex) -> &[u8] {
 /// The sum of all replicas' totals of an integer counter. Totals of another kind, which a fork can
 /// leave, read as absent.
 pub(crate) fn integer_sum(state: &[u8]) -> i128 {
-    let mut sum = 0i128;
+    let mut sum = 0;
     let mut entries = Entries::of(state);
     while !entries.is_at_end() {
-        sum = sum.wrapping_add(decode_integer(entries.entry.payload).unwrap_or(0));
+        let mut total = 0;
+        read_integer(entries.entry.payload, &mut total);
+        add(&mut sum, &total, false);
         entries.advance();
     }
     sum
+}
+
+/// Adds an amount, or takes it away. Out of line in a module, like all that computes with so many
+/// bits: each operation is a dozen instructions there.
+#[cfg_attr(all(target_arch = "wasm32", feature = "bounded"), inline(never))]
+pub(crate) fn add(sum: &mut i128, amount: &i128, is_negated: bool) {
+    let amount = if is_negated { amount.wrapping_neg() } else { *amount };
+    *sum = sum.wrapping_add(amount);
+}
+
+/// Whether an integer is less than another one.
+#[cfg_attr(all(target_arch = "wasm32", feature = "bounded"), inline(never))]
+pub(crate) fn is_less(left: &i128, right: &i128) -> bool {
+    left < right
 }
 
 /// The sum of all replicas' totals of a float counter.
@@ -55,7 +71,7 @@ pub(crate) fn float_sum(state: &[u8]) -> f64 {
 }
 
 /// Appends a total as an operation's payload.
-pub(crate) fn encode_integer(total: i128, out: &mut Vec<u8>) {
+pub(crate) fn encode_integer(total: &i128, out: &mut Vec<u8>) {
     encode_counts(&total.to_le_bytes()[..byte_count(total)], out);
 }
 
@@ -64,15 +80,16 @@ pub(crate) fn encode_float(total: f64, out: &mut Vec<u8>) {
     encode_counts(&canonical_float_bits(total).to_le_bytes(), out);
 }
 
-/// Reads the inside of an operation's payload, if it is that of an integer in its shortest form.
-pub(crate) fn decode_integer(bytes: &[u8]) -> Option<i128> {
-    let (last, before) = bytes.split_last()?;
-    let is_shortest = before.last().is_none_or(|byte| *last != sign_of(*byte));
-    let mut total = [sign_of(*last); TOTAL_BYTES_MAX];
-    for (to, from) in total.iter_mut().zip(bytes) {
-        *to = *from;
-    }
-    (is_shortest && bytes.len() <= TOTAL_BYTES_MAX).then_some(i128::from_le_bytes(total))
+/// Reads the inside of an operation's payload, if it is that of an integer in its shortest form, and
+/// says whether it is; what is not leaves the total as it was.
+pub(crate) fn read_integer(bytes: &[u8], total: &mut i128) -> bool {
+    let Some((last, before)) = bytes.split_last() else { return false };
+    let mut whole = [sign_of(*last); TOTAL_BYTES_MAX];
+    let is_longer = before.last().is_some_and(|byte| *last == sign_of(*byte));
+    let Some(low) = whole.get_mut(..bytes.len()).filter(|_| !is_longer) else { return false };
+    low.copy_from_slice(bytes);
+    *total = i128::from_le_bytes(whole);
+    true
 }
 
 /// What the bytes above this one are, of a number that ends with it.
@@ -94,11 +111,14 @@ pub(crate) fn is_operation(payload: &[u8], id: CellId) -> bool {
 
 /// The same of what is inside.
 pub(crate) fn is_payload(payload: &[u8], id: CellId) -> bool {
-    match Strategy::from_tag(id.tag()) {
-        Some(Strategy::PnCounterFloat) => decode_float(payload).is_some(),
-        Some(Strategy::GCounter) => decode_integer(payload).is_some_and(|total| total >= 0),
-        Some(Strategy::BoundedCounter) if cfg!(feature = "collections") => is_rights(payload),
-        _ => decode_integer(payload).is_some(),
+    const FLOAT: u8 = Strategy::PnCounterFloat.tag();
+    const GROWING: u8 = Strategy::GCounter.tag();
+    const BOUNDED: u8 = Strategy::BoundedCounter.tag();
+    let mut total = 0;
+    match id.tag() {
+        FLOAT => decode_float(payload).is_some(),
+        BOUNDED if cfg!(feature = "bounded") => is_rights(payload),
+        tag => read_integer(payload, &mut total) && (tag != GROWING || total >= 0),
     }
 }
 
@@ -147,10 +167,8 @@ impl<'a> Rights<'a> {
             }
             self.is_first = false;
             for total in &mut self.totals {
-                let read = decode_integer(self.reader.bytes_or_empty());
-                let read = read.unwrap_or(-1);
-                self.reader.check(read >= 0, MalformedFrame::PayloadDoesNotFit);
-                *total = read;
+                let is_total = read_integer(self.reader.bytes_or_empty(), total) && *total >= 0;
+                self.reader.check(is_total, MalformedFrame::PayloadDoesNotFit);
             }
         }
         has_next
@@ -163,7 +181,7 @@ pub(crate) fn write_rights(
     entry: &Entry<'_>,
     receiver: &[u8],
     direction: Direction,
-    amount: i128,
+    amount: &i128,
     out: &mut Vec<u8>,
 ) {
     let mut rights = Rights::of_entry(entry);
@@ -178,8 +196,7 @@ pub(crate) fn write_rights(
         }
         before = after;
     }
-    let total = &mut totals[direction as usize];
-    *total = total.wrapping_add(amount);
+    add(&mut totals[direction as usize], amount, false);
     write_counts(out, |out| {
         out.extend_from_slice(&payload[..payload.len() - before.len()]);
         // Nobody gives before it has done anything itself: then that is nothing.
@@ -194,7 +211,7 @@ pub(crate) fn write_rights(
 
 fn write_totals(totals: &[i128; 2], out: &mut Vec<u8>) {
     for total in totals {
-        write_bytes(out, &total.to_le_bytes()[..byte_count(*total)]);
+        write_bytes(out, &total.to_le_bytes()[..byte_count(total)]);
     }
 }
 
@@ -214,13 +231,14 @@ pub enum Direction {
 
 /// What has been added to a bounded counter, less what has been taken away.
 pub(crate) fn moved(state: &[u8]) -> i128 {
-    let mut moved = 0i128;
+    let mut moved = 0;
     let mut entries = Entries::of(state);
     while !entries.is_at_end() {
         let mut rights = Rights::of_entry(&entries.entry);
         rights.advance();
-        let [added, taken] = rights.totals;
-        moved = moved.wrapping_add(added.wrapping_sub(taken));
+        let [added, taken] = &rights.totals;
+        add(&mut moved, added, false);
+        add(&mut moved, taken, true);
         entries.advance();
     }
     moved
@@ -234,20 +252,22 @@ pub(crate) fn rights_of(
     replicas: &Replicas,
     direction: Direction,
 ) -> i128 {
-    let mut own = 0i128;
+    let key = replicas.key(replica);
+    let mut own = 0;
     let mut entries = Entries::of(state);
     while !entries.is_at_end() {
         let mut rights = Rights::of_entry(&entries.entry);
         while rights.advance() {
-            let given = rights.totals[direction as usize];
+            let used = &rights.totals[direction as usize];
+            let gained = &rights.totals[1 - direction as usize];
             if entries.entry.replica == replica {
-                own = own.wrapping_sub(given);
+                add(&mut own, used, true);
                 if rights.receiver.is_empty() {
-                    own = own.wrapping_add(rights.totals[1 - direction as usize]);
+                    add(&mut own, gained, false);
                 }
             }
-            if rights.receiver == replicas.key(replica).0 {
-                own = own.wrapping_add(given);
+            if rights.receiver == key.0 {
+                add(&mut own, used, false);
             }
         }
         entries.advance();
@@ -256,7 +276,7 @@ pub(crate) fn rights_of(
 }
 
 /// How many bytes hold a total and its sign.
-fn byte_count(total: i128) -> usize {
+fn byte_count(total: &i128) -> usize {
     let bytes = total.to_le_bytes();
     let mut count = TOTAL_BYTES_MAX;
     while count > 1 && bytes[count - 1] == sign_of(bytes[count - 2]) {

@@ -345,13 +345,13 @@ pub(crate) fn lift_register(
 #[inline(never)]
 fn settle(covers: &mut Vec<(u64, u64)>) {
     sort(covers);
-    covers.dedup_by(|later, earlier| {
-        let is_same = later.0 == earlier.0;
-        if is_same {
-            earlier.1 = later.1;
-        }
-        is_same
-    });
+    let mut kept = 0;
+    for place in 0..covers.len() {
+        let is_same = kept > 0 && covers[kept - 1].0 == covers[place].0;
+        kept += usize::from(!is_same);
+        covers[kept - 1] = covers[place];
+    }
+    covers.truncate(kept);
 }
 
 /// What a transaction puts into an operation on an `mv_register`.

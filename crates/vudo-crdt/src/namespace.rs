@@ -671,7 +671,7 @@ impl Namespace {
         let stamp = Stamp { hlc: change.now, replica: change.replica, number: change.number };
         let (replicas, mut documents) = change::split_body(change.body);
         // Only operations on collections and registers of many values refer to others.
-        if cfg!(feature = "collections") {
+        if cfg!(feature = "registers") {
             self.joiner.begin_references(change.replica);
             for key in replicas.chunks_exact(REPLICA_KEY_BYTES) {
                 let index = self.intern_replica_bytes(key);

@@ -224,7 +224,9 @@ pub fn counter_float_total(state: &[u8]) -> f64 {
 
 /// The total in the state of a `bounded_counter` of these bounds.
 pub fn bounded_total(state: &[u8], (least, greatest): (i128, i128)) -> i128 {
-    counter::start_within(least, greatest).wrapping_add(counter::moved(state))
+    let mut total = counter::moved(state);
+    counter::add(&mut total, &counter::start_within(least, greatest), false);
+    total
 }
 
 /// The least number that is not negative and differs from a total by a multiple of a positive count.
@@ -251,12 +253,16 @@ pub fn fit_total(
     greatest: i128,
     overflow: Overflow,
 ) -> Result<i128, CounterOverflow> {
-    if (least..=greatest).contains(&total) {
+    let nearest = if counter::is_less(&total, &least) {
+        least
+    } else if counter::is_less(&greatest, &total) {
+        greatest
+    } else {
         return Ok(total);
-    }
+    };
     let overflow = if cfg!(vudo_mutation = "overflow_wrapped") { Overflow::Wrap } else { overflow };
     match overflow {
-        Overflow::Saturate => Ok(total.clamp(least, greatest)),
+        Overflow::Saturate => Ok(nearest),
         Overflow::Wrap => {
             let count = greatest - least + 1;
             // Reduced first, because the distance from the least value may not fit 128 bits.

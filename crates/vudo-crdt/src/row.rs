@@ -174,11 +174,12 @@ const fn bit(strategy: Strategy, is_wanted: bool) -> u16 {
 }
 
 const HAS_COLLECTIONS: bool = cfg!(feature = "collections");
+const HAS_REGISTERS: bool = cfg!(feature = "registers");
 const COUNTERS: u16 = bit(Strategy::PnCounter, true)
     | bit(Strategy::PnCounterFloat, true)
     | bit(Strategy::GCounter, true)
-    | bit(Strategy::BoundedCounter, HAS_COLLECTIONS);
-const MV_REGISTER: u16 = bit(Strategy::MvRegister, HAS_COLLECTIONS);
+    | bit(Strategy::BoundedCounter, cfg!(feature = "bounded"));
+const MV_REGISTER: u16 = bit(Strategy::MvRegister, HAS_REGISTERS);
 const COLLECTIONS: u16 =
     bit(Strategy::OrSet, HAS_COLLECTIONS) | bit(Strategy::Map, HAS_COLLECTIONS);
 

@@ -132,6 +132,7 @@ pub const MAX_SAFE_INTEGER: i64 = (1 << 53) - 1;
 pub mod tag {
     pub const BOOL: u8 = 1;
     pub const STRING: u8 = 2;
+    pub const U64: u8 = 10;
     pub const F32: u8 = 11;
     pub const F64: u8 = 12;
     pub const BYTES: u8 = 15;
@@ -156,6 +157,11 @@ pub fn integer_range_of(tag: u8) -> Option<(i128, i128)> {
         _ => 0,
     };
     Some((least, greatest))
+}
+
+/// Whether the type of a tag holds integers and this one is among them.
+pub fn is_in_range(tag: u8, number: i128) -> bool {
+    integer_range_of(tag).is_some_and(|(least, greatest)| least <= number && number <= greatest)
 }
 
 /// [`ValueType::byte_count`] of the type of a tag.

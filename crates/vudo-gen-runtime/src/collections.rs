@@ -7,36 +7,14 @@ use vudo_crdt::value::{KIND_LIST, KIND_MAP, encode_inside};
 use vudo_crdt::wire::Reader;
 use vudo_crdt::{GenIndex, entry_key};
 
-use crate::abi::{extras_at, run, split};
-use crate::code::{Code, Outcome};
-use crate::field::Field;
+use crate::abi::split;
+use crate::call::{Call, run_call};
+use crate::code::Code;
 use crate::session::Session;
 use crate::types::admits;
 use crate::values::{show, value_of};
 
-/// What a call says about a field: a set, a map or a counter within bounds.
-pub(crate) struct Call<'c> {
-    gen_index: GenIndex,
-    pub(crate) field: Field<'c>,
-    /// The key of the document.
-    pub(crate) key: &'c [u8],
-    /// What follows the key.
-    pub(crate) rest: &'c [u8],
-}
-
 impl<'c> Call<'c> {
-    #[inline(never)]
-    fn read(
-        gen_index: GenIndex,
-        field: u32,
-        extras: usize,
-        input: &'c [u8],
-        key_length: usize,
-    ) -> Result<Call<'c>, Code> {
-        let (key, rest) = split(input, key_length)?;
-        Ok(Call { gen_index, field: Field::with_extras(field, extras_at(extras)), key, rest })
-    }
-
     /// A key of the map in the input.
     fn map_key<'v>(&self, bytes: &'v [u8]) -> Result<&'v [u8], Code> {
         value_of(&mut Reader::new(self.field.types.get(1..).unwrap_or_default()), bytes)
@@ -62,20 +40,6 @@ impl<'c> Call<'c> {
         session.require(self.gen_index, self.key)?;
         Ok(entry_key(self.key, self.field.id, &[]))
     }
-}
-
-/// Runs what an export does with its call.
-pub(crate) fn run_call(
-    gen_index: GenIndex,
-    field: u32,
-    extras: usize,
-    key_length: usize,
-    work: impl FnOnce(&Call<'_>, &mut Session, &mut Vec<u8>) -> Outcome,
-) -> u32 {
-    run(|session, input, output| {
-        let call = Call::read(gen_index, field, extras, input, key_length)?;
-        work(&call, session, output)
-    })
 }
 
 /// Adds the element behind the key to a set, or takes it out.
@@ -200,8 +164,7 @@ extern "C" fn add_entry(
         let bounds = held.counter_bounds();
         let entry = call.begin_entry(session, map_key, now)?;
         let (transaction, namespace) = session.parts();
-        let outcome =
-            transaction.add_loaded(namespace, gen_index, &entry, held.id, bounds, amount);
+        let outcome = transaction.add_loaded(namespace, gen_index, &entry, held.id, bounds, amount);
         session.end_write(outcome)
     })
 }

@@ -56,7 +56,7 @@ impl Session {
     }
 
     /// Names the replica that has the rights on bounded counters from the start.
-    #[cfg(feature = "collections")]
+    #[cfg(feature = "bounded")]
     pub(crate) fn set_founder(&mut self, key: &[u8]) -> Outcome {
         let key = key.try_into().map_err(|_| MalformedFrame::Truncated)?;
         let founder = self.namespace.intern_replica(ReplicaKey(key));
@@ -94,7 +94,7 @@ impl Session {
     }
 
     /// The open transaction and its namespace, for reads of more than a row.
-    #[cfg(feature = "composite")]
+    #[cfg(any(feature = "bounded", feature = "composite"))]
     pub(crate) fn parts(&mut self) -> (&mut Transaction, &Namespace) {
         (&mut self.transaction, &self.namespace)
     }

@@ -6,7 +6,6 @@ use alloc::vec::Vec;
 use super::{Transaction, position};
 use crate::change::{GenIndex, Operation};
 use crate::dots::{RegisterWrite, visit_live};
-use crate::hlc::Hlc;
 use crate::limits::{MAX_ELEMENT_BYTES, MAX_LIFE};
 use crate::namespace::Namespace;
 use crate::refusal::Refusal;
@@ -62,11 +61,8 @@ impl Transaction {
     /// to do as well.
     fn register_write(&self, gen_index: GenIndex, key: &[u8], id: CellId) -> RegisterWrite {
         let mut write = RegisterWrite::default();
-        let pending = self.pending(gen_index, key);
-        let mut operations = pending.iter().flat_map(|document| document.operations(Hlc::ZERO));
-        if let Some(operation) = operations.find(|operation| operation.id == id) {
-            write.cover_as(operation.value, &self.joiner.references);
-        }
+        let pending = self.pending_operation(gen_index, key, id);
+        write.cover_as(pending, &self.joiner.references);
         write
     }
 

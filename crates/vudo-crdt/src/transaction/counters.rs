@@ -125,15 +125,19 @@ impl Transaction {
         if !row.is_alive() {
             return Err(Refusal::NotFound);
         }
-        let granted = counter::rights_of(row.state(id), replica, namespace.replicas(), direction);
+        let replicas = namespace.replicas();
+        let mut rights = counter::rights_of(row.state(id), replica, replicas, direction);
         // What may be used from the start is the founder's; nobody else must think it his.
-        let start = counter::start_within(least, greatest);
-        let from_start = match (namespace.founder() == Some(replica), direction) {
-            (false, _) => 0,
-            (true, Direction::Up) => greatest - start,
-            (true, Direction::Down) => start - least,
-        };
-        Ok(granted.saturating_add(from_start))
+        if namespace.founder() == Some(replica) {
+            let start = counter::start_within(least, greatest);
+            let (to, from) = match direction {
+                Direction::Up => (&greatest, &start),
+                Direction::Down => (&start, &least),
+            };
+            counter::add(&mut rights, to, false);
+            counter::add(&mut rights, from, true);
+        }
+        Ok(rights)
     }
 
     /// Uses rights of this replica itself, or gives them to a receiver.
@@ -147,7 +151,7 @@ impl Transaction {
         (receiver, direction, amount): (&[u8], Direction, i128),
     ) -> Result<(), Refusal> {
         let rights = self.rights_loaded(namespace, gen_index, key, id, bounds, direction)?;
-        if amount < 0 || amount > rights {
+        if amount < 0 || counter::is_less(&rights, &amount) {
             return Err(Refusal::NoRights);
         }
         let Stamp { hlc, replica, .. } = self.stamp;
@@ -155,7 +159,7 @@ impl Transaction {
         let life = row.life;
         let own = Entries::of(row.state(id)).find(replica);
         let mut value = Vec::new();
-        counter::write_rights(&own, receiver, direction, amount, &mut value);
+        counter::write_rights(&own, receiver, direction, &amount, &mut value);
         self.write(namespace, gen_index, key, life, Operation { id, hlc, value: &value })
     }
 
@@ -182,14 +186,19 @@ impl Transaction {
             return Err(Refusal::OutOfBounds);
         }
         let (life, state) = (row.life, row.state(id));
-        let total = counter::integer_sum(state).wrapping_add(amount.into());
+        let mut total = counter::integer_sum(state);
+        let wide_amount = amount.into();
+        counter::add(&mut total, &wide_amount, false);
         // A merge may have taken the counter past a bound; coming back is always allowed.
-        if (amount < 0 && total < least) || (amount > 0 && total > greatest) {
+        let (lesser, greater) = if amount < 0 { (&total, &least) } else { (&greatest, &total) };
+        if amount != 0 && counter::is_less(lesser, greater) {
             return Err(Refusal::OutOfBounds);
         }
-        let own = counter::decode_integer(counter::own_total(state, stamp.replica)).unwrap_or(0);
+        let mut own = 0;
+        counter::read_integer(counter::own_total(state, stamp.replica), &mut own);
+        counter::add(&mut own, &wide_amount, false);
         let mut value = Vec::new();
-        counter::encode_integer(own.wrapping_add(amount.into()), &mut value);
+        counter::encode_integer(&own, &mut value);
         self.write(namespace, gen_index, key, life, Operation { id, hlc: stamp.hlc, value: &value })
     }
 

@@ -71,6 +71,8 @@ impl Transaction {
         self.byte_count = 0;
         if cfg!(feature = "collections") {
             self.entries.clear();
+        }
+        if cfg!(feature = "registers") {
             self.joiner.begin_references(self.stamp.replica);
         }
     }
@@ -370,7 +372,7 @@ impl Transaction {
         }
         let mut body = Vec::new();
         let mut replicas = Vec::new();
-        if cfg!(feature = "collections") {
+        if cfg!(feature = "registers") {
             for replica in self.joiner.references.iter().skip(1) {
                 replicas.extend_from_slice(&namespace.replicas.key(*replica).0);
             }
@@ -451,6 +453,11 @@ impl Transaction {
         Some(DocumentChange::of(list.at(place)))
     }
 
+    /// What the transaction does to a cell so far; nothing where it does not write to it.
+    fn pending_operation(&self, gen_index: GenIndex, key: &[u8], id: CellId) -> &[u8] {
+        self.pending(gen_index, key).map_or(&[], |pending| pending.operation_on(id))
+    }
+
     /// Puts a document or entry at the beginning of a life.
     fn begin_life(
         &mut self,
@@ -513,9 +520,7 @@ impl Transaction {
         let mut rest = key;
         while let Some((owner, id, _)) = split_entry_key(rest) {
             // What has said so has had its own owners say so.
-            if let Some(pending) = self.pending(gen_index, owner)
-                && pending.operations(Hlc::ZERO).any(|operation| operation.id == id)
-            {
+            if !self.pending_operation(gen_index, owner, id).is_empty() {
                 return Ok(());
             }
             let life = self.view(namespace, gen_index, owner).life;
