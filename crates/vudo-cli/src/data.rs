@@ -6,7 +6,7 @@ use std::str::FromStr;
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 use vudo_crdt::{GenSchema, Value};
-use vudo_state::{Database, Record};
+use vudo_state::{Database, Query, Record};
 
 use crate::output::{record_to_json, value_to_json};
 use crate::{Context, values};
@@ -118,10 +118,14 @@ pub(crate) fn get(
     database: &Database,
     is_json: bool,
     address: &Address,
+    pin: Option<&str>,
     output: &mut dyn Write,
 ) -> Result<()> {
     let gen_schema = gen_schema(database, &address.gen_name)?;
-    let record = database.read(&gen_schema, &database.document_id(&address.key))?;
+    let record = match pin {
+        None => database.read(&gen_schema, &database.document_id(&address.key))?,
+        Some(pin) => database.snapshot_of_pin(pin)?.read(&gen_schema, &address.key)?,
+    };
     let record =
         record.with_context(|| format!("there is no {}/{}", address.gen_name, address.key))?;
     if is_json {
@@ -217,17 +221,24 @@ pub(crate) fn list(
     is_json: bool,
     gen_name: &str,
     limit: Option<usize>,
+    pin: Option<&str>,
     output: &mut dyn Write,
 ) -> Result<()> {
     let gen_schema = gen_schema(database, gen_name)?;
     let mut records = Vec::new();
     let limit = limit.unwrap_or(usize::MAX);
-    database.for_each(&gen_schema, |record| {
-        if records.len() < limit {
-            records.push(record);
+    match pin {
+        Some(pin) => {
+            let query = Query::of(&gen_schema).limit(limit);
+            records = database.snapshot_of_pin(pin)?.query(&query)?;
         }
-        records.len() < limit
-    })?;
+        None => database.for_each(&gen_schema, |record| {
+            if records.len() < limit {
+                records.push(record);
+            }
+            records.len() < limit
+        })?,
+    }
     for record in &records {
         let written = match is_json {
             true => writeln!(output, "{}", record_to_json(record)),

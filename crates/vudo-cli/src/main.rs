@@ -13,6 +13,7 @@ mod doctor;
 mod import;
 mod network;
 mod output;
+mod retention;
 mod schema;
 mod store;
 mod values;

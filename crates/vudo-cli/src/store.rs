@@ -8,7 +8,7 @@ use clap::Subcommand;
 use serde_json::json;
 use vudo_state::{Database, Error};
 
-use crate::{Context, data, import};
+use crate::{Context, data, import, retention};
 
 /// A command that works on one store.
 #[derive(Subcommand)]
@@ -19,6 +19,9 @@ pub(crate) enum StoreCommand {
     Get {
         /// As in Task/milk.
         document: data::Address,
+        /// As it was at this pin.
+        #[arg(long, value_name = "PIN")]
+        at: Option<String>,
     },
     /// Say who wrote what a field shows, when, and what that beat.
     Blame {
@@ -49,9 +52,31 @@ pub(crate) enum StoreCommand {
         /// At most so many.
         #[arg(long)]
         limit: Option<usize>,
+        /// As they were at this pin.
+        #[arg(long, value_name = "PIN")]
+        at: Option<String>,
     },
     /// Say what the store holds.
     Stats,
+    /// Remember this moment of the namespace under a name, to look at it later with `--at`.
+    ///
+    /// A pin of the same name is replaced. What a pin needs stays when the store is compacted.
+    Pin {
+        /// The name.
+        name: String,
+    },
+    /// Forget a pin.
+    Unpin {
+        /// Its name.
+        name: String,
+    },
+    /// List the pins of the namespace.
+    Pins,
+    /// Drop the changes that nothing needs any more, and give the room back.
+    ///
+    /// The store can be used meanwhile. A store that has not synced for so long that changes it
+    /// lacks have been dropped cannot go on from this one's log afterwards: sync first.
+    Compact,
     /// Write everything into a folder that can be opened as a store, which writes under its own key.
     Backup {
         /// The folder, which must not exist.
@@ -59,6 +84,8 @@ pub(crate) enum StoreCommand {
     },
     /// Read everything that is on disk, and name what is damaged.
     Verify,
+    /// Mend what is damaged, as far as this store itself has what it takes.
+    Repair,
     /// Say what this store wrote that no other one has acknowledged as durable.
     Outbox {
         /// Name at most so many changes.
@@ -109,7 +136,9 @@ pub(crate) fn run(
     let is_json = context.json;
     match command {
         StoreCommand::Import(options) => import::run(database, is_json, &options, output, errors),
-        StoreCommand::Get { document } => data::get(database, is_json, &document, output),
+        StoreCommand::Get { document, at } => {
+            data::get(database, is_json, &document, at.as_deref(), output)
+        }
         StoreCommand::Blame { document, field } => {
             data::blame(database, is_json, &document, &field, output)
         }
@@ -117,12 +146,17 @@ pub(crate) fn run(
             data::set(database, is_json, &document, &fields, output)
         }
         StoreCommand::Delete { document } => data::delete(database, &document),
-        StoreCommand::List { gen_name, limit } => {
-            data::list(database, is_json, &gen_name, limit, output)
+        StoreCommand::List { gen_name, limit, at } => {
+            data::list(database, is_json, &gen_name, limit, at.as_deref(), output)
         }
         StoreCommand::Stats => data::stats(database, is_json, output),
+        StoreCommand::Pin { name } => Ok(database.pin(&name)?),
+        StoreCommand::Unpin { name } => retention::unpin(database, &name),
+        StoreCommand::Pins => retention::pins(database, is_json, output),
+        StoreCommand::Compact => retention::compact(database, is_json, output),
         StoreCommand::Backup { folder } => backup(database, is_json, &folder, output),
         StoreCommand::Verify => verify(database, is_json, output),
+        StoreCommand::Repair => repair(database, is_json, output),
         StoreCommand::Outbox { limit } => outbox(database, is_json, limit, output),
     }
 }
@@ -158,8 +192,31 @@ fn verify(database: &Database, is_json: bool, output: &mut dyn Write) -> Result<
         count => {
             output.flush()?;
             bail!(
-                "{count} places of the store are damaged; everything else can be read. Restore a \
-                 backup, or sync a new store from a peer"
+                "{count} places of the store are damaged; everything else can be read. `vudo repair` \
+                 mends what it can; else restore a backup, or sync a new store from a peer"
+            )
+        }
+    }
+}
+
+fn repair(database: &Database, is_json: bool, output: &mut dyn Write) -> Result<()> {
+    let report = database.repair()?;
+    if is_json {
+        writeln!(output, "{}", json!({ "repaired": report.repaired, "left": report.left }))?;
+    } else {
+        report.repaired.iter().try_for_each(|place| writeln!(output, "repaired: {place}"))?;
+        report.left.iter().try_for_each(|damage| writeln!(output, "damaged: {damage}"))?;
+        if report.repaired.is_empty() && report.left.is_empty() {
+            writeln!(output, "nothing is damaged")?;
+        }
+    }
+    match report.left.len() {
+        0 => Ok(()),
+        count => {
+            output.flush()?;
+            bail!(
+                "{count} places of the store are damaged still: restore a backup, or sync a new \
+                 store from a peer"
             )
         }
     }

@@ -396,3 +396,30 @@ fn building_one_gen_is_a_matter_of_milliseconds() {
     let bound = Duration::from_millis(if cfg!(debug_assertions) { 2_000 } else { 60 });
     assert!(times[0] < bound, "{:?}", times[0]);
 }
+
+#[test]
+fn a_pin_shows_its_moment_and_compaction_leaves_it() {
+    let place = Place::new();
+    place.succeed(&["init", "task.dol"]);
+    for number in 0..5 {
+        place.succeed(&["set", "Task/milk", &format!("title=before {number}")]);
+    }
+    place.succeed(&["pin", "monday"]);
+    for number in 0..5 {
+        place.succeed(&["set", "Task/milk", &format!("title=after {number}")]);
+    }
+    assert!(place.succeed(&["pins"]).starts_with("monday  "));
+    let report: serde_json::Value =
+        serde_json::from_str(&place.succeed(&["compact", "--json"])).unwrap();
+    assert_eq!((&report["changes"], &report["dropped_changes"]), (&10.into(), &8.into()));
+    assert!(report["disk_bytes"].as_u64() <= report["disk_bytes_before"].as_u64(), "{report}");
+    let title = |arguments: &[&str]| place.succeed(arguments);
+    assert!(title(&["get", "Task/milk"]).contains("title = after 4"));
+    assert!(title(&["get", "Task/milk", "--at", "monday"]).contains("title = before 4"));
+    assert!(title(&["list", "Task", "--at", "monday"]).contains("title=before 4"));
+    place.succeed(&["unpin", "monday"]);
+    assert!(place.fail(&["unpin", "monday"]).contains("no pin 'monday'"));
+    assert!(place.fail(&["get", "Task/milk", "--at", "monday"]).contains("no pin 'monday'"));
+    assert!(place.succeed(&["compact"]).contains("1 of 2 changes dropped"));
+    assert!(place.succeed(&["verify"]).contains("and 1 changes read"));
+}

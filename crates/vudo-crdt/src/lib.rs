@@ -56,6 +56,8 @@ mod buffer;
 mod cache;
 mod change;
 #[cfg(not(target_arch = "wasm32"))]
+pub mod checkpoint;
+#[cfg(not(target_arch = "wasm32"))]
 mod chunk;
 mod counter;
 mod dots;

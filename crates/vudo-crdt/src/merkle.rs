@@ -113,7 +113,8 @@ pub struct NodeId {
 }
 
 impl NodeId {
-    fn first_leaf(self) -> u64 {
+    /// The first of its leaves, counted from 0.
+    pub fn first_leaf(self) -> u64 {
         self.index << self.level
     }
 
@@ -423,68 +424,70 @@ impl RetainedNodes {
     pub fn count(&self) -> usize {
         self.nodes.len()
     }
+}
 
-    /// Collapses the leaves of dropped changes in a log of this length: whatever lies wholly in
-    /// what has been dropped becomes one hash. `is_dropped` is asked about numbers.
+/// Builds a log anew from what is kept of it, and collapses the leaves of dropped changes: whatever
+/// lies wholly in what has been dropped becomes one hash.
+#[derive(Clone, Debug, Default)]
+pub struct CollapsingLog {
+    log: MerkleLog,
+    /// For each node of the edge whether all below it has been dropped.
+    are_dropped: Vec<bool>,
+}
+
+impl CollapsingLog {
+    /// How many changes it has so far.
+    pub fn length(&self) -> u64 {
+        self.log.length
+    }
+
+    /// Appends a leaf, or a node of a greater level that has collapsed before. Calls back with each
+    /// hash to keep in place of dropped leaves, as soon as it is as large as it gets.
     ///
     /// # Errors
-    /// [`MerkleError::NotRetained`] where a hash is missing already; nothing has changed then.
-    pub fn collapse(
+    /// [`MerkleError::NotRetained`] where no node of this level can follow; nothing has changed then.
+    pub fn push(
         &mut self,
-        length: u64,
-        mut is_dropped: impl FnMut(u64) -> bool,
+        level: u8,
+        hash: Hash,
+        is_dropped: bool,
+        mut keep: impl FnMut(NodeId, &Hash),
     ) -> Result<(), MerkleError<core::convert::Infallible>> {
-        let mut collapsed = BTreeMap::new();
-        for id in perfect_nodes(0, length) {
-            if self.collect(id, &mut is_dropped, &mut collapsed)? {
-                collapsed.insert(id, subtree(id, self)?);
+        let leaf_count = 1u64.checked_shl(level.into()).unwrap_or_default();
+        let MerkleLog { length, edge } = &mut self.log;
+        let end = length.checked_add(leaf_count).filter(|_| leaf_count != 0);
+        let Some(end) = end.filter(|_| length.is_multiple_of(leaf_count)) else {
+            return Err(MerkleError::NotRetained);
+        };
+        let mut id = NodeId { level, index: *length >> level };
+        let (mut hash, mut is_dropped) = (hash, is_dropped);
+        while id.index & 1 == 1 {
+            let (Some(left), Some(is_left_dropped)) = (edge.pop(), self.are_dropped.pop()) else {
+                break;
+            };
+            if is_left_dropped && !is_dropped {
+                keep(NodeId { index: id.index - 1, ..id }, &left);
+            } else if is_dropped && !is_left_dropped {
+                keep(id, &hash);
             }
+            is_dropped &= is_left_dropped;
+            hash = node_hash(&left, &hash);
+            id = NodeId { level: id.level + 1, index: id.index >> 1 };
         }
-        self.nodes = collapsed;
+        edge.push(hash);
+        self.are_dropped.push(is_dropped);
+        *length = end;
         Ok(())
     }
 
-    /// Collects what stays of a subtree, unless it is dropped whole. Gives whether it is.
-    fn collect(
-        &mut self,
-        id: NodeId,
-        is_dropped: &mut impl FnMut(u64) -> bool,
-        out: &mut BTreeMap<NodeId, Hash>,
-    ) -> Result<bool, MerkleError<core::convert::Infallible>> {
-        if id.level == 0 {
-            if is_dropped(id.first_leaf() + 1) {
-                return Ok(true);
-            }
-            out.insert(id, subtree(id, self)?);
-            return Ok(false);
-        }
-        // What has collapsed before has no leaves any more.
-        if self.nodes.contains_key(&id) && !self.has_below(id) {
-            return Ok(true);
-        }
-        let children = id.children();
-        let mut are_dropped = [false; 2];
-        for (child, dropped) in children.iter().zip(&mut are_dropped) {
-            *dropped = self.collect(*child, is_dropped, out)?;
-        }
-        if are_dropped == [true; 2] {
-            return Ok(true);
-        }
-        for (child, dropped) in children.into_iter().zip(are_dropped) {
-            if dropped {
-                out.insert(child, subtree(child, self)?);
+    /// Ends the log: what has been dropped at its end is kept as it is. Gives the log.
+    pub fn finish(self, mut keep: impl FnMut(NodeId, &Hash)) -> MerkleLog {
+        let nodes = perfect_nodes(0, self.log.length).zip(&self.log.edge);
+        for ((id, hash), is_dropped) in nodes.zip(self.are_dropped) {
+            if is_dropped {
+                keep(id, hash);
             }
         }
-        Ok(false)
-    }
-
-    /// Whether something is kept below a node.
-    fn has_below(&self, id: NodeId) -> bool {
-        (0..id.level).any(|level| {
-            let first = id.first_leaf() >> level;
-            let last = ((id.index + 1) << id.level >> level) - 1;
-            let ids = NodeId { level, index: first }..=NodeId { level, index: last };
-            self.nodes.range(ids).next().is_some()
-        })
+        self.log
     }
 }

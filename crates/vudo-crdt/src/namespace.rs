@@ -16,6 +16,8 @@ use crate::row::{
 use crate::schema::FieldSchema;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::set_aside::Ranges;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::source::ChunkId;
 use crate::source::{ChunkError, ChunkSource};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::table::StoredTable;
@@ -519,6 +521,12 @@ impl Namespace {
         {
             table.visit_chunks(source, &mut visit);
         }
+    }
+
+    /// The chunks that are stored, of all Gens.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn stored_chunks(&self) -> impl Iterator<Item = ChunkId> {
+        self.tables().flat_map(Table::stored_chunks)
     }
 
     /// What the chunks in memory take up: all that grows with the count of documents, but for

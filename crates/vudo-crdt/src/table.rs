@@ -523,6 +523,11 @@ impl Table {
         })
     }
 
+    /// The chunks that are stored.
+    pub(crate) fn stored_chunks(&self) -> impl Iterator<Item = ChunkId> {
+        self.slots.iter().filter_map(|slot| slot.id)
+    }
+
     /// The directory's bytes: what [`Table::open`] needs. Every chunk must be persisted.
     fn encode_directory(&self) -> Vec<u8> {
         let mut out = Vec::new();

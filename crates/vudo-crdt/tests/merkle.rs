@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use sha2::{Digest, Sha256};
 use vudo_crdt::head::{CoveredLeaf, Head, SIGNATURE_BYTES, SignedHead, is_fork};
 use vudo_crdt::merkle::{
-    Hash, MerkleError, MerkleLog, RetainedNodes, inclusion_proof, is_included, is_prefix,
-    leaf_hash, prefix_proof,
+    CollapsingLog, Hash, MerkleError, MerkleLog, NodeId, RetainedNodes, inclusion_proof,
+    is_included, is_prefix, leaf_hash, prefix_proof,
 };
 use vudo_crdt::wire::Reader;
 use vudo_crdt::{
@@ -111,26 +111,46 @@ fn a_prefix_is_proved_and_a_fork_is_not() {
     }
 }
 
+/// Collapses what is dropped of the nodes of a log, and gives what is kept.
+fn collapse(nodes: &[(NodeId, Hash)], is_dropped: impl Fn(u64) -> bool) -> Vec<(NodeId, Hash)> {
+    let mut collapsing = CollapsingLog::default();
+    let mut kept = Vec::new();
+    for (id, hash) in nodes {
+        let is_dropped = id.level > 0 || is_dropped(id.first_leaf() + 1);
+        collapsing.push(id.level, *hash, is_dropped, |id, hash| kept.push((id, *hash))).unwrap();
+        if !is_dropped {
+            kept.push((*id, *hash));
+        }
+    }
+    assert_eq!(collapsing.length(), LENGTH_MAX);
+    let log = collapsing.finish(|id, hash| kept.push((id, *hash)));
+    assert_eq!(log, log_of(LENGTH_MAX, u64::MAX).0);
+    kept.sort_by_key(|(id, _)| id.first_leaf());
+    kept
+}
+
 #[test]
 fn dropped_changes_collapse_and_the_roots_stay() {
-    let (log, nodes, leaves) = log_of(LENGTH_MAX, u64::MAX);
+    let (log, _, leaves) = log_of(LENGTH_MAX, u64::MAX);
+    let nodes: Vec<(NodeId, Hash)> =
+        (0..).map(|index| NodeId { level: 0, index }).zip(leaves.iter().copied()).collect();
     for pattern in 0..200u64 {
         let is_dropped = |number: u64| {
             let mixed = (number + 41 * pattern).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60;
             number <= LENGTH_MAX - 8 && mixed < pattern % 17
         };
-        let mut collapsed = nodes.clone();
         // In two steps, as it happens over time.
-        collapsed.collapse(LENGTH_MAX, |number| is_dropped(number) && number % 2 == 0).unwrap();
-        collapsed.collapse(LENGTH_MAX, is_dropped).unwrap();
-        let mut at_once = nodes.clone();
-        at_once.collapse(LENGTH_MAX, is_dropped).unwrap();
+        let first = collapse(&nodes, |number| is_dropped(number) && number % 2 == 0);
+        let in_steps = collapse(&first, is_dropped);
+        let at_once = collapse(&nodes, is_dropped);
+        assert_eq!(in_steps, at_once);
         let dropped_count = (1..=LENGTH_MAX).filter(|number| is_dropped(*number)).count();
-        assert!(collapsed.count() <= leaves.len());
+        assert!(at_once.len() <= leaves.len());
         if dropped_count == 32 {
-            assert_eq!(at_once.count(), 1 + 8, "the first 32 are one hash");
+            assert_eq!(at_once.len(), 1 + 8, "the first 32 are one hash");
         }
-        assert_eq!(collapsed.count(), at_once.count());
+        let mut collapsed = RetainedNodes::default();
+        at_once.iter().for_each(|(id, hash)| collapsed.keep(*id, *hash));
         assert_eq!(MerkleLog::at(LENGTH_MAX, &mut collapsed).unwrap(), log);
         for length in LENGTH_MAX - 8..LENGTH_MAX {
             let root = MerkleLog::at(length, &mut collapsed).unwrap().root();
@@ -144,6 +164,19 @@ fn dropped_changes_collapse_and_the_roots_stay() {
             assert!(is_included(shown, number, LENGTH_MAX, &log.root(), &proof));
         }
     }
+}
+
+#[test]
+fn a_collapsed_node_follows_only_where_it_lies() {
+    let leaf = leaf(1, 0);
+    let mut log = CollapsingLog::default();
+    let refused = Err(MerkleError::NotRetained);
+    assert_eq!(log.push(64, leaf, true, |_, _| ()), refused, "larger than any log");
+    log.push(0, leaf, false, |_, _| ()).unwrap();
+    assert_eq!(log.push(1, leaf, true, |_, _| ()), refused, "one leaf is missing before it");
+    log.push(0, leaf, false, |_, _| ()).unwrap();
+    log.push(1, leaf, true, |_, _| ()).unwrap();
+    assert_eq!(log.length(), 4);
 }
 
 /// Stands for a signature: a hash of key and bytes.

@@ -80,6 +80,17 @@ pub enum Error {
     /// The peer's store failed.
     #[error("the peer's store failed; look for the cause there, then connect again")]
     PeerStorage,
+    /// The peer is further behind than this store's log goes.
+    #[error("{what}")]
+    Compacted {
+        /// What the peer lacks.
+        what: String,
+    },
+    /// This store is further behind than the peer's log goes.
+    #[error(
+        "the peer has compacted its log, and this store lacks changes that it dropped: sync with a store that still has them, or make this one anew of a backup of the peer's"
+    )]
+    PeerCompacted,
     /// It took longer than the caller wanted to wait.
     #[error("not in sync after {seconds} s; the link keeps trying, so wait again")]
     Timeout {

@@ -268,3 +268,33 @@ fn a_ticket_survives_its_text_and_every_slip_is_told() {
     let error = String::from_utf8(slip).unwrap().parse::<Ticket>().unwrap_err();
     assert!(error.to_string().contains("no ticket"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_further_behind_than_the_log_goes_is_told_so_and_not_misled() {
+    let (server, behind) =
+        (Database::open_in_memory().unwrap(), Database::open_in_memory().unwrap());
+    let near = Database::open_in_memory().unwrap();
+    create(&server, "milk", "Milk");
+    let node = spawn(&server).await;
+    let ticket = node.share("default").unwrap();
+    let client = spawn(&near).await;
+    synced(&client.connect(&ticket).await.unwrap()).await;
+    for number in 0..5 {
+        let fields = [("title", Value::from(format!("Milk {number}")))];
+        server.update(&task(), &server.document_id("milk"), &fields).unwrap();
+    }
+    let link = client.connect(&ticket).await.unwrap();
+    synced(&link).await;
+    assert!(server.compact().unwrap().dropped_changes > 0);
+    // Who has everything goes on, both ways.
+    create(&near, "bread", "Bread");
+    create(&server, "salt", "Salt");
+    synced(&link).await;
+    assert_eq!(fingerprint(&near), fingerprint(&server));
+    // Who has not is told why, and shows nothing of a state that is not whole.
+    let late = spawn(&behind).await;
+    let link = late.connect(&ticket).await.unwrap();
+    let error = link.wait_until_synced(PATIENCE).await.unwrap_err();
+    assert!(matches!(error, Error::PeerCompacted), "{error}");
+    assert_eq!(keys(&behind), [""; 0]);
+}

@@ -9,7 +9,8 @@ mod common;
 
 use std::time::Instant;
 
-use common::{fill, group, key, record_gen};
+use common::documents::{fill, key, record_gen};
+use common::group;
 use criterion::{Criterion, criterion_group, criterion_main};
 use tempfile::TempDir;
 use vudo_crdt::GenSchema;

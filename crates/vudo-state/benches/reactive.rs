@@ -6,7 +6,7 @@ mod common;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use common::{fill, key, record_gen};
+use common::documents::{fill, key, record_gen};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use vudo_crdt::GenSchema;
 use vudo_state::{

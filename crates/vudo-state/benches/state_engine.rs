@@ -8,7 +8,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{fill, key, record_gen};
+use common::documents::{fill, key, record_gen};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use tempfile::TempDir;
 use vudo_crdt::{GenSchema, Value};

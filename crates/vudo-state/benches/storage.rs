@@ -6,7 +6,7 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use common::{fill, record_gen};
+use common::documents::{fill, record_gen};
 use criterion::{Criterion, criterion_group, criterion_main};
 use redb::TableDefinition;
 use vudo_state::Database;

@@ -9,11 +9,14 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use ed25519_dalek::SigningKey;
-use vudo_crdt::{GenIndex, GenSchema, Reading, ReplicaKey, Schema, Value};
+use vudo_crdt::{
+    Direction, GenIndex, GenSchema, Reading, Refusal, ReplicaKey, Schema, Strategy, Value,
+};
 
 use crate::environment::{Environment, SystemEnvironment};
 use crate::error::{Error, Result};
 use crate::identity::{self, SecretKeyBytes};
+use crate::inside::check_outside;
 use crate::layout::{self, NamespaceId};
 use crate::limits::{
     EVENTUAL_DELAY, MEMORY_BYTES_MAX, SEGMENT_BYTES, SETTLE_DELAY, SETTLE_LOG_BYTES,
@@ -304,11 +307,13 @@ impl Database {
     /// Runs a transaction over any documents of the handle's namespace. It becomes one change,
     /// atomic for everybody; where the function fails, nothing happens.
     ///
-    /// Transactions of a namespace run one after the other. The function must not use the
-    /// database itself, which waits for the transaction to end.
+    /// Transactions of a namespace run one after the other. Inside the function the store itself
+    /// refuses to be used: it would wait for the transaction to end. So would a thread that the
+    /// function waits for.
     ///
     /// # Errors
-    /// The function's own, a rule of a Gen would not hold any more, or the disk failed.
+    /// The function's own, a rule of a Gen would not hold any more, the disk failed, or
+    /// [`Error::InsideTransaction`].
     pub fn transaction<T>(&self, run: impl FnOnce(&mut Transaction<'_>) -> Result<T>) -> Result<T> {
         self.transaction_in(&self.namespace, run)
     }
@@ -322,7 +327,9 @@ impl Database {
         let now = self.engine.environment.now_milliseconds();
         let mut state = shard.lock();
         let mut transaction = Transaction::begin(&shard, &mut state, now);
+        let inside = shard.inside();
         let result = run(&mut transaction)?;
+        drop(inside);
         transaction.check_rules()?;
         let writes = transaction.into_writes();
         if writes.is_empty() {
@@ -438,8 +445,42 @@ impl Database {
         }
     }
 
-    /// Visits the documents of a Gen, ascending by key, until the visitor says `false`. The
-    /// visitor must not use the database.
+    /// How far this store may move a `bounded_counter` in a direction.
+    ///
+    /// # Errors
+    /// The document or the field does not exist, the field is no `bounded_counter`, or the disk
+    /// failed.
+    pub fn rights(
+        &self,
+        gen_schema: &GenSchema,
+        id: &DocumentId,
+        field: &str,
+        direction: Direction,
+    ) -> Result<i128> {
+        let field = field_of(gen_schema, field)?;
+        let refused = |reason: Refusal| {
+            let place = format!("{}.{}", id.key(), field.name);
+            Err(Error::Refused { gen_name: gen_schema.name.clone(), key: place, reason })
+        };
+        if field.strategy != Strategy::BoundedCounter {
+            return refused(Refusal::NotThisOperation);
+        }
+        let shard = self.engine.shard(id.namespace())?;
+        let state = &mut *shard.lock();
+        let (namespace, key) = (&mut state.namespace, id.key().as_bytes());
+        let Some(gen_index) = namespace.find_gen(&gen_schema.name) else {
+            return refused(Refusal::NotFound);
+        };
+        namespace.load(gen_index, key, &mut shard.chunks())?;
+        // It writes nothing, so it is not committed.
+        let mut view = vudo_crdt::Transaction::begin(namespace, state.own, 0);
+        let (cell, bounds) = (field.id(), field.counter_bounds());
+        let rights = view.rights_loaded(namespace, gen_index, key, cell, bounds, direction);
+        rights.or_else(refused)
+    }
+
+    /// Visits the documents of a Gen, ascending by key, until the visitor says `false`. To the
+    /// visitor the store refuses to be used: see [`Error::InsideTransaction`].
     ///
     /// # Errors
     /// The disk failed.
@@ -453,6 +494,7 @@ impl Database {
         let Some(gen_index) = state.namespace.find_gen(&gen_schema.name) else {
             return Ok(());
         };
+        let _inside = shard.inside();
         if !is_in_rows(gen_schema) {
             return for_each_with_entries(&shard, &mut state, gen_schema, gen_index, visit);
         }
@@ -510,6 +552,7 @@ impl Database {
     /// # Errors
     /// The disk failed.
     pub fn flush(&self) -> Result<()> {
+        check_outside(&self.engine.storage)?;
         self.engine.shards.flush()
     }
 
@@ -527,6 +570,9 @@ impl Database {
     }
 
     /// How many bytes the documents that are in memory take up, in all namespaces that are open.
+    ///
+    /// # Panics
+    /// Inside a transaction of the store.
     pub fn memory_bytes(&self) -> usize {
         self.engine.shards.all().iter().map(|shard| shard.lock().namespace.loaded_bytes()).sum()
     }
@@ -558,7 +604,23 @@ impl Database {
 
     /// Writes everything out that is only in memory or in the log.
     pub(crate) fn write_out(&self) -> Result<()> {
+        check_outside(&self.engine.storage)?;
         self.engine.shards.write_out(0)
+    }
+
+    /// Runs something while a namespace is closed, and nobody can open it. What was committed of it
+    /// is in its log then, but may be missing in its tables.
+    pub(crate) fn while_closed<T>(&self, name: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
+        check_outside(&self.engine.storage)?;
+        let mut shards = self.engine.shards.lock();
+        if let Some(shard) = shards.get(name) {
+            shard.flush_all()?;
+            if Arc::strong_count(shard) > 1 {
+                return Err(Error::NamespaceInUse { namespace: name.to_owned() });
+            }
+            shards.remove(name);
+        }
+        run()
     }
 
     fn wake_flusher(&self) {
@@ -572,6 +634,7 @@ impl Database {
 impl Engine {
     /// The namespace of this name, opened where it is not open yet.
     fn shard(&self, name: &str) -> Result<Arc<Shard>> {
+        check_outside(&self.storage)?;
         let mut shards = self.shards.lock();
         if let Some(shard) = shards.get(name) {
             return Ok(shard.clone());

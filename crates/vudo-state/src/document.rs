@@ -149,11 +149,9 @@ impl Document {
     /// How far this store may move a `bounded_counter`.
     ///
     /// # Errors
-    /// As for [`crate::Transaction::rights`].
+    /// As for [`Database::rights`].
     pub fn rights(&self, field: &str, direction: Direction) -> Result<i128> {
-        self.write(|transaction, gen_schema, key| {
-            transaction.rights(gen_schema, key, field, direction)
-        })
+        self.database.rights(&self.gen_schema, &self.id, field, direction)
     }
 
     /// Gives this store's rights on a `bounded_counter` to another replica.

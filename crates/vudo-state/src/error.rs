@@ -58,7 +58,9 @@ pub enum Error {
     #[error("the disk failed: {0}; nothing acknowledged is lost, and the next commit tries again")]
     Storage(#[from] StorageError),
     /// Something on disk is not what was written.
-    #[error("the store is damaged: {what}; restore a backup, or sync a new store from a peer")]
+    #[error(
+        "the store is damaged: {what}; repair it, restore a backup, or sync a new store from a peer"
+    )]
     Damaged {
         /// What is damaged, and how.
         what: String,
@@ -73,6 +75,11 @@ pub enum Error {
         /// Why.
         reason: Refusal,
     },
+    /// The store was used inside one of its own transactions, or by a visitor of its documents.
+    #[error(
+        "the store was used inside its own transaction, which would wait for itself: use the transaction, or do it after it; of for_each, collect first"
+    )]
+    InsideTransaction,
     /// A transaction would break a rule of a Gen.
     #[error("{gen_name}/{key}: the rule '{rule}' would not hold; nothing has been written")]
     RuleBroken {
@@ -105,6 +112,42 @@ pub enum Error {
     /// The namespace has no pin of this name.
     #[error("the namespace has no pin '{0}'; set one with Database::pin first")]
     UnknownPin(String),
+    /// Whoever asks for changes is further behind than the log goes.
+    #[error(
+        "the log of namespace '{namespace}' has been compacted up to change {number} of replica {replica}, and whoever holds {held} of its changes cannot go on from there: take the state at its checkpoint first"
+    )]
+    Compacted {
+        /// The namespace.
+        namespace: String,
+        /// A replica of which changes are missing there.
+        replica: ReplicaKey,
+        /// Up to which number the log has been compacted.
+        number: u64,
+        /// How many of them are held there.
+        held: u64,
+    },
+    /// A namespace cannot be repaired while somebody uses it.
+    #[error(
+        "namespace '{namespace}' is in use: end its subscriptions, live queries and sync, then repair it"
+    )]
+    NamespaceInUse {
+        /// The namespace.
+        namespace: String,
+    },
+    /// A namespace is compacted by one at a time.
+    #[error("namespace '{namespace}' is being compacted already: wait until that has ended")]
+    CompactionRuns {
+        /// The namespace.
+        namespace: String,
+    },
+    /// A document is larger than a page of state may be, so no checkpoint can hold it.
+    #[error(
+        "namespace '{namespace}' has a document that is larger than a checkpoint can hold: split it, or delete it"
+    )]
+    DocumentTooLarge {
+        /// The namespace.
+        namespace: String,
+    },
     /// A counter's total does not fit its type, and its Gen asks for an error then.
     #[error("{0}")]
     CounterOverflow(#[from] CounterOverflow),

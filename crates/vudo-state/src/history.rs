@@ -90,13 +90,14 @@ impl Database {
 
 impl Replication {
     /// Judges anew which changes of these replicas are set aside: held and forwarded, but without
-    /// effect. What of that has changed is rebuilt from the log and on disk when this returns. Gives
+    /// effect. Up to the checkpoint of the last compaction the judgement of then stands. What of that has changed is rebuilt from the log and on disk when this returns. Gives
     /// how many documents were rebuilt.
     ///
     /// # Errors
     /// The disk failed. Before the documents were rebuilt, the old judgement stands; after that, the
     /// new one holds until the store closes, and has to be given again when it opens.
     pub fn judge(&self, judgements: &[(ReplicaKey, Ranges)]) -> Result<usize> {
+        self.shard().check_outside()?;
         self.shard().judge(judgements)
     }
 
@@ -112,6 +113,7 @@ impl Replication {
     /// # Errors
     /// The disk failed.
     pub fn head(&self, replica: &ReplicaKey) -> Result<Head> {
+        self.shard().check_outside()?;
         let (length, root) = self.shard().log_root(replica)?;
         let namespace = self.namespace().to_owned();
         Ok(Head { namespace, replica: *replica, length, root })
@@ -123,6 +125,7 @@ impl Replication {
     /// # Errors
     /// The disk failed.
     pub fn log_roots(&self) -> Result<(VersionVector, Vec<Option<Hash>>)> {
+        self.shard().check_outside()?;
         self.shard().log_roots()
     }
 

@@ -18,6 +18,9 @@
 //! s namespace position            the seals of a segment of the log, which ends with this record
 //! x namespace replica             a fork: the two heads that a replica signed at one length
 //! h namespace                     hashes: the Merkle log of each replica at the checkpoint
+//! z namespace                     floor: the owner's checkpoint up to which the log is compacted
+//! o namespace replica leaf        hashes in place of dropped changes, from this leaf on
+//! y namespace                     there while a compaction goes on
 //! ```
 //!
 //! Numbers in keys are big endian, so that they sort.
@@ -26,10 +29,10 @@ use vudo_crdt::wire::{MalformedFrame, Reader, write_varint};
 use vudo_crdt::{ChunkId, GenIndex, ReplicaIndex, TablePart};
 
 /// The format of a store. A store of another version is refused, never guessed at.
-pub(crate) const FORMAT_VERSION: u32 = 7;
-/// Those that are brought up to date when they are opened: 5 had no rows beside the chunks, and 6 no
-/// seals and hashes.
-pub(crate) const FORMAT_VERSIONS_BEFORE: [u32; 2] = [5, 6];
+pub(crate) const FORMAT_VERSION: u32 = 8;
+/// Those that are brought up to date when they are opened: 5 had no rows beside the chunks, 6 no
+/// seals and hashes, and 7 no logs with gaps.
+pub(crate) const FORMAT_VERSIONS_BEFORE: [u32; 3] = [5, 6, 7];
 
 pub(crate) type NamespaceId = u32;
 
@@ -102,6 +105,18 @@ pub(crate) fn is_log(key: &[u8]) -> bool {
     key.first() == Some(&b'l')
 }
 
+/// Whether a key is that of the place of a change in the log.
+pub(crate) fn is_log_index(key: &[u8]) -> bool {
+    key.first() == Some(&b'r')
+}
+
+/// The namespace that an entry belongs to, where it belongs to one.
+pub(crate) fn namespace_of(key: &[u8]) -> Option<NamespaceId> {
+    let (kind, rest) = key.split_first()?;
+    let id = rest.first_chunk().filter(|_| !matches!(kind, b'm' | b'n'))?;
+    Some(NamespaceId::from_be_bytes(*id))
+}
+
 /// Whether a key is that of a part of the tables, which the log can make again.
 pub(crate) fn is_of_tables(key: &[u8]) -> bool {
     matches!(key.first(), Some(b't' | b'e' | b'b' | b'f' | b'c' | b'k'))
@@ -122,6 +137,19 @@ pub(crate) fn fork(id: NamespaceId, replica: &[u8]) -> Vec<u8> {
 
 pub(crate) fn hashes(id: NamespaceId) -> Vec<u8> {
     [b"h", &id.to_be_bytes()[..]].concat()
+}
+
+pub(crate) fn floor(id: NamespaceId) -> Vec<u8> {
+    [b"z", &id.to_be_bytes()[..]].concat()
+}
+
+pub(crate) fn nodes(id: NamespaceId, replica: ReplicaIndex, first_leaf: u64) -> Vec<u8> {
+    let (replica, first_leaf) = (replica.to_be_bytes(), first_leaf.to_be_bytes());
+    [b"o", &id.to_be_bytes()[..], &replica[..], &first_leaf[..]].concat()
+}
+
+pub(crate) fn compacting(id: NamespaceId) -> Vec<u8> {
+    [b"y", &id.to_be_bytes()[..]].concat()
 }
 
 /// A number at the end of a key, or a whole value.

@@ -30,14 +30,17 @@
 
 #[cfg(feature = "native")]
 mod backup;
+mod compaction;
 mod database;
 mod document;
 mod environment;
 mod error;
+mod floor;
 #[cfg(feature = "native")]
 mod folder;
 mod history;
 mod identity;
+mod inside;
 mod layout;
 mod limits;
 mod listeners;
@@ -50,6 +53,7 @@ mod query;
 mod queue;
 mod record;
 mod recovery;
+mod repair;
 mod replication;
 mod rules;
 mod sealing;
@@ -63,6 +67,7 @@ mod verify;
 
 #[cfg(feature = "native")]
 pub use backup::BackupReport;
+pub use compaction::{Compaction, CompactionProgress, CompactionReport, CompactionStage};
 pub use database::{
     DEFAULT_NAMESPACE, Database, DocumentId, Durability, NAMESPACE_NAME_BYTES_MAX, OpenOptions,
 };
@@ -80,6 +85,7 @@ pub use outbox::{Outbox, PendingChange};
 pub use path::FieldPath;
 pub use query::{Condition, Direction, Place, Query};
 pub use record::Record;
+pub use repair::RepairReport;
 pub use replication::{OutgoingFrame, Replication};
 pub use snapshot::Snapshot;
 pub use subscription::{

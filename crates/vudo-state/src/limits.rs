@@ -13,6 +13,12 @@ pub(crate) const PAGE_CACHE_BYTES: usize = 2 << 20;
 pub(crate) const SETTLE_DELAY: Duration = Duration::from_millis(100);
 /// So much log may stay behind them: joining it again takes a fraction of a millisecond.
 pub(crate) const SETTLE_LOG_BYTES: usize = 32 << 10;
+/// How long the file waits for its readers before it gives back what is free in it.
+#[cfg(feature = "native")]
+pub(crate) const SHRINK_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long it waits between two tries.
+#[cfg(feature = "native")]
+pub(crate) const SHRINK_PAUSE: Duration = Duration::from_millis(2);
 /// How long an eventual commit may wait for the disk.
 pub(crate) const EVENTUAL_DELAY: Duration = Duration::from_millis(20);
 /// So much of the log one signature answers for, at most but for a single change that is larger: what
@@ -20,6 +26,10 @@ pub(crate) const EVENTUAL_DELAY: Duration = Duration::from_millis(20);
 pub const SEGMENT_BYTES: usize = 192 << 10;
 /// How much memory the documents of one namespace take up, unless it is said otherwise.
 pub const MEMORY_BYTES_MAX: usize = 64 << 20;
+/// So much log a step of a compaction goes through.
+pub(crate) const COMPACTION_STEP_BYTES: usize = 1 << 20;
+/// How much memory the chunks take up that a compaction reads.
+pub(crate) const COMPACTION_MEMORY_BYTES: usize = 16 << 20;
 /// A subscriber that is this many changed documents behind is told that it lagged.
 pub const QUEUE_DOCUMENTS_MAX: usize = 16_384;
 /// A reader of a live query that is this many steps behind is told that it lagged.

@@ -27,7 +27,7 @@ use crate::error::Result;
 use crate::limits::QUEUE_STEPS_MAX;
 use crate::query::{Place, Query};
 use crate::queue::Queue;
-use crate::record::Record;
+use crate::record::{Record, is_in_rows, load_fields};
 use crate::shard::{Shard, StoredChunks};
 
 /// How a result changed.
@@ -116,6 +116,7 @@ impl LiveQuery {
     /// # Errors
     /// The disk failed.
     pub fn snapshot(&self) -> Result<Vec<(Place, Arc<Record>)>> {
+        self.shard.check_outside()?;
         let mut state = self.shard.lock();
         let state = &mut *state;
         self.shared.queue.clear();
@@ -163,8 +164,9 @@ impl Drop for LiveQuery {
     }
 }
 
-/// Where a document was, and where and what it is now; `None` where it is not part of the matches.
-type Move = (Option<Place>, Option<(Place, Arc<Record>)>);
+/// Where a document was, and where and what it is now; `None` where it is not part of the matches. The
+/// record is `None` where it is to be read once everything has been applied.
+type Staged = (Option<Place>, Option<(Place, Option<Arc<Record>>)>);
 
 /// A query that is followed, at the side of whoever commits.
 pub(crate) struct Followed {
@@ -175,15 +177,21 @@ pub(crate) struct Followed {
     /// What meets the conditions beyond the limit. Everything here sorts after everything shown,
     /// and it is empty unless the limit is reached.
     waiting: BTreeSet<Place>,
-    /// Rows of the change that is being applied: where each was, and what it is now.
-    staged: Vec<Move>,
+    /// Whether the records can be made of the rows of documents alone.
+    is_in_rows: bool,
+    /// Documents of the change that is being applied.
+    staged: Vec<Staged>,
+    /// The keys of those in whose collections something has changed.
+    with_entries: BTreeSet<Vec<u8>>,
     shared: Arc<Shared>,
 }
 
 impl Followed {
     fn new(query: Query, gen_index: GenIndex, shared: Arc<Shared>) -> Followed {
         let (shown, waiting) = (BTreeSet::new(), BTreeSet::new());
-        Followed { query, gen_index, shown, waiting, staged: Vec::new(), shared }
+        let is_in_rows = is_in_rows(query.gen_schema());
+        let (staged, with_entries) = (Vec::new(), BTreeSet::new());
+        Followed { query, gen_index, shown, waiting, is_in_rows, staged, with_entries, shared }
     }
 
     /// Whether nobody reads it any more.
@@ -202,34 +210,56 @@ impl Followed {
         }
         let old = before.and_then(|row| self.query.place_of(&row));
         let new = self.query.place_of(after).map(|place| {
-            let record = Record::read_lenient(self.query.gen_schema(), after);
-            (place, Arc::new(record))
+            let read = || Arc::new(Record::read_lenient(self.query.gen_schema(), after));
+            (place, self.is_in_rows.then(read))
         });
         if old.is_some() || new.is_some() {
             self.staged.push((old, new));
         }
     }
 
+    /// Notes that something in the collections of a document has changed.
+    pub(crate) fn stage_entries(&mut self, gen_index: GenIndex, key: &[u8]) {
+        if gen_index != self.gen_index || self.is_in_rows {
+            return;
+        }
+        if !self.with_entries.contains(key) {
+            self.with_entries.insert(key.to_vec());
+        }
+    }
+
     /// Takes the staged rows into the result and tells the reader.
     pub(crate) fn finish(&mut self, namespace: &mut Namespace, chunks: &mut StoredChunks<'_>) {
-        if self.staged.is_empty() {
+        if self.staged.is_empty() && self.with_entries.is_empty() {
             return;
         }
         let mut steps = Vec::new();
+        let mut is_complete = true;
         for (old, new) in std::mem::take(&mut self.staged) {
+            let new = new.map(|(place, record)| {
+                let record = record.unwrap_or_else(|| {
+                    // It is read as it is after everything, its collections included.
+                    self.with_entries.remove(place.key().as_bytes());
+                    self.read_or_note(&place, namespace, chunks, &mut is_complete)
+                });
+                (place, record)
+            });
             self.step(old, new, &mut steps);
         }
-        let mut is_complete = true;
+        for key in std::mem::take(&mut self.with_entries) {
+            let row = namespace.row(self.gen_index, &key, chunks);
+            is_complete &= row.is_ok();
+            let place = row.ok().flatten().and_then(|row| self.query.place_of(&row));
+            if let Some(place) = place.filter(|place| self.shown.contains(place)) {
+                let record = self.read_or_note(&place, namespace, chunks, &mut is_complete);
+                steps.push(Step::Changed { from: place.clone(), place, record });
+            }
+        }
         while self.shown.len() < self.query.limit_count()
             && let Some(place) = self.waiting.pop_first()
         {
-            match self.read(&place, namespace, chunks) {
-                Ok(record) => steps.push(Step::Entered { place: place.clone(), record }),
-                Err(error) => {
-                    tracing::error!("a live query cannot read '{}': {error}", place.key());
-                    is_complete = false;
-                }
-            }
+            let record = self.read_or_note(&place, namespace, chunks, &mut is_complete);
+            steps.push(Step::Entered { place: place.clone(), record });
             self.shown.insert(place);
         }
         let match_count = self.match_count();
@@ -240,6 +270,21 @@ impl Followed {
             let weight = steps.len();
             self.shared.queue.offer((steps, match_count), weight);
         }
+    }
+
+    /// Reads a document. Where that fails the reader of the query is told to look at all of it anew.
+    fn read_or_note(
+        &self,
+        place: &Place,
+        namespace: &mut Namespace,
+        chunks: &mut StoredChunks<'_>,
+        is_complete: &mut bool,
+    ) -> Arc<Record> {
+        self.read(place, namespace, chunks).unwrap_or_else(|error| {
+            tracing::error!("a live query cannot read '{}': {error}", place.key());
+            *is_complete = false;
+            Arc::default()
+        })
     }
 
     /// Moves one document. What is waiting moves up afterwards.
@@ -295,8 +340,13 @@ impl Followed {
         namespace: &mut Namespace,
         chunks: &mut StoredChunks<'_>,
     ) -> Result<Arc<Record>> {
-        let row = namespace.row(self.gen_index, place.key().as_bytes(), chunks)?;
-        let gen_schema = self.query.gen_schema();
+        let (gen_index, gen_schema) = (self.gen_index, self.query.gen_schema());
+        if !self.is_in_rows {
+            load_fields(namespace, chunks, gen_schema, gen_index, place.key())?;
+            let record = Record::read_loaded(&mut &*namespace, gen_schema, gen_index, place.key());
+            return Ok(Arc::new(record));
+        }
+        let row = namespace.row(gen_index, place.key().as_bytes(), chunks)?;
         let record = row.map(|row| Record::read_lenient(gen_schema, &row)).unwrap_or_default();
         Ok(Arc::new(record))
     }

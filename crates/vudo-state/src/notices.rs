@@ -167,12 +167,17 @@ impl Observer for Recorder<'_> {
     }
 
     fn entry(&mut self, gen_index: GenIndex, after: Row<'_>) {
-        if !self.has_subscribers {
+        let Notices { queries, .. } = &mut *self.notices;
+        if !self.has_subscribers && queries.is_empty() {
             return;
         }
         let (mut key, mut field_number) = (after.key, 0);
         while let Some((owner, collection, _)) = split_entry_key(key) {
             (key, field_number) = (owner, collection.field_number());
+        }
+        queries.iter_mut().for_each(|query| query.stage_entries(gen_index, key));
+        if !self.has_subscribers {
+            return;
         }
         let key = String::from_utf8_lossy(key);
         let documents = &mut self.notices.documents;

@@ -163,11 +163,12 @@ impl Outbox {
     }
 
     /// The first of the changes that no other replica has acknowledged, at most so many. Those that
-    /// are not durable here yet are left out.
+    /// are not durable here yet are left out, and those that compaction has dropped.
     ///
     /// # Errors
     /// The disk failed.
     pub fn pending(&self, count_max: usize) -> Result<Vec<PendingChange>> {
+        self.shard.check_outside()?;
         let acknowledged = self.acknowledgements().lock().anywhere();
         let (own, gen_names, mut since) = {
             let state = self.shard.lock();

@@ -51,6 +51,21 @@ impl Record {
         Record { key: String::from_utf8_lossy(row.key).into_owned(), fields }
     }
 
+    /// As [`Record::read`], without the counters that do not fit their types.
+    pub(crate) fn read_loaded(
+        reading: &mut impl Reading,
+        gen_schema: &GenSchema,
+        gen_index: GenIndex,
+        key: &str,
+    ) -> Record {
+        let mut shown = |field: &FieldSchema| {
+            let read = reading.read_loaded(gen_index, key.as_bytes(), field).ok().flatten();
+            read.map(|value| (field.name.clone(), value))
+        };
+        let fields = gen_schema.fields.iter().filter_map(&mut shown).collect();
+        Record { key: key.to_owned(), fields }
+    }
+
     /// The value of a field; `None` where it shows none.
     pub fn get(&self, field: &str) -> Option<&Value> {
         self.fields.iter().find(|(name, _)| name == field).map(|(_, value)| value)

@@ -4,9 +4,10 @@ use vudo_crdt::wire::{MalformedFrame, Reader};
 use vudo_crdt::{Change, Namespace, Ranges, ReplicaIndex, ReplicaKey};
 
 use crate::error::{Error, Result};
+use crate::floor::Floor;
 use crate::layout::{self, Checkpoint, NamespaceId};
 use crate::seals::Seals;
-use crate::shard::StoredChunks;
+use crate::shard::{StoredChunks, stored_table};
 use crate::storage::Storage;
 
 /// The changes on disk.
@@ -59,6 +60,101 @@ impl StoredLog<'_> {
     }
 }
 
+impl StoredLog<'_> {
+    /// Visits the records of the positions `from..to`, until they have more than so many bytes. Gives
+    /// the position to go on from; `to` where there are no more.
+    pub(crate) fn visit_records(
+        &self,
+        from: u64,
+        to: u64,
+        bytes_max: usize,
+        visit: &mut dyn FnMut(u64, &[u8]) -> Result<()>,
+    ) -> Result<u64> {
+        // Storage takes no range that ends before it begins.
+        if from >= to {
+            return Ok(to);
+        }
+        let (mut next, mut byte_count, mut failure) = (to, 0, None);
+        let (first, end) = (layout::log(self.id, from), layout::log(self.id, to));
+        self.storage.scan(&first, &end, &mut |key, record| {
+            let position = layout::trailing_u64(key);
+            if byte_count > bytes_max {
+                next = position;
+                return false;
+            }
+            byte_count += record.len();
+            failure = visit(position, record).err();
+            failure.is_none()
+        })?;
+        failure.map_or(Ok(next), Err)
+    }
+}
+
+/// Visits the changes of a log record.
+pub(crate) fn visit_changes(
+    name: &str,
+    record: &[u8],
+    visit: &mut dyn FnMut(&Change<'_>) -> Result<()>,
+) -> Result<()> {
+    let mut reader = Reader::new(record);
+    while !reader.is_empty() {
+        let change = Change::read_log_record(&mut reader)
+            .map_err(|what| Error::damaged(format!("the log of namespace '{name}': {what}")))?;
+        visit(&change)?;
+    }
+    Ok(())
+}
+
+/// A namespace as the last checkpoint of its tables has it, and whether anything has been set aside
+/// in it.
+pub(crate) fn open_namespace(
+    name: &str,
+    id: NamespaceId,
+    storage: &dyn Storage,
+    seed: u64,
+) -> Result<(Namespace, bool)> {
+    let mut read_error = None;
+    let mut namespace = match storage.get(&layout::directory(id))? {
+        None => Namespace::new(seed),
+        Some(directory) => {
+            let read_table = |gen_index, part| match stored_table(storage, id, gen_index, part) {
+                Ok(stored) => stored,
+                Err(error) => {
+                    read_error = Some(error);
+                    None
+                }
+            };
+            Namespace::open(&directory, read_table, seed).map_err(|what| {
+                Error::damaged(format!("the directory of namespace '{name}': {what}"))
+            })?
+        }
+    };
+    if let Some(error) = read_error {
+        return Err(error.into());
+    }
+    let judgements = storage.get(&layout::judgements(id))?;
+    if let Some(stored) = &judgements {
+        restore_judgements(&mut namespace, stored).map_err(|what| {
+            Error::damaged(format!("the judgements of namespace '{name}': {what}"))
+        })?;
+    }
+    Ok((namespace, judgements.is_some()))
+}
+
+/// Up to where the tables of a namespace hold its log.
+pub(crate) fn table_checkpoint(
+    name: &str,
+    id: NamespaceId,
+    storage: &dyn Storage,
+) -> Result<Checkpoint> {
+    match storage.get(&layout::checkpoint(id))? {
+        None => Ok(Checkpoint::default()),
+        Some(stored) => Checkpoint::decode(&stored).map_err(|what| {
+            Error::damaged(format!("the checkpoint of namespace '{name}': {what}"))
+        }),
+    }
+}
+
 /// What is set aside, by replica key, in order of indexes.
 pub(crate) fn encode_judgements(namespace: &Namespace) -> Vec<u8> {
     let mut out = Vec::new();
@@ -72,7 +168,7 @@ pub(crate) fn encode_judgements(namespace: &Namespace) -> Vec<u8> {
     out
 }
 
-pub(crate) fn restore_judgements(
+fn restore_judgements(
     namespace: &mut Namespace,
     stored: &[u8],
 ) -> std::result::Result<(), MalformedFrame> {
@@ -84,24 +180,31 @@ pub(crate) fn restore_judgements(
     Ok(())
 }
 
-/// The Merkle logs as the last checkpoint has them. A store of an earlier format has none, and the
-/// log is hashed up to there.
+/// The Merkle logs as the last checkpoint has them. A store of an earlier format has none, nor has one
+/// that has been repaired: the log is hashed up to there, from its floor on.
 pub(crate) fn open_seals(
-    namespace: &Namespace,
+    namespace: &mut Namespace,
     name: &str,
     id: NamespaceId,
     storage: &dyn Storage,
     own_key: &ReplicaKey,
     checkpoint_position: u64,
+    floor: Option<&Floor>,
 ) -> Result<Seals> {
     if let Some(stored) = storage.get(&layout::hashes(id))? {
         return Seals::decode_hashes(&stored)
             .map_err(|what| Error::damaged(format!("the hashes of namespace '{name}': {what}")));
     }
     let mut seals = Seals::default();
+    if let Some(floor) = floor {
+        for (key, log) in &floor.signed.checkpoint.logs {
+            *seals.log(namespace.intern_replica(*key)) = log.clone();
+        }
+        (seals.own_position, seals.open.first) = (floor.position, floor.position);
+    }
     let own = namespace.replicas().find(own_key);
     let log = StoredLog { storage, id, name };
-    log.visit_range(0, checkpoint_position, &mut |change| {
+    log.visit_range(seals.own_position, checkpoint_position, &mut |change| {
         if Some(change.replica) != own {
             seals.push(name, namespace, change);
         }
@@ -142,6 +245,10 @@ pub(crate) fn replay(
     failure.map_or(Ok(replayed), Err)
 }
 
+pub(crate) fn unknown_replica() -> Error {
+    Error::damaged("a log record names a replica that is not in the directory")
+}
+
 fn replay_record(
     namespace: &mut Namespace,
     id: NamespaceId,
@@ -154,9 +261,7 @@ fn replay_record(
         let change = Change::read_log_record(&mut reader)
             .map_err(|what| Error::damaged(format!("a log record: {what}")))?;
         if change.replica as usize >= namespace.replicas().keys().len() {
-            return Err(Error::damaged(
-                "a log record names a replica that is not in the directory",
-            ));
+            return Err(unknown_replica());
         }
         namespace.apply_own(&change, &mut StoredChunks::of_storage(storage, id), &mut ())?;
         hash(namespace, &change);

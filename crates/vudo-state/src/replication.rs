@@ -1,4 +1,5 @@
-//! One namespace as the sync layer sees it. Every call may touch the disk and so block.
+//! One namespace as the sync layer sees it. Every call may touch the disk and so block. Inside a
+//! transaction of the store, calls that can fail do so, and others panic.
 
 use std::sync::Arc;
 
@@ -55,12 +56,13 @@ impl Replication {
     /// it covers them all. The frame is larger than `bytes_max` only where one signature is for more.
     ///
     /// # Errors
-    /// The disk failed, or [`crate::Error::Unsigned`].
+    /// The disk failed, [`crate::Error::Unsigned`], or [`crate::Error::Compacted`].
     pub fn frame_since(
         &self,
         since: &VersionVector,
         bytes_max: usize,
     ) -> Result<Option<OutgoingFrame>> {
+        self.shard.check_outside()?;
         if since.covers(&self.shard.durable_vector()) {
             return Ok(None);
         }
@@ -73,6 +75,7 @@ impl Replication {
     /// The frame is malformed, leaves out changes, or is not what its writers have signed, which is
     /// the peer's fault; [`crate::Error::OwnKeyElsewhere`]; or the disk failed.
     pub fn apply_frame(&self, frame: &[u8]) -> Result<Applied> {
+        self.shard.check_outside()?;
         let applied = self.shard.apply_frame(frame)?;
         self.database.settle_later();
         Ok(applied)
@@ -91,6 +94,7 @@ impl Replication {
     /// # Errors
     /// The disk failed.
     pub fn fingerprint(&self) -> Result<(VersionVector, Fingerprint)> {
+        self.shard.check_outside()?;
         self.shard.fingerprint()
     }
 

@@ -27,6 +27,16 @@ struct Sealed {
     end: u64,
 }
 
+/// A log that ends with a segment.
+pub(crate) struct EndedLog {
+    /// By replica index.
+    pub(crate) logs: Vec<MerkleLog>,
+    /// The first position behind it.
+    pub(crate) end: u64,
+    /// This store's seal at its last number there.
+    pub(crate) own_seal: Option<(ReplicaIndex, (u64, Seal))>,
+}
+
 impl Seals {
     /// Puts this store's latest seal into a segment that it answers for.
     pub(crate) fn put_own_seal(&self, own: ReplicaIndex, segment: &mut Segment) {
@@ -123,20 +133,47 @@ impl Shard {
         Ok(sealed)
     }
 
+    /// Ends the open segment where the log ends on disk. The caller holds the turn, or is alone.
+    fn end_segment(&self) -> Result<Sealed> {
+        let mut sealed = self.seal_own()?;
+        if sealed.end > sealed.open.first {
+            let mut batch = WriteBatch::default();
+            sealed.open.store(self.id(), sealed.end - 1, &mut batch);
+            self.storage().commit(&batch)?;
+            self.lock().seals.open = OpenSegment { first: sealed.end, ..OpenSegment::default() };
+        }
+        Ok(sealed)
+    }
+
     /// Ends the open segment and stores all seals, so that the log can be passed on without the key.
     /// Nobody else may use the namespace meanwhile.
     fn seal_all(&self) -> Result<()> {
-        let Sealed { mut open, end, .. } = self.seal_own()?;
+        self.end_segment()?;
         let mut batch = WriteBatch::default();
-        let mut state = self.lock();
-        if end > open.first {
-            open.store(self.id(), end - 1, &mut batch);
-            state.seals.open = OpenSegment { first: end, ..OpenSegment::default() };
-        }
         // Whoever opens the store under another key takes what is hashed from here.
-        batch.put(layout::hashes(self.id()), state.seals.encode_hashes());
-        drop(state);
+        batch.put(layout::hashes(self.id()), self.lock().seals.encode_hashes());
         Ok(self.storage().commit(&batch)?)
+    }
+
+    /// Ends the open segment, and stores the logs as they are there. The caller holds the turn, and
+    /// has just written a checkpoint of the tables.
+    pub(crate) fn end_log(&self) -> Result<EndedLog> {
+        let Sealed { own, end, .. } = self.end_segment()?;
+        let stored = self.storage().get(&layout::hashes(self.id()))?.unwrap_or_default();
+        // Those in memory may be ahead of the disk.
+        let mut seals = Seals::decode_hashes(&stored)
+            .map_err(|what| Error::damaged(format!("the hashes of '{}': {what}", self.name)))?;
+        let (own_log, own_seal) = {
+            let mut state = self.lock();
+            (state.seals.log(own).clone(), state.seals.own_seal)
+        };
+        *seals.log(own) = own_log;
+        (seals.own_position, seals.open.first) = (end, end);
+        let mut batch = WriteBatch::default();
+        batch.put(layout::hashes(self.id()), seals.encode_hashes());
+        self.storage().commit(&batch)?;
+        let own_seal = own_seal.map(|seal| (own, seal));
+        Ok(EndedLog { logs: seals.logs, end, own_seal })
     }
 
     /// The length and the root of a replica's log: everything that has been applied of others, and
@@ -176,6 +213,12 @@ impl Shard {
             return Ok(None);
         };
         let place = place as ReplicaIndex;
+        if let Some(floor) = self.lock().floor.clone()
+            && number <= floor.vector.get(replica)
+        {
+            let found = floor.seals.get(&place).filter(|(sealed, _)| *sealed == number);
+            return Ok(found.map(|(_, seal)| seal.head(&self.name, *replica, number)));
+        }
         let position = self.position_of(place, number)?;
         // The first segment from there on is the one with the change.
         let (_, seals) = self.segments_from(position, &sealed, 0)?;
@@ -190,6 +233,7 @@ impl Shard {
         bytes_max: usize,
     ) -> Result<Option<OutgoingFrame>> {
         let sealed = self.seal_own()?;
+        self.check_above_floor(since)?;
         let covered: Vec<u64> = sealed.keys.iter().map(|key| since.get(key)).collect();
         let mut start = u64::MAX;
         for (replica, key) in sealed.keys.iter().enumerate() {
@@ -216,6 +260,8 @@ impl Shard {
                 None => reached.push((change.replica, change.number)),
             }
         })?;
+        // A compaction may have dropped some of it meanwhile.
+        self.check_above_floor(since)?;
         let mut of_frame = Vec::with_capacity(reached.len());
         for (replica, number) in reached {
             let key = sealed.keys[replica as usize];
@@ -229,6 +275,21 @@ impl Shard {
         let mut bytes = Vec::new();
         write_signed_frame(&writer.finish(), &of_frame, &mut bytes);
         Ok((changes > 0).then_some(OutgoingFrame { bytes, vector, changes }))
+    }
+
+    /// Whether the log goes on from what a vector covers.
+    fn check_above_floor(&self, since: &VersionVector) -> Result<()> {
+        let Some(floor) = self.lock().floor.clone() else { return Ok(()) };
+        let missing = floor.vector.iter().find(|(replica, number)| since.get(replica) < *number);
+        match missing {
+            None => Ok(()),
+            Some((replica, number)) => Err(Error::Compacted {
+                namespace: self.name.to_string(),
+                replica,
+                number,
+                held: since.get(&replica),
+            }),
+        }
     }
 
     /// The segments from the one with a position on that fit into so many bytes, and one at least.

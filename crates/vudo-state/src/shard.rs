@@ -25,14 +25,19 @@ use vudo_crdt::{
     Transaction, VersionVector, limits,
 };
 
+use crate::compaction::join_at;
 use crate::database::OpenOptions;
 use crate::error::{Error, Result};
+use crate::floor::Floor;
 use crate::history::is_signature;
+use crate::inside::{Inside, check_outside, is_inside};
 use crate::layout::{self, Checkpoint, NamespaceId};
 use crate::listeners::Listeners;
 use crate::notices::{Notices, Recorder, SharedSchema};
 use crate::outbox::Acknowledgements;
-use crate::recovery::{StoredLog, encode_judgements, open_seals, replay, restore_judgements};
+use crate::recovery::{
+    StoredLog, encode_judgements, open_namespace, open_seals, replay, table_checkpoint,
+};
 use crate::seals::{OpenSegment, Seals};
 use crate::storage::{Storage, StorageError, WriteBatch};
 use crate::subscription::{Origin, Subscribers};
@@ -40,7 +45,7 @@ use crate::subscription::{Origin, Subscribers};
 /// After this much log the tables are written out, which bounds how much opening replays.
 const CHECKPOINT_BYTES: usize = 1 << 20;
 /// A log record ends when it is this large, so that reading the log needs little memory.
-const RECORD_BYTES: usize = 256 << 10;
+pub(crate) const RECORD_BYTES: usize = 256 << 10;
 
 pub(crate) struct Shard {
     pub(crate) name: Arc<str>,
@@ -58,6 +63,8 @@ pub(crate) struct Shard {
     /// Held while this store's own changes are sealed; locked before the state, where both are.
     pub(crate) sealing: Mutex<()>,
     pub(crate) acknowledgements: Acknowledgements,
+    /// Held while a pin is set, and while a compaction finds out which pins there are.
+    pub(crate) pinning: Mutex<()>,
 }
 
 pub(crate) struct State {
@@ -86,6 +93,14 @@ pub(crate) struct State {
     is_over_memory: bool,
     /// Whether anything has ever been set aside.
     is_judged: bool,
+    /// How often it has been judged what is, since opening.
+    pub(crate) judgement_count: u64,
+    /// Up to where the log has been compacted.
+    pub(crate) floor: Option<Arc<Floor>>,
+    /// While a compaction goes on: the chunks that have been replaced meanwhile, which it may read.
+    pub(crate) kept_chunks: Option<Vec<ChunkId>>,
+    /// Chunks that nobody reads any more; the next checkpoint removes them.
+    pub(crate) released_chunks: Vec<ChunkId>,
 }
 
 /// The locked state of a namespace. When it is let go, chunks leave that memory has no room for.
@@ -176,40 +191,19 @@ impl Shard {
         schema: &SharedSchema,
     ) -> Result<Shard> {
         let own_key = ReplicaKey(key.verifying_key().to_bytes());
-        let mut read_error = None;
-        let mut namespace = match storage.get(&layout::directory(id))? {
-            None => Namespace::new(seed),
-            Some(directory) => {
-                let read_table =
-                    |gen_index, part| match stored_table(&*storage, id, gen_index, part) {
-                        Ok(stored) => stored,
-                        Err(error) => {
-                            read_error = Some(error);
-                            None
-                        }
-                    };
-                Namespace::open(&directory, read_table, seed).map_err(|what| {
-                    Error::damaged(format!("the directory of namespace '{name}': {what}"))
-                })?
-            }
-        };
-        if let Some(error) = read_error {
-            return Err(error.into());
-        }
-        let checkpoint = match storage.get(&layout::checkpoint(id))? {
-            None => Checkpoint::default(),
-            Some(stored) => Checkpoint::decode(&stored).map_err(|what| {
-                Error::damaged(format!("the checkpoint of namespace '{name}': {what}"))
-            })?,
-        };
+        let (mut namespace, is_judged) = open_namespace(name, id, &*storage, seed)?;
+        let checkpoint = table_checkpoint(name, id, &*storage)?;
+        let floor = Floor::read(name, id, &*storage)?.map(Arc::new);
         let acknowledgements = Acknowledgements::open(&*storage, id, own_key)?;
-        let judgements = storage.get(&layout::judgements(id))?;
-        if let Some(stored) = &judgements {
-            restore_judgements(&mut namespace, stored).map_err(|what| {
-                Error::damaged(format!("the judgements of namespace '{name}': {what}"))
-            })?;
-        }
-        let mut seals = open_seals(&namespace, name, id, &*storage, &own_key, checkpoint.position)?;
+        let mut seals = open_seals(
+            &mut namespace,
+            name,
+            id,
+            &*storage,
+            &own_key,
+            checkpoint.position,
+            floor.as_deref(),
+        )?;
         let replayed =
             replay(&mut namespace, &mut seals, (name, id), &*storage, &own_key, checkpoint)?;
         let own = namespace.replicas().find(&own_key);
@@ -236,7 +230,11 @@ impl Shard {
             memory_bytes_max: options.memory_bytes_max,
             evict_above: options.memory_bytes_max,
             is_over_memory: false,
-            is_judged: judgements.is_some(),
+            is_judged,
+            judgement_count: 0,
+            floor,
+            kept_chunks: None,
+            released_chunks: Vec::new(),
         };
         Ok(Shard {
             name: name.into(),
@@ -250,6 +248,7 @@ impl Shard {
             acknowledgements,
             key,
             sealing: Mutex::default(),
+            pinning: Mutex::default(),
         })
     }
 
@@ -261,8 +260,22 @@ impl Shard {
         &*self.storage
     }
 
+    /// # Panics
+    /// Inside a transaction of the store, where this would wait for ever. What can fail gives
+    /// [`Error::InsideTransaction`] before it comes here.
     pub(crate) fn lock(&self) -> StateGuard<'_> {
+        assert!(!is_inside(&self.storage), "{}", Error::InsideTransaction);
         StateGuard(self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// To be held while the application's code runs with the state locked.
+    pub(crate) fn inside(&self) -> Inside {
+        Inside::of(&self.storage)
+    }
+
+    /// Refuses what would wait for the transaction that it is part of.
+    pub(crate) fn check_outside(&self) -> Result<()> {
+        check_outside(&self.storage)
     }
 
     pub(crate) fn chunks(&self) -> StoredChunks<'_> {
@@ -400,13 +413,22 @@ impl Shard {
         None
     }
 
+    /// Waits for the turn to write to disk, whether there is something to flush or not.
+    pub(crate) fn turn(&self) -> (FlushTurn<'_>, StateGuard<'_>) {
+        loop {
+            // More than there will ever be, so that the turn comes in any case.
+            if let Some(turn) = self.flush_turn(u64::MAX) {
+                return turn;
+            }
+        }
+    }
+
     /// Judges which changes of these replicas are set aside, and makes that durable: see
     /// [`crate::Replication::judge`].
     pub(crate) fn judge(&self, judgements: &[(ReplicaKey, Ranges)]) -> Result<usize> {
         loop {
             self.flush_all()?;
-            // More than there will ever be, so that the turn comes in any case.
-            let Some((turn, mut state)) = self.flush_turn(u64::MAX) else { continue };
+            let (turn, mut state) = self.turn();
             // The log on disk has to be whole: what came since is flushed first.
             if state.durable_count < state.applied_count {
                 drop(state);
@@ -415,9 +437,14 @@ impl Shard {
             }
             let mut of_index = Vec::new();
             for (key, ranges) in judgements {
-                of_index.push((state.namespace.intern_replica(*key), ranges.clone()));
+                let replica = state.namespace.intern_replica(*key);
+                // What a checkpoint judged stands.
+                let floor = state.floor.as_ref().map_or(0, |floor| floor.vector.get(key));
+                let ranges = join_at(floor, state.namespace.set_aside(replica), ranges);
+                of_index.push((replica, ranges));
             }
             state.is_judged = true;
+            state.judgement_count += 1;
             let own = state.own;
             let (namespace, mut recorder) = state.recorder(self.subscribers.any());
             let (log, chunks) = (&mut self.stored_log(), &mut self.chunks());
@@ -456,10 +483,7 @@ impl Shard {
     /// where memory is short.
     pub(crate) fn write_out(&self, log_bytes: usize) -> Result<()> {
         self.flush_all()?;
-        // More than there will ever be, so that the turn comes in any case.
-        let Some((_turn, state)) = self.flush_turn(u64::MAX) else {
-            return Ok(());
-        };
+        let (_turn, state) = self.turn();
         let is_log_long = state.log_bytes_since_checkpoint > log_bytes;
         let is_checkpoint_due = is_log_long || state.is_over_memory;
         drop(state);
@@ -484,7 +508,7 @@ impl Shard {
     ///
     /// The state may run ahead of the log on disk here, by changes applied since the flush. They
     /// go to the log in the same batch, so that the tables never hold what the log does not.
-    fn checkpoint(&self) -> Result<()> {
+    pub(crate) fn checkpoint(&self) -> Result<()> {
         let mut state = self.lock();
         let mut batch = WriteBatch::default();
         let failed = self.lock_travelling().clone();
@@ -541,20 +565,26 @@ impl Shard {
     }
 
     /// Visits the changes on disk that `since` does not cover, in the order in which they were
-    /// applied, until the visitor says `false`. Indexes are the namespace's.
+    /// applied, until the visitor says `false`: below the floor those that are retained. Indexes are
+    /// the namespace's.
     pub(crate) fn visit_log(
         &self,
         since: &VersionVector,
         mut visit: impl FnMut(&Change<'_>) -> bool,
     ) -> Result<()> {
-        let (keys, durable) = {
+        let (keys, durable, floor) = {
             let state = self.lock();
-            (state.namespace.replicas().keys().to_vec(), state.durable_vector.clone())
+            let keys = state.namespace.replicas().keys().to_vec();
+            (keys, state.durable_vector.clone(), state.floor.clone())
         };
         let covered: Vec<u64> = keys.iter().map(|key| since.get(key)).collect();
         let mut start = u64::MAX;
+        if floor.is_some_and(|floor| !since.covers(&floor.vector)) {
+            // Below the floor nobody knows where a number lies.
+            start = 0;
+        }
         for (replica, key) in keys.iter().enumerate() {
-            if durable.get(key) > covered[replica] {
+            if start > 0 && durable.get(key) > covered[replica] {
                 let first = self.position_of(replica as ReplicaIndex, covered[replica] + 1)?;
                 start = start.min(first);
             }
@@ -607,7 +637,7 @@ impl Shard {
 }
 
 /// The right to write to disk, until it is dropped. The state must not be locked then.
-struct FlushTurn<'a> {
+pub(crate) struct FlushTurn<'a> {
     shard: &'a Shard,
 }
 
@@ -749,9 +779,13 @@ impl State {
             if let Some(buffer) = persisted.buffer {
                 batch.put(layout::buffer(id, gen_index, part), buffer);
             }
-            for chunk in persisted.replaced {
-                batch.remove(layout::chunk(id, chunk));
+            match &mut self.kept_chunks {
+                Some(kept) => kept.extend(persisted.replaced),
+                None => self.released_chunks.extend(persisted.replaced),
             }
+        }
+        for chunk in self.released_chunks.drain(..) {
+            batch.remove(layout::chunk(id, chunk));
         }
         if self.is_judged {
             batch.put(layout::judgements(id), encode_judgements(&self.namespace));

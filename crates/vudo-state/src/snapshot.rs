@@ -5,6 +5,8 @@
 //! memory, and costs what the log has: it keeps nothing on disk but its vector, and nothing that is
 //! written later can reach it.
 
+use std::sync::PoisonError;
+
 use vudo_crdt::wire::Reader;
 use vudo_crdt::{GenSchema, InMemory, Namespace, Ranges, ReplicaIndex, Row, VersionVector};
 
@@ -13,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::layout;
 use crate::query::{Place, Query};
 use crate::record::Record;
+use crate::shard::Shard;
 use crate::storage::WriteBatch;
 
 /// A namespace as it was at one moment. It can be read, and does not change.
@@ -27,8 +30,13 @@ impl Database {
     /// # Errors
     /// The disk failed.
     pub fn snapshot(&self) -> Result<Snapshot> {
-        let vector = self.shard()?.durable_vector();
-        self.snapshot_at(vector)
+        loop {
+            let snapshot = self.snapshot_at(self.shard()?.durable_vector())?;
+            // A compaction may have dropped meanwhile what only this moment needed.
+            if self.shard()?.retains(&snapshot.vector) {
+                return Ok(snapshot);
+            }
+        }
     }
 
     /// Remembers this moment of the handle's namespace under a name, in place of an earlier one of
@@ -41,6 +49,7 @@ impl Database {
             return Err(Error::PinName(name.to_owned()));
         }
         let shard = self.shard()?;
+        let _pinning = shard.pinning.lock().unwrap_or_else(PoisonError::into_inner);
         shard.flush_all()?;
         let mut stored = Vec::new();
         shard.durable_vector().encode(&mut stored);
@@ -67,19 +76,7 @@ impl Database {
     /// # Errors
     /// The disk failed, or a pin is damaged.
     pub fn pins(&self) -> Result<Vec<(String, VersionVector)>> {
-        let shard = self.shard()?;
-        let mut pins = Vec::new();
-        let mut damaged = None;
-        let (from, to) = (layout::pin(shard.id(), ""), layout::pin(shard.id() + 1, ""));
-        self.storage().scan(&from, &to, &mut |key, stored| {
-            let name = String::from_utf8_lossy(&key[from.len()..]).into_owned();
-            match VersionVector::decode(&mut Reader::new(stored)) {
-                Ok(vector) => pins.push((name, vector)),
-                Err(what) => damaged = Some(Error::damaged(format!("the pin '{name}': {what}"))),
-            }
-            damaged.is_none()
-        })?;
-        damaged.map_or(Ok(pins), Err)
+        self.shard()?.pins()
     }
 
     /// The handle's namespace as it was when the pin of this name was set.
@@ -87,11 +84,16 @@ impl Database {
     /// # Errors
     /// There is no such pin, or the disk failed.
     pub fn snapshot_of_pin(&self, name: &str) -> Result<Snapshot> {
-        let pin = self.pins()?.into_iter().find(|(found, _)| found == name);
-        match pin {
-            Some((_, vector)) => self.snapshot_at(vector),
-            None => Err(Error::UnknownPin(name.to_owned())),
-        }
+        let shard = self.shard()?;
+        let unknown = || Error::UnknownPin(name.to_owned());
+        let pin = |pins: Vec<(String, VersionVector)>| {
+            pins.into_iter().find(|(found, _)| found == name).map(|(_, vector)| vector)
+        };
+        let snapshot = self.snapshot_at(pin(shard.pins()?).ok_or_else(unknown)?)?;
+        // Where the pin has gone meanwhile, so may have what only it needed.
+        let is_whole = shard.retains(&snapshot.vector)
+            || pin(shard.pins()?).is_some_and(|vector| vector == snapshot.vector);
+        if is_whole { Ok(snapshot) } else { Err(unknown()) }
     }
 
     fn snapshot_at(&self, vector: VersionVector) -> Result<Snapshot> {
@@ -123,6 +125,29 @@ impl Database {
             None => Ok(Snapshot { namespace, vector }),
             Some(what) => Err(Error::damaged(format!("a snapshot: {what}"))),
         }
+    }
+}
+
+impl Shard {
+    /// The pins, ascending by name, and what each covers.
+    pub(crate) fn pins(&self) -> Result<Vec<(String, VersionVector)>> {
+        let mut pins = Vec::new();
+        let mut damaged = None;
+        let (from, to) = (layout::pin(self.id(), ""), layout::pin(self.id() + 1, ""));
+        self.storage().scan(&from, &to, &mut |key, stored| {
+            let name = String::from_utf8_lossy(&key[from.len()..]).into_owned();
+            match VersionVector::decode(&mut Reader::new(stored)) {
+                Ok(vector) => pins.push((name, vector)),
+                Err(what) => damaged = Some(Error::damaged(format!("the pin '{name}': {what}"))),
+            }
+            damaged.is_none()
+        })?;
+        damaged.map_or(Ok(pins), Err)
+    }
+
+    /// Whether the log has all that the state at a vector is made of, pinned or not.
+    fn retains(&self, vector: &VersionVector) -> bool {
+        self.lock().floor.as_ref().is_none_or(|floor| vector.covers(&floor.vector))
     }
 }
 

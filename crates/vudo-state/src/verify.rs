@@ -3,13 +3,17 @@
 //! Damage is told wherever it is read, so nothing here is needed for safety; this finds it before
 //! it is needed. It goes on after what it finds: one damaged chunk says nothing about its neighbours.
 
-use vudo_crdt::{Change, ChunkError, GenIndex, Namespace, ReplicaIndex, wire::Reader};
+use vudo_crdt::merkle::{MerkleLog, leaf_hash};
+use vudo_crdt::{
+    Change, ChunkError, GenIndex, Namespace, ReplicaIndex, ReplicaKey, Seal, wire::Reader,
+};
 
 use crate::database::Database;
 use crate::error::Result;
+use crate::floor::{Floor, ReplicaLog};
 use crate::history::is_signature;
 use crate::layout::{self, NamespaceId};
-use crate::recovery::StoredLog;
+use crate::recovery::{StoredLog, unknown_replica, visit_changes};
 use crate::seals::{Seals, for_each_segment};
 use crate::shard::{StoredChunks, stored_table};
 
@@ -49,14 +53,24 @@ impl Database {
         }
         for (name, id) in self.namespace_ids()? {
             report.namespaces += 1;
-            self.verify_log(&name, id, &mut report);
+            let floor = Floor::read(&name, id, self.storage()).unwrap_or_else(|error| {
+                report.damages.push(error.to_string());
+                None
+            });
+            self.verify_log(&name, id, floor.as_ref(), &mut report);
             self.verify_tables(&name, id, &mut report);
-            self.verify_seals(&name, id, &mut report);
+            self.verify_seals(&name, id, floor.as_ref(), &mut report);
         }
         Ok(report)
     }
 
-    fn verify_log(&self, name: &str, id: NamespaceId, report: &mut VerifyReport) {
+    pub(crate) fn verify_log(
+        &self,
+        name: &str,
+        id: NamespaceId,
+        floor: Option<&Floor>,
+        report: &mut VerifyReport,
+    ) {
         let mut last_numbers: Vec<(ReplicaIndex, u64)> = Vec::new();
         let mut damages = Vec::new();
         let (from, to) = (layout::log(id, 0), layout::log(id, u64::MAX));
@@ -72,20 +86,25 @@ impl Database {
                     }
                 };
                 report.changes += 1;
-                let known = last_numbers.iter_mut().find(|(found, _)| *found == change.replica);
-                match known {
-                    None => last_numbers.push((change.replica, change.number)),
-                    Some((_, last)) if change.number == *last + 1 => *last = change.number,
-                    Some((_, last)) => {
-                        let (number, replica) = (change.number, change.replica);
-                        let what = format!(
-                            "log record {position}: change {number} of replica {replica} follows \
-                             on {last}"
-                        );
-                        damages.push(what);
-                        *last = number;
+                let (number, replica) = (change.number, change.replica);
+                let place = match last_numbers.iter().position(|(found, _)| *found == replica) {
+                    Some(place) => place,
+                    None => {
+                        last_numbers.push((replica, 0));
+                        last_numbers.len() - 1
                     }
+                };
+                let last = &mut last_numbers[place].1;
+                let floor = floor.and_then(|floor| floor.seals.get(&replica));
+                // Up to its floor a log may have gaps.
+                let expected_max = (*last + 1).max(floor.map_or(0, |(floor, _)| *floor + 1));
+                if number <= *last || number > expected_max {
+                    damages.push(format!(
+                        "log record {position}: change {number} of replica {replica} follows on \
+                         {last}"
+                    ));
                 }
+                *last = number;
             }
             true
         });
@@ -96,7 +115,7 @@ impl Database {
         report.damages.extend(damages.into_iter().map(located));
     }
 
-    fn verify_tables(&self, name: &str, id: NamespaceId, report: &mut VerifyReport) {
+    pub(crate) fn verify_tables(&self, name: &str, id: NamespaceId, report: &mut VerifyReport) {
         let mut damages = Vec::new();
         match self.stored_namespace(id, &mut damages) {
             Err(what) => damages.push(what),
@@ -125,11 +144,24 @@ impl Database {
     }
 
     /// Hashes the whole log, and checks every signature under it.
-    fn verify_seals(&self, name: &str, id: NamespaceId, report: &mut VerifyReport) {
+    fn verify_seals(
+        &self,
+        name: &str,
+        id: NamespaceId,
+        floor: Option<&Floor>,
+        report: &mut VerifyReport,
+    ) {
         // What is wrong with the directory has been told.
         let Ok(Some(namespace)) = self.stored_namespace(id, &mut Vec::new()) else { return };
         let mut damages = Vec::new();
         let mut seals = Seals::default();
+        if let Some(floor) = floor {
+            match self.verify_floor(name, id, floor, &namespace, &mut damages) {
+                Ok(logs) => seals.logs = logs,
+                Err(error) => damages.push(error.to_string()),
+            }
+            report.signatures += 1 + floor.seals.len() as u64;
+        }
         let mut segments = Vec::new();
         let read = for_each_segment(id, self.storage(), 0, u64::MAX, |end, segment| {
             segments.push((end, segment));
@@ -139,8 +171,10 @@ impl Database {
             damages.push(error.to_string());
         }
         let log = StoredLog { storage: self.storage(), id, name };
-        let mut start = 0;
-        for (end, segment) in segments {
+        let first = floor.map_or(0, |floor| floor.position);
+        let mut start = first;
+        // Of those below the floor a compaction that was interrupted may have left some.
+        for (end, segment) in segments.into_iter().filter(|(end, _)| *end >= first) {
             let hash = &mut |change: &Change<'_>| seals.push(name, &namespace, change);
             if log.visit_range(start, end + 1, hash).is_err() {
                 // What is wrong with the log has been told, and nothing after it can be checked.
@@ -148,15 +182,11 @@ impl Database {
             }
             start = end + 1;
             for (replica, (number, seal)) in &segment.seals {
+                report.signatures += 1;
                 let key = *namespace.replicas().key(*replica);
                 let log = seals.log(*replica);
-                let is_of_log = log.length() == *number && log.root() == seal.root;
-                report.signatures += 1;
-                if !is_of_log || !seal.head(name, key, *number).holds(is_signature) {
-                    damages.push(format!(
-                        "the signature of replica {key} under its changes up to number {number} \
-                         does not hold"
-                    ));
+                if !is_seal_of(name, key, log, *number, seal) {
+                    damages.push(broken_seal(key, *number));
                 }
             }
         }
@@ -164,8 +194,57 @@ impl Database {
         report.damages.extend(damages.into_iter().map(located));
     }
 
+    /// Checks that the retained changes below a floor, and the hashes in place of the others, are
+    /// what the checkpoint is of. Gives the logs there, by replica index.
+    fn verify_floor(
+        &self,
+        name: &str,
+        id: NamespaceId,
+        floor: &Floor,
+        namespace: &Namespace,
+        damages: &mut Vec<String>,
+    ) -> Result<Vec<MerkleLog>> {
+        if !floor.signed.holds(is_signature) {
+            damages.push("the signature of the checkpoint does not hold".to_owned());
+        }
+        let keys = namespace.replicas().keys();
+        let mut replica_logs = Vec::new();
+        for replica in 0..keys.len() as ReplicaIndex {
+            replica_logs.push(ReplicaLog::open(id, replica, self.storage())?);
+        }
+        let log = StoredLog { storage: self.storage(), id, name };
+        log.visit_records(0, floor.position, usize::MAX, &mut |_, record| {
+            visit_changes(name, record, &mut |change| {
+                let replica_log = replica_logs.get_mut(change.replica as usize);
+                let replica_log = replica_log.ok_or_else(unknown_replica)?;
+                if replica_log.is_next(change.number)? {
+                    replica_log.take(leaf_hash(name, namespace, change), false)?;
+                }
+                Ok(())
+            })
+        })?;
+        let mut logs = Vec::new();
+        let of_checkpoint = &floor.signed.checkpoint.logs;
+        for (replica, (replica_log, key)) in (0..).zip(replica_logs.into_iter().zip(keys)) {
+            let (log, _) = replica_log.finish()?;
+            let signed = of_checkpoint.binary_search_by_key(key, |(key, _)| *key);
+            let expected =
+                signed.map_or_else(|_| MerkleLog::new(), |at| of_checkpoint[at].1.clone());
+            if log != expected {
+                damages.push(format!("the log of replica {key} is not that of the checkpoint"));
+            }
+            if let Some((number, seal)) = floor.seals.get(&replica)
+                && !is_seal_of(name, *key, &expected, *number, seal)
+            {
+                damages.push(broken_seal(*key, *number));
+            }
+            logs.push(expected);
+        }
+        Ok(logs)
+    }
+
     /// The namespace as its directories on disk have it.
-    fn stored_namespace(
+    pub(crate) fn stored_namespace(
         &self,
         id: NamespaceId,
         damages: &mut Vec<String>,
@@ -184,6 +263,16 @@ impl Database {
         let opened = Namespace::open(&directory, tables, 0);
         opened.map(Some).map_err(|what| format!("its directory: {what}"))
     }
+}
+
+/// Whether a seal is its replica's, on this log.
+fn is_seal_of(name: &str, key: ReplicaKey, log: &MerkleLog, number: u64, seal: &Seal) -> bool {
+    let is_of_log = log.length() == number && log.root() == seal.root;
+    is_of_log && seal.head(name, key, number).holds(is_signature)
+}
+
+fn broken_seal(key: ReplicaKey, number: u64) -> String {
+    format!("the signature of replica {key} under its changes up to number {number} does not hold")
 }
 
 fn words_of(error: &ChunkError<crate::storage::StorageError>) -> String {

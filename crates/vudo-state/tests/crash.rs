@@ -1,20 +1,23 @@
 //! Crashes: a disk that loses unsynced writes, tears sectors and fails at any call, under the whole
 //! engine. `VUDO_HISTORIES` says how many runs, `VUDO_SEED` replays one.
 //!
-//! Each transaction writes its number to two documents and creates a third one named after it. So
-//! what a store holds after a crash can be compared with the one thing it may hold: the first so
-//! many transactions, whole, and at least those that were acknowledged as durable.
+//! Each transaction writes its number to two documents, and some create a third one named after it.
+//! So what a store holds after a crash can be compared with the one thing it may hold: the first so
+//! many transactions, whole, and at least those that were acknowledged as durable. The others are
+//! what a compaction may drop, and some runs have one go on when the disk fails.
 
 mod common;
 
 use std::time::Instant;
 
 use vudo_crdt::{FieldSchema, GenSchema, Strategy, Value, ValueType};
-use vudo_state::{Database, Durability};
+use vudo_state::{Database, Durability, Error};
 use vudo_testkit::files::{CrashingFiles, Failure};
 use vudo_testkit::{Random, run_seeds};
 
 const RUNS_BY_DEFAULT: u64 = 1_000;
+/// Transactions of these numbers create a document, which nothing ever changes.
+const CREATES_EVERY: i64 = 3;
 
 fn step_gen() -> GenSchema {
     let fields = vec![
@@ -58,6 +61,9 @@ fn step(database: &Database, load_bytes_max: u64) -> vudo_state::Result<i64> {
             }
             transaction.set(&gen_schema, key, "number", number)?;
         }
+        if number % CREATES_EVERY != 0 {
+            return Ok(number);
+        }
         let own = format!("step {number:06}");
         transaction.create(&gen_schema, &own)?;
         transaction.set(&gen_schema, &own, "number", number)?;
@@ -72,8 +78,10 @@ fn check(database: &Database, load_bytes_max: u64) -> i64 {
     assert_eq!(number_of(database, "right").unwrap(), left, "half a transaction is visible");
     let records = database.list(&step_gen()).expect("a store that opens can be listed");
     let steps: Vec<_> = records.iter().filter(|one| one.key.starts_with("step")).collect();
-    assert_eq!(steps.len() as i64, left, "the store holds a prefix of the transactions");
-    for (record, number) in steps.into_iter().zip(1i64..) {
+    let step_count = left / CREATES_EVERY;
+    assert_eq!(steps.len() as i64, step_count, "the store holds a prefix of the transactions");
+    for (record, step) in steps.into_iter().zip(1i64..) {
+        let number = step * CREATES_EVERY;
         assert_eq!(record.key, format!("step {number:06}"));
         assert_eq!(record.get("number"), Some(&Value::from(number)));
         let load = Value::from(load_of(number, load_bytes_max));
@@ -84,10 +92,20 @@ fn check(database: &Database, load_bytes_max: u64) -> i64 {
     let fresh = Database::open_in_memory().unwrap();
     let target = fresh.replication(fresh.namespace()).unwrap();
     let since = vudo_crdt::VersionVector::new();
-    if let Some(frame) = replication.frame_since(&since, usize::MAX).unwrap() {
-        target.apply_frame(&frame.bytes).unwrap();
+    match replication.frame_since(&since, usize::MAX) {
+        Ok(frame) => {
+            if let Some(frame) = frame {
+                target.apply_frame(&frame.bytes).unwrap();
+            }
+            assert_eq!(target.fingerprint().unwrap().1, fingerprint, "log and tables agree");
+        }
+        Err(Error::Compacted { .. }) => {
+            let of_log = database.snapshot().unwrap().list(&step_gen()).unwrap();
+            assert_eq!(of_log, records, "what is retained of the log and the tables agree");
+            assert_eq!(database.verify().unwrap().damages, [""; 0]);
+        }
+        Err(error) => panic!("the log cannot be read: {error}"),
     }
-    assert_eq!(target.fingerprint().unwrap().1, fingerprint, "log and tables agree");
     left
 }
 
@@ -96,6 +114,9 @@ struct Totals {
     crashes: u64,
     refused_openings: u64,
     acknowledged: u64,
+    compactions: u64,
+    compactions_broken_off: u64,
+    dropped_changes: u64,
     kept_beyond: u64,
 }
 
@@ -158,15 +179,23 @@ fn work(
     let eventual = database.with_durability(Durability::Eventual);
     let mut returned = 0;
     for _ in 0..random.next_u64() % 30 {
-        match random.next_u64() % 6 {
-            0..=2 => {
+        match random.next_u64() % 13 {
+            12 => match database.compact() {
+                Ok(report) => {
+                    totals.compactions += 1;
+                    totals.dropped_changes += report.dropped_changes;
+                    *acknowledged = (*acknowledged).max(returned);
+                }
+                Err(_) => totals.compactions_broken_off += 1,
+            },
+            0..=5 => {
                 if let Ok(number) = step(database, load_bytes_max) {
                     assert!(number > *acknowledged);
                     (*acknowledged, returned) = (number, number);
                     totals.acknowledged += 1;
                 }
             }
-            3 | 4 => {
+            6..=9 => {
                 if let Ok(number) = step(&eventual, load_bytes_max) {
                     returned = number;
                 }
@@ -185,15 +214,19 @@ fn whatever_crashes_nothing_acknowledged_is_lost_and_nothing_is_torn() {
     let start = Instant::now();
     let mut totals = Totals::default();
     let count = run_seeds("crash", RUNS_BY_DEFAULT, |seed| run(seed, &mut totals));
-    let Totals { crashes, refused_openings, acknowledged, kept_beyond } = totals;
+    let Totals { crashes, refused_openings, acknowledged, kept_beyond, .. } = totals;
+    let Totals { compactions, compactions_broken_off, dropped_changes, .. } = totals;
     println!(
         "{count} runs, {crashes} crashes, {acknowledged} acknowledged commits, none lost; \
-         {kept_beyond} more were kept, {refused_openings} openings refused, in {:?}",
+         {kept_beyond} more were kept, {refused_openings} openings refused; {compactions} \
+         compactions dropped {dropped_changes} changes, {compactions_broken_off} were broken off; \
+         in {:?}",
         start.elapsed()
     );
     if count >= RUNS_BY_DEFAULT {
         assert!(crashes > count && acknowledged > 3 * count && kept_beyond > 0);
         assert!(refused_openings > 0);
+        assert!(compactions > 0 && dropped_changes > 0 && compactions_broken_off > 0);
     }
 }
 

@@ -236,7 +236,7 @@ fn a_store_of_format_version_5_is_brought_up_to_date() {
     drop(storage);
     assert_eq!(Database::open(&path).unwrap().list(&note_gen()).unwrap().len(), 1);
     let storage = NativeStorage::open(Folder(path)).unwrap();
-    assert_eq!(storage.get(version).unwrap().unwrap(), 7u32.to_be_bytes());
+    assert_eq!(storage.get(version).unwrap().unwrap(), 8u32.to_be_bytes());
 }
 
 #[test]

@@ -99,7 +99,8 @@ fn damage_is_found_and_named_and_the_rest_stays_readable() {
     assert_eq!((intact.namespaces, intact.documents, intact.changes), (1, COUNT, COUNT));
     assert_eq!(intact.damages, [""; 0]);
 
-    let mut named = 0;
+    let expected = common::open(&files.copy(1)).unwrap().list(&note_gen()).unwrap();
+    let (mut named, mut repaired_count) = (0, 0);
     let length = files.file("store.redb").len().unwrap() as usize;
     let mut pages = vec![0; length];
     files.file("store.redb").read(0, &mut pages).unwrap();
@@ -132,10 +133,26 @@ fn damage_is_found_and_named_and_the_rest_stays_readable() {
                     })
                     .count() as u64;
                 assert!((COUNT - 100..COUNT).contains(&readable), "{readable} are readable");
+                let repaired = database.repair().unwrap();
+                assert!(repaired.repaired[0].contains("Gen Note, the documents from"));
+                assert_eq!(repaired.left, [""; 0]);
+                repaired_count += 1;
+            } else {
+                // What is damaged of the log is not here a second time.
+                let left = database.repair().unwrap().left;
+                assert!(!left.is_empty(), "{all}");
+                continue;
             }
+            let of_all = database.list(&note_gen()).unwrap();
+            assert_eq!(of_all, expected);
+            drop(database);
+            let mended = common::open(&damaged.kill_process()).unwrap();
+            assert_eq!(mended.list(&note_gen()).unwrap(), expected);
+            assert_eq!(mended.verify().unwrap(), intact);
         }
     }
     assert!(named >= 3, "{named} damaged chunks were named");
+    assert_eq!(repaired_count, named);
 }
 
 #[test]
@@ -174,4 +191,37 @@ fn a_pin_names_a_moment_that_can_be_read_whatever_comes_later() {
     let unknown = database.snapshot_of_pin("first").err().expect("it is gone");
     assert!(unknown.to_string().contains("no pin 'first'"), "{unknown}");
     assert!(matches!(database.pin(""), Err(Error::PinName(_))));
+}
+
+#[test]
+fn a_namespace_in_use_is_not_repaired_under_its_users() {
+    let files = CrashingFiles::new(3);
+    let database = common::open(&files).unwrap();
+    fill(&database, 200);
+    drop(database);
+    let length = files.file("store.redb").len().unwrap() as usize;
+    let mut pages = vec![0; length];
+    files.file("store.redb").read(0, &mut pages).unwrap();
+    let text = b"text 100 text 100 ";
+    let mut refused_count = 0;
+    for place in (0..length - text.len()).filter(|at| pages[*at..].starts_with(text)) {
+        let damaged = files.copy(1);
+        damaged.flip_bit("store.redb", place * 8);
+        let database = common::open(&damaged).unwrap();
+        let report = database.verify().unwrap();
+        if !report.damages.iter().any(|damage| damage.contains("the documents from")) {
+            continue;
+        }
+        let outbox = database.outbox().unwrap();
+        let refused = database.repair().unwrap_err();
+        assert!(matches!(refused, Error::NamespaceInUse { .. }), "{refused}");
+        drop(outbox);
+        let id = database.document_id("note 00003");
+        assert!(database.read(&note_gen(), &id).unwrap().is_some(), "the rest stays readable");
+        assert_eq!(database.repair().unwrap().left, [""; 0]);
+        let id = database.document_id("note 00100");
+        assert!(database.read(&note_gen(), &id).unwrap().is_some());
+        refused_count += 1;
+    }
+    assert!(refused_count > 0);
 }

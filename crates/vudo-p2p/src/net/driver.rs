@@ -296,6 +296,9 @@ impl Driver {
                 progress.send_modify(|progress| progress.sent_changes += changes);
                 Event::FrameReady(frame)
             }
+            Err(error @ vudo_state::Error::Compacted { .. }) => {
+                Event::Compacted { what: error.to_string() }
+            }
             Err(error) => failed(&error),
         });
     }
@@ -356,6 +359,8 @@ fn outcome(reason: CloseReason) -> Result<()> {
             let error = vudo_state::storage::StorageError::new(what);
             Err(vudo_state::Error::Storage(error).into())
         }
+        CloseReason::Compacted(what) => Err(Error::Compacted { what }),
+        CloseReason::PeerCompacted => Err(Error::PeerCompacted),
         CloseReason::Diverged => Err(Error::Diverged),
         CloseReason::Forked { replica, number } => Err(Error::Forked { replica, number }),
     }

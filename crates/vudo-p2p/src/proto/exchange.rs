@@ -156,6 +156,7 @@ impl Exchange {
             Event::ApplyFailed { is_peer_fault: false, what } => {
                 return Err(CloseReason::StorageFailed(what));
             }
+            Event::Compacted { what } => return Err(CloseReason::Compacted(what)),
             Event::FingerprintReady { vector, fingerprint } => {
                 self.is_reading_fingerprint = false;
                 // The state may have moved on meanwhile; then another event asks for it again.

@@ -69,10 +69,12 @@ pub enum GoodbyeCode {
     OtherVersion = 5,
     /// A replica has signed two logs.
     Forked = 6,
+    /// The sender's log does not go back to what the receiver holds.
+    Compacted = 7,
 }
 
 impl GoodbyeCode {
-    const ALL: [GoodbyeCode; 7] = [
+    const ALL: [GoodbyeCode; 8] = [
         GoodbyeCode::Done,
         GoodbyeCode::Refused,
         GoodbyeCode::Misbehaved,
@@ -80,6 +82,7 @@ impl GoodbyeCode {
         GoodbyeCode::StorageFailed,
         GoodbyeCode::OtherVersion,
         GoodbyeCode::Forked,
+        GoodbyeCode::Compacted,
     ];
 }
 

@@ -51,6 +51,11 @@ pub enum Event {
         /// The state's fingerprint.
         fingerprint: Fingerprint,
     },
+    /// Answers [`Effect::ReadFrame`]: the log here does not go back to what the peer holds.
+    Compacted {
+        /// What is missing.
+        what: String,
+    },
     /// Answers [`Effect::ReadHead`]; `None` where it was not signed.
     HeadReady(Option<SignedHead>),
     /// More has become durable here.
@@ -136,6 +141,10 @@ pub enum CloseReason {
     PeerStorageFailed,
     /// This side's store failed.
     StorageFailed(String),
+    /// The log of this side does not go back to what the peer holds.
+    Compacted(String),
+    /// The peer's log does not go back to what this side holds.
+    PeerCompacted,
     /// Equal vectors, different states.
     Diverged,
     /// A replica has signed two logs, and the sides hold one each.
@@ -359,6 +368,7 @@ fn left_by_peer(code: GoodbyeCode) -> CloseReason {
         GoodbyeCode::Diverged | GoodbyeCode::Forked => CloseReason::Diverged,
         GoodbyeCode::StorageFailed => CloseReason::PeerStorageFailed,
         GoodbyeCode::OtherVersion => CloseReason::OtherVersion,
+        GoodbyeCode::Compacted => CloseReason::PeerCompacted,
         GoodbyeCode::Misbehaved => misbehaved("it refuses what this side sent"),
     }
 }
@@ -366,13 +376,14 @@ fn left_by_peer(code: GoodbyeCode) -> CloseReason {
 /// What to tell the peer before the session closes; repeating to it what it said does no harm.
 fn farewell(reason: &CloseReason) -> Option<GoodbyeCode> {
     match reason {
-        CloseReason::Done | CloseReason::PeerStorageFailed => None,
+        CloseReason::Done | CloseReason::PeerStorageFailed | CloseReason::PeerCompacted => None,
         CloseReason::Refused => Some(GoodbyeCode::Refused),
         CloseReason::OtherVersion | CloseReason::HandshakeTimeout => {
             Some(GoodbyeCode::OtherVersion)
         }
         CloseReason::PeerMisbehaved(_) => Some(GoodbyeCode::Misbehaved),
         CloseReason::StorageFailed(_) => Some(GoodbyeCode::StorageFailed),
+        CloseReason::Compacted(_) => Some(GoodbyeCode::Compacted),
         CloseReason::Diverged => Some(GoodbyeCode::Diverged),
         CloseReason::Forked { .. } => Some(GoodbyeCode::Forked),
     }

@@ -120,6 +120,18 @@ impl<F: StorageBackend> Journal<F> {
         self.is_usable = false;
     }
 
+    /// Gives the room of the file back. It must have begun again, with nothing in it yet.
+    ///
+    /// # Errors
+    /// Writing failed. The journal takes nothing more before it begins again.
+    pub(super) fn truncate(&mut self) -> Result<(), StorageError> {
+        self.is_usable = false;
+        self.file.set_len(0).map_err(failed)?;
+        self.file_bytes = 0;
+        self.is_usable = true;
+        Ok(())
+    }
+
     /// Begins again, as the next generation. Its number must be on disk already.
     pub(super) fn restart(&mut self, generation: u64) {
         self.generation = generation;

@@ -79,6 +79,15 @@ pub trait Storage: Send + Sync {
     /// How many bytes the store takes up on disk; zero in memory.
     fn disk_bytes(&self) -> u64;
 
+    /// Gives what removed entries have freed back to the file system. Gives whether it did: not where
+    /// somebody reads all the time.
+    ///
+    /// # Errors
+    /// Writing failed; every entry is as it was.
+    fn shrink(&self) -> Result<bool, StorageError> {
+        Ok(true)
+    }
+
     /// Checks whatever the storage can check by itself, and calls back with the key of each damaged
     /// value.
     ///

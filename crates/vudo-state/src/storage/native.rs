@@ -27,11 +27,12 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Instant;
 
 use redb::backends::FileBackend;
 use redb::{
-    Database, DatabaseError, ReadOnlyTable, ReadableDatabase, ReadableTable, StorageBackend,
-    TableDefinition, TableError, WriteTransaction,
+    CompactionError, Database, DatabaseError, ReadOnlyTable, ReadableDatabase, ReadableTable,
+    StorageBackend, TableDefinition, TableError, WriteTransaction,
 };
 use twox_hash::XxHash3_64;
 use vudo_crdt::MalformedFrame;
@@ -40,7 +41,7 @@ use vudo_crdt::wire::{Reader, write_bytes, write_varint};
 use super::journal::{self, Journal};
 use super::{Storage, StorageError, WriteBatch};
 use crate::layout;
-use crate::limits::{JOURNAL_BYTES_MAX, PAGE_CACHE_BYTES};
+use crate::limits::{JOURNAL_BYTES_MAX, PAGE_CACHE_BYTES, SHRINK_PAUSE, SHRINK_TIMEOUT};
 
 const ENTRIES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("checked entries");
 /// The generation of the journal that continues the pages, under the key of the empty tuple.
@@ -240,6 +241,23 @@ impl Recent {
         set_generation(&transaction, generation).map_err(failed)?;
         transaction.commit().map_err(failed)
     }
+
+    /// Gives whether nobody was reading, so that the pages have moved together.
+    fn shrink(&mut self) -> Result<bool, StorageError> {
+        let Some(pages) = &mut self.pages else {
+            return Err(StorageError::new("the pages are closed after an error"));
+        };
+        match pages.compact() {
+            Ok(_) => {}
+            Err(CompactionError::TransactionInProgress) => return Ok(false),
+            Err(error) => return Err(failed(error)),
+        }
+        // What moves pages does not save the allocator's state, without which opening walks them all.
+        let mut transaction = pages.begin_write().map_err(failed)?;
+        transaction.set_quick_repair(true);
+        transaction.commit().map_err(failed)?;
+        Ok(true)
+    }
 }
 
 fn open_pages<M: Medium>(medium: &M) -> Result<Database, OpenError> {
@@ -411,11 +429,37 @@ impl<M: Medium> Storage for NativeStorage<M> {
         self.medium.byte_count()
     }
 
-    /// Checks every page and every value. Writers wait meanwhile, and readers while the pages are
-    /// checked.
+    /// Moves the pages to the front of their file, and cuts off its end. Writers wait meanwhile, and
+    /// so do readers of what is not in memory.
+    fn shrink(&self) -> Result<bool, StorageError> {
+        let mut journal = self.lock_journal();
+        self.move_to_pages(&mut journal, &WriteBatch::default())?;
+        journal.truncate()?;
+        let deadline = Instant::now() + SHRINK_TIMEOUT;
+        loop {
+            let shrunk = {
+                let mut recent = self.lock_recent();
+                recent.open_again(&self.medium)?;
+                recent.shrink()
+            };
+            match shrunk {
+                Ok(false) if Instant::now() < deadline => std::thread::sleep(SHRINK_PAUSE),
+                Ok(is_shrunk) => return Ok(is_shrunk),
+                Err(error) => {
+                    // redb takes nothing more after an error. The generation is the same, so the
+                    // journal still counts.
+                    self.lock_recent().pages = None;
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Takes what is recent to the pages, and checks every page and every value. Writers wait
+    /// meanwhile, and readers while the pages are checked.
     fn verify(&self, damaged: &mut dyn FnMut(&[u8])) -> Result<(), StorageError> {
-        let _journal = self.lock_journal();
-        drop(self.read_recent()?);
+        let mut journal = self.lock_journal();
+        self.move_to_pages(&mut journal, &WriteBatch::default())?;
         let intact = match &mut self.lock_recent().pages {
             Some(pages) => pages.check_integrity().map_err(failed),
             None => Err(StorageError::new("the pages are closed after an error")),

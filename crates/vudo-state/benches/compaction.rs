@@ -1,0 +1,138 @@
+//! What compaction frees and how long it takes, with a reader and a writer that go on: a history of
+//! overwrites, and 100,000 documents that have been deleted.
+//!
+//! ```text
+//! compaction/overwrites   10,000 documents, each written 20 times over, a change each time
+//! compaction/deleted      100,000 documents, created and deleted in changes of 1,000
+//! ```
+//!
+//! Each prints how much of the disk was freed and the longest that a read and a durable write took
+//! meanwhile. A compaction cannot be repeated on the same store, so every run makes a store anew, and
+//! criterion has no row here.
+
+#[path = "common/documents.rs"]
+mod documents;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use documents::{fill, key, record_gen};
+use vudo_crdt::GenSchema;
+use vudo_state::{CompactionReport, Database, Durability};
+
+const OVERWRITTEN_COUNT: u64 = 10_000;
+const OVERWRITES_EACH: u64 = 20;
+const DELETED_COUNT: u64 = 100_000;
+
+/// What a reader or a writer saw while a compaction went on.
+#[derive(Default)]
+struct Seen {
+    count: u64,
+    longest: Duration,
+}
+
+impl Seen {
+    fn go_on(is_over: &AtomicBool, mut run: impl FnMut(u64)) -> Seen {
+        let mut seen = Seen::default();
+        while !is_over.load(Ordering::Relaxed) {
+            let start = Instant::now();
+            run(seen.count);
+            seen.longest = seen.longest.max(start.elapsed());
+            seen.count += 1;
+        }
+        seen
+    }
+}
+
+/// Compacts while one thread reads and another writes durably.
+fn compact(name: &str, database: &Database, gen_schema: &GenSchema) -> CompactionReport {
+    let is_over = AtomicBool::new(false);
+    let start = Instant::now();
+    let (report, elapsed, reads, writes) = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            Seen::go_on(&is_over, |count| {
+                let id = database.document_id(&key(count % OVERWRITTEN_COUNT));
+                database.read(gen_schema, &id).expect("the store can be read");
+            })
+        });
+        let writer = scope.spawn(|| {
+            Seen::go_on(&is_over, |count| {
+                let id = database.document_id(&format!("meanwhile {count}"));
+                database.create(gen_schema, &id, &[]).expect("the store can be written to");
+            })
+        });
+        let report = database.compact().expect("the store is in order");
+        let elapsed = start.elapsed();
+        is_over.store(true, Ordering::Relaxed);
+        let (reads, writes) = (reader.join(), writer.join());
+        (report, elapsed, reads.expect("it reads"), writes.expect("it writes"))
+    });
+    println!(
+        "compaction/{name}: {elapsed:.2?}; {} of {} changes dropped, {} of {} log bytes; meanwhile \
+         {} reads, the longest {:.1?}, and {} durable writes, the longest {:.1?}",
+        report.dropped_changes,
+        report.changes,
+        report.freed_log_bytes,
+        report.log_bytes,
+        reads.count,
+        reads.longest,
+        writes.count,
+        writes.longest
+    );
+    report
+}
+
+fn percent(freed: u64, held: u64) -> f64 {
+    100.0 * freed as f64 / held as f64
+}
+
+fn overwrites(gen_schema: &GenSchema) {
+    let folder = tempfile::tempdir().expect("a folder for a store");
+    let database = Database::open(folder.path()).expect("a new store");
+    fill(&database, gen_schema, OVERWRITTEN_COUNT);
+    let fast = database.with_durability(Durability::Eventual);
+    for round in 0..OVERWRITES_EACH {
+        for number in 0..OVERWRITTEN_COUNT {
+            let id = fast.document_id(&key(number));
+            let fields = [("name", format!("Record {number}, round {round}").into())];
+            fast.update(gen_schema, &id, &fields).expect("the document is there");
+        }
+    }
+    database.flush().expect("the disk takes what is pending");
+    let report = compact("overwrites", &database, gen_schema);
+    let (before, after) = (report.disk_bytes_before, report.disk_bytes);
+    let freed = percent(before.saturating_sub(after), before);
+    println!("compaction/overwrites: {before} bytes on disk, then {after}: {freed:.0} % freed");
+    assert!(freed >= 50.0, "the promise is 50 %");
+}
+
+fn deleted(gen_schema: &GenSchema) {
+    let folder = tempfile::tempdir().expect("a folder for a store");
+    let database = Database::open(folder.path()).expect("a new store");
+    database.compact().expect("an empty store");
+    let empty = database.disk_bytes();
+    fill(&database, gen_schema, DELETED_COUNT);
+    database.compact().expect("the store is in order");
+    let held = database.disk_bytes() - empty;
+    for start in (0..DELETED_COUNT).step_by(1_000) {
+        database
+            .with_durability(Durability::Eventual)
+            .transaction(|transaction| {
+                (start..start + 1_000)
+                    .try_for_each(|number| transaction.delete(gen_schema, &key(number)))
+            })
+            .expect("the documents are there");
+    }
+    database.flush().expect("the disk takes what is pending");
+    compact("deleted", &database, gen_schema);
+    let left = database.disk_bytes().saturating_sub(empty);
+    let freed = percent(held.saturating_sub(left), held);
+    println!("compaction/deleted: they held {held} bytes, {left} are left: {freed:.0} % freed");
+    assert!(freed >= 80.0, "the promise is 80 %");
+}
+
+fn main() {
+    let gen_schema = record_gen();
+    overwrites(&gen_schema);
+    deleted(&gen_schema);
+}
