@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 #[cfg(feature = "native")]
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -108,6 +109,8 @@ struct Engine {
     schema: SharedSchema,
     /// Flushes what was committed eventually; started when there is something for it to do.
     flusher: Mutex<Option<Flusher>>,
+    /// Whether the flusher has been woken and has not begun to flush yet.
+    is_flush_due: Arc<AtomicBool>,
 }
 
 /// The namespaces that are open, by name. The flusher shares them, and nothing else of the engine:
@@ -224,6 +227,7 @@ impl Database {
             settles,
             schema: Arc::new(Mutex::new(Arc::new(schema))),
             flusher: Mutex::default(),
+            is_flush_due: Arc::default(),
         };
         Ok(Database {
             engine: Arc::new(engine),
@@ -624,8 +628,14 @@ impl Database {
     }
 
     fn wake_flusher(&self) {
+        // Waking a thread costs as much as a write. One that is due flushes what is there by then.
+        if self.engine.is_flush_due.swap(true, Ordering::SeqCst) {
+            return;
+        }
         let mut flusher = self.engine.flusher.lock().unwrap_or_else(PoisonError::into_inner);
-        let flusher = flusher.get_or_insert_with(|| start_flusher(self.engine.shards.clone()));
+        let flusher = flusher.get_or_insert_with(|| {
+            start_flusher(self.engine.shards.clone(), self.engine.is_flush_due.clone())
+        });
         // A full channel means that it has been woken already.
         let _ = flusher.wake.try_send(());
     }
@@ -684,7 +694,7 @@ pub(crate) fn namespace_ids(storage: &dyn Storage) -> Result<Vec<(String, Namesp
 }
 
 /// Starts the thread that makes eventual commits durable, and writes the tables out in pauses.
-fn start_flusher(shards: Arc<OpenShards>) -> Flusher {
+fn start_flusher(shards: Arc<OpenShards>, is_due: Arc<AtomicBool>) -> Flusher {
     let (wake, woken) = sync_channel(1);
     let thread = std::thread::spawn(move || {
         let mut is_woken = woken.recv().is_ok();
@@ -698,6 +708,8 @@ fn start_flusher(shards: Arc<OpenShards>) -> Flusher {
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
             }
+            // Before the flush: whoever commits behind it has to wake this thread again.
+            is_due.store(false, Ordering::SeqCst);
             if let Err(error) = shards.flush() {
                 tracing::error!("{error}");
             }
