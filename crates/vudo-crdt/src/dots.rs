@@ -454,6 +454,13 @@ pub fn live_values<'a>(state: &'a [u8], replicas: &Replicas) -> Vec<LiveValue<'a
     values
 }
 
+/// [`live_values`] by replica index.
+pub(crate) fn unordered_values(state: &[u8]) -> Vec<LiveValue<'_>> {
+    let mut values = Vec::new();
+    visit_live(state, |live| values.push(live));
+    values
+}
+
 /// Visits the values that the state of an `mv_register` holds, in the order of their writers.
 pub(crate) fn visit_live<'a>(state: &'a [u8], mut visit: impl FnMut(LiveValue<'a>)) {
     let mut entries = Entries::of(state);

@@ -62,6 +62,7 @@ mod chunk;
 mod counter;
 mod dots;
 mod entries;
+mod evolution;
 #[cfg(not(target_arch = "wasm32"))]
 mod fingerprint;
 mod frame;
@@ -104,6 +105,7 @@ pub use blame::FieldWrite;
 pub use change::{Change, GenIndex};
 pub use counter::Direction;
 pub use dots::{LiveValue, live_values};
+pub use evolution::{Inherited, Misfit, MisfitReason};
 #[cfg(not(target_arch = "wasm32"))]
 pub use fingerprint::Fingerprint;
 pub use frame::{Frame, FrameWriter, checksum};
@@ -122,7 +124,10 @@ pub use replica::{ReplicaIndex, ReplicaKey, Replicas, VersionVector};
 pub use row::split_entry_key;
 pub use row::{Cell, CellId, Cells, EncodedStamp, Row, Stamp, entry_key};
 pub use rule::{Expression, Rule};
-pub use schema::{CounterOptions, EnumSchema, FieldSchema, GenSchema, Overflow, Schema, Strategy};
+pub use schema::{
+    Conversion, CounterOptions, EnumSchema, FieldSchema, GenSchema, Overflow, Predecessor, Schema,
+    Strategy,
+};
 #[cfg(not(target_arch = "wasm32"))]
 pub use set_aside::{JudgeError, LogSource, Ranges, Touched};
 #[cfg(not(target_arch = "wasm32"))]

@@ -21,6 +21,9 @@ pub const MAX_ENTRY_KEY_BYTES: usize = MAX_KEY_BYTES + MAX_VALUE_DEPTH * (MAX_EL
 pub const MAX_CHANGE_REPLICAS: usize = 16_384;
 /// Most parts of the condition of a rule.
 pub const MAX_RULE_PARTS: usize = 256;
+/// Most fields behind one another that a field reads: what it was before, and what the conversions
+/// of that read.
+pub const MAX_PREDECESSORS: usize = 16;
 /// Greatest life of a document. It is even, so that whoever claims a life at the end of all lives
 /// leaves the document deleted or deletable.
 pub const MAX_LIFE: u64 = u64::MAX - 1;

@@ -448,10 +448,13 @@ impl Namespace {
         field: &FieldSchema,
         source: &mut S,
     ) -> Result<(), ChunkError<S::Error>> {
-        match field.strategy.is_collection() {
-            true => self.load_entries(gen_index, key, field.id(), source),
-            false => self.load(gen_index, key, source),
+        if !field.strategy.is_collection() {
+            return self.load(gen_index, key, source);
         }
+        for collection in field.collections() {
+            self.load_entries(gen_index, key, collection.id(), source)?;
+        }
+        Ok(())
     }
 
     /// The rows of a collection in a document or entry, ascending by element, those that are not in

@@ -1,10 +1,10 @@
 //! Typed reads: what a field of a row shows to an application.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use crate::change::GenIndex;
 use crate::counter;
-use crate::dots::live_values;
 use crate::namespace::Namespace;
 use crate::row::{CellId, Row, entry_key};
 use crate::schema::{CounterOptions, FieldSchema, Overflow, Strategy};
@@ -54,24 +54,17 @@ impl FieldSchema {
     /// The counter's total does not fit, and the field asks for an error.
     pub fn read(&self, row: &Row<'_>) -> Result<Option<Value>, CounterOverflow> {
         match self.strategy {
+            Strategy::MvRegister | Strategy::OrSet | Strategy::Map => Ok(None),
+            _ if self.predecessor.is_some() => self.show(self.held(row, &mut |_| {})),
             Strategy::PnCounter | Strategy::GCounter => {
-                let (least, greatest) = self.type_range();
-                let total = counter_total(row.state(self.id()));
-                let fitted = fit_total(total, least, greatest, self.counter.overflow)?;
-                Ok(Some(Value::Int(fitted)))
+                self.show_total(counter_total(row.state(self.id()))).map(Some)
             }
             Strategy::BoundedCounter => {
-                let (least, greatest) = self.counter_bounds();
-                let total = bounded_total(row.state(self.id()), (least, greatest));
-                // Only forged rights take it past its bounds.
-                let fitted = fit_total(total, least, greatest, self.counter.overflow)?;
-                Ok(Some(Value::Int(fitted)))
+                let total = bounded_total(row.state(self.id()), self.counter_bounds());
+                self.show_total(total).map(Some)
             }
-            Strategy::MvRegister | Strategy::OrSet | Strategy::Map => Ok(None),
             Strategy::PnCounterFloat => {
-                let sum = counter::float_sum(row.state(self.id()));
-                let is_narrow = self.value_type == ValueType::F32;
-                Ok(Some(Value::Float(if is_narrow { f64::from(sum as f32) } else { sum })))
+                Ok(Some(self.rounded(counter::float_sum(row.state(self.id())))))
             }
             _ => {
                 let stored = row.register(self.id());
@@ -79,6 +72,25 @@ impl FieldSchema {
                 Ok(fitting.or_else(|| self.default.clone()))
             }
         }
+    }
+
+    /// What an integer counter shows of its total.
+    ///
+    /// # Errors
+    /// The total does not fit, and the field asks for an error.
+    pub(crate) fn show_total(&self, total: i128) -> Result<Value, CounterOverflow> {
+        let (least, greatest) = match self.strategy {
+            // Only forged rights take it past its bounds.
+            Strategy::BoundedCounter => self.counter_bounds(),
+            _ => self.type_range(),
+        };
+        fit_total(total, least, greatest, self.counter.overflow).map(Value::Int)
+    }
+
+    /// A number as the field's type of floats holds it.
+    pub(crate) fn rounded(&self, number: f64) -> Value {
+        let is_narrow = self.value_type == ValueType::F32;
+        Value::Float(if is_narrow { f64::from(number as f32) } else { number })
     }
 }
 
@@ -114,25 +126,26 @@ pub trait Reading {
     ) -> Result<Option<Value>, CounterOverflow> {
         match field.strategy {
             Strategy::MvRegister => {
-                let state = Vec::from(self.view_row(gen_index, key).state(field.id()));
-                let values = live_values(&state, self.namespace().replicas());
-                let values = values.iter().filter_map(|live| Value::decode(live.value));
-                let values: Vec<Value> =
-                    values.filter(|value| field.value_type.admits(value)).collect();
-                Ok(match values.is_empty() {
-                    true => field.default.clone().map(|value| Value::List([value].into())),
-                    false => Some(Value::List(values)),
-                })
+                let held = field.held(&self.view_row(gen_index, key), &mut |_| {});
+                Ok(field.show_all(held, self.namespace().replicas()))
             }
             Strategy::OrSet => {
                 let mut elements = Vec::new();
-                for (entry, element) in self.entry_keys(gen_index, key, field.id()) {
-                    let fits = field.element_type().is_some_and(|fit| fit.admits(&element));
-                    if fits && self.view_row(gen_index, &entry).is_element() {
-                        elements.push(element);
+                for set in field.collections() {
+                    for (entry, element) in self.entry_keys(gen_index, key, set.id()) {
+                        let fits = field.element_type().is_some_and(|fit| fit.admits(&element));
+                        if fits && self.view_row(gen_index, &entry).is_element() {
+                            elements.push(element);
+                        }
                     }
                 }
-                Ok(Some(Value::List(elements)))
+                Ok(Some(match &field.predecessor {
+                    None => Value::List(elements),
+                    Some(_) => Value::set_of(elements),
+                }))
+            }
+            Strategy::Map if field.predecessor.is_some() => {
+                self.read_evolved_map(gen_index, key, field)
             }
             Strategy::Map => {
                 let mut entries = Vec::new();
@@ -150,6 +163,46 @@ pub trait Reading {
             }
             _ => field.read(&self.view_row(gen_index, key)),
         }
+    }
+
+    /// [`Reading::read_loaded`] of a map that was another one before.
+    ///
+    /// # Errors
+    /// As for [`Reading::read_loaded`].
+    fn read_evolved_map(
+        &mut self,
+        gen_index: GenIndex,
+        key: &[u8],
+        field: &FieldSchema,
+    ) -> Result<Option<Value>, CounterOverflow> {
+        let Some(value_field) = field.map_value() else {
+            return Ok(None);
+        };
+        let mut merged = BTreeMap::new();
+        let maps: Vec<&FieldSchema> = field.collections().collect();
+        for map in maps.into_iter().rev() {
+            let Some(earlier) = map.map_value() else { continue };
+            for (entry, element) in self.entry_keys(gen_index, key, map.id()) {
+                let row = self.view_row(gen_index, &entry);
+                if !row.is_alive() || !field.element_type().is_some_and(|fit| fit.admits(&element))
+                {
+                    continue;
+                }
+                let mut held = earlier.held(&row, &mut |_| {});
+                held.retain(|held| value_field.fitted(held.value.clone()).is_some());
+                let (_, before) = merged.entry(element.to_bytes()).or_insert((element, Vec::new()));
+                *before = value_field.join_versions(held, core::mem::take(before));
+            }
+        }
+        let mut entries = Vec::new();
+        for (element, held) in merged.into_values() {
+            let shown = match value_field.strategy {
+                Strategy::MvRegister => value_field.show_all(held, self.namespace().replicas()),
+                _ => value_field.show(held)?,
+            };
+            entries.extend(shown.map(|value| (element, value)));
+        }
+        Ok(Some(Value::Map(entries)))
     }
 }
 

@@ -77,9 +77,11 @@ pub enum Operation {
     IsSome,
     /// The first, or where it has no value the second.
     UnwrapOr,
+    /// Of the second, a list of pairs, what stands behind the first; no value where it is not there.
+    Select,
 }
 
-const OPERATIONS: [Operation; 19] = [
+const OPERATIONS: [Operation; 20] = [
     Operation::Or,
     Operation::And,
     Operation::Not,
@@ -99,6 +101,7 @@ const OPERATIONS: [Operation; 19] = [
     Operation::Len,
     Operation::IsSome,
     Operation::UnwrapOr,
+    Operation::Select,
 ];
 const TAG_CONSTANT: u8 = 64;
 const TAG_FIELD: u8 = 65;
@@ -293,6 +296,16 @@ impl Expression {
                         }
                     }
                     Ok(Some(Value::Bool(false)))
+                }
+                (Operation::Select, [selector, Expression::List(pairs)]) => {
+                    let Some(selector) = selector.evaluate(environment)? else { return Ok(None) };
+                    for pair in pairs.chunks_exact(2) {
+                        if pair[0].evaluate(environment)?.is_some_and(|one| equal(&one, &selector))
+                        {
+                            return pair[1].evaluate(environment);
+                        }
+                    }
+                    Ok(None)
                 }
                 (operation, [operand]) => match operand.evaluate(environment)? {
                     Some(operand) => one(*operation, operand).map(Some),
@@ -531,6 +544,12 @@ mod tests {
         assert!(holds(Operation::In, [constant("e"), text.clone()]));
         let list = Expression::List([constant("milk"), constant("tea")].into());
         assert!(holds(Operation::In, [text.clone(), list]));
+        let names = Expression::List([constant("tea"), int(1), constant("milk"), int(2)].into());
+        let select = |text: Expression| {
+            Expression::apply(Operation::Select, [text, names.clone()]).evaluate(&fields)
+        };
+        assert_eq!(select(constant("milk")), Ok(Some(2.into())));
+        assert_eq!(select(constant("rum")), Ok(None));
         let length = Expression::apply(Operation::Len, [Expression::Constant("größe".into())]);
         assert_eq!(length.evaluate(&fields), Ok(Some(5.into())));
     }

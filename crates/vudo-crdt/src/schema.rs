@@ -3,10 +3,11 @@
 //! Merging itself never consults a schema: every operation names its own strategy, so replicas of
 //! different schema versions stay equal. The schema is what local writes and typed reads go by.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::rule::Rule;
+use crate::rule::{Expression, Rule};
 use crate::value::{Value, ValueType};
 
 /// All record types of one application.
@@ -55,6 +56,26 @@ pub struct FieldSchema {
     pub counter: CounterOptions,
     /// The strategy of the values of a map; without effect on others.
     pub value_strategy: Strategy,
+    /// What the field was before its strategy or type changed.
+    pub predecessor: Option<Box<Predecessor>>,
+}
+
+/// What a field was under an earlier number: `evolution.rs` says how it is read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Predecessor {
+    /// The field as it was, without a default; what it was before that is a predecessor of its own.
+    pub field: FieldSchema,
+    /// What a value of it becomes; `None` where it is a value of the new field as it is.
+    pub conversion: Option<Conversion>,
+}
+
+/// A pure computation of a value from an earlier one and from other fields of the document.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Conversion {
+    /// Names the earlier value by the number that the field had.
+    pub expression: Expression,
+    /// The other fields that the expression reads: registers and counters.
+    pub inputs: Vec<FieldSchema>,
 }
 
 /// The merge strategy of a field. The number is the tag that operations carry.
@@ -224,7 +245,28 @@ impl FieldSchema {
             default: None,
             counter: CounterOptions::default(),
             value_strategy: Strategy::Lww,
+            predecessor: None,
         }
+    }
+
+    /// The field, and what it was before, from new to old.
+    pub fn lineage(&self) -> impl Iterator<Item = &FieldSchema> {
+        core::iter::successors(Some(self), |field| Some(&field.predecessor.as_deref()?.field))
+    }
+
+    /// A set or map under all of its numbers, from new to old: what it was before may be read as it.
+    pub fn collections(&self) -> impl Iterator<Item = &FieldSchema> {
+        self.lineage().take_while(|earlier| earlier.strategy == self.strategy)
+    }
+
+    /// Whether what the field shows depends on the cell of this number.
+    pub fn reads(&self, number: u32) -> bool {
+        let inputs_of = |old: &Predecessor| {
+            let inputs = old.conversion.iter().flat_map(|conversion| &conversion.inputs);
+            inputs.into_iter().any(|input| input.reads(number))
+        };
+        let before = |old: &Predecessor| old.field.reads(number) || inputs_of(old);
+        self.number == number || self.predecessor.as_deref().is_some_and(before)
     }
 
     /// The cell in each row of a collection, as a field of its own: what a map holds under a key.

@@ -4,7 +4,8 @@
 //! schema = "VS" | format version | gen count | gen* | enum count | enum*
 //! gen    = name | field count | field* | rule count | rule*         names: length, UTF-8
 //! field  = name | number | strategy tag | type | flags | default, minimum, maximum as flagged
-//!          | strategy tag of its values, of a map
+//!          | strategy tag of its values, of a map | predecessor as flagged
+//! predecessor = field | expression count, 0 or 1 | expression | input count | field*
 //! type   = tag | the parts of the type: types, a count and types, or a name
 //! enum   = name | variant count | (name | number)*
 //! rule   = name | condition                                         `rule.rs` has its form
@@ -14,10 +15,14 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::limits::{MAX_FIELD_NUMBER, MAX_GEN_NAME_BYTES, MAX_GENS, MAX_VALUE_DEPTH};
-use crate::rule::Rule;
+use crate::limits::{
+    MAX_FIELD_NUMBER, MAX_GEN_NAME_BYTES, MAX_GENS, MAX_PREDECESSORS, MAX_RULE_PARTS,
+    MAX_VALUE_DEPTH,
+};
+use crate::rule::{Expression, Rule};
 use crate::schema::{
-    CounterOptions, EnumSchema, FieldSchema, GenSchema, Overflow, Schema, Strategy,
+    Conversion, CounterOptions, EnumSchema, FieldSchema, GenSchema, Overflow, Predecessor, Schema,
+    Strategy,
 };
 use crate::value::{Value, ValueType, skip_value};
 use crate::wire::{
@@ -28,6 +33,7 @@ const MAGIC: &[u8] = b"VS\x02";
 const HAS_DEFAULT: u8 = 1;
 const HAS_MINIMUM: u8 = 2;
 const HAS_MAXIMUM: u8 = 4;
+const HAS_PREDECESSOR: u8 = 8;
 const OVERFLOW_SHIFT: u8 = 4;
 /// Most parts of a tuple.
 const MAX_TUPLE_TYPES: u64 = 64;
@@ -71,7 +77,7 @@ impl Schema {
             let name = read_name(&mut reader)?;
             let mut fields = Vec::new();
             for _ in 0..reader.varint_up_to(MAX_FIELD_NUMBER.into())? {
-                fields.push(decode_field(&mut reader)?);
+                fields.push(decode_field(&mut reader, MAX_PREDECESSORS)?);
             }
             let mut rules = Vec::new();
             for _ in 0..reader.varint_up_to(MAX_FIELD_NUMBER.into())? {
@@ -103,6 +109,7 @@ fn encode_field(field: &FieldSchema, out: &mut Vec<u8>) {
         flag(field.default.is_some(), HAS_DEFAULT)
             | flag(counter.min_value.is_some(), HAS_MINIMUM)
             | flag(counter.max_value.is_some(), HAS_MAXIMUM)
+            | flag(field.predecessor.is_some(), HAS_PREDECESSOR)
             | (counter.overflow as u8) << OVERFLOW_SHIFT,
     );
     if let Some(default) = &field.default {
@@ -113,6 +120,16 @@ fn encode_field(field: &FieldSchema, out: &mut Vec<u8>) {
     }
     if field.strategy == Strategy::Map {
         out.push(field.value_strategy.tag());
+    }
+    if let Some(predecessor) = &field.predecessor {
+        encode_field(&predecessor.field, out);
+        let conversion = predecessor.conversion.as_ref();
+        out.push(u8::from(conversion.is_some()));
+        if let Some(Conversion { expression, inputs }) = conversion {
+            expression.encode(out);
+            write_varint(out, inputs.len() as u64);
+            inputs.iter().for_each(|input| encode_field(input, out));
+        }
     }
 }
 
@@ -161,7 +178,11 @@ fn decode_type(reader: &mut Reader<'_>, depth_left: usize) -> Result<ValueType, 
     })
 }
 
-fn decode_field(reader: &mut Reader<'_>) -> Result<FieldSchema, MalformedFrame> {
+/// Reads a field that has at most so many others behind it, one before the other.
+fn decode_field(
+    reader: &mut Reader<'_>,
+    predecessors_left: usize,
+) -> Result<FieldSchema, MalformedFrame> {
     let unknown = MalformedFrame::PayloadDoesNotFit;
     let name = read_name(reader)?;
     let number = reader.varint_up_to(MAX_FIELD_NUMBER.into())? as u32;
@@ -181,6 +202,7 @@ fn decode_field(reader: &mut Reader<'_>) -> Result<FieldSchema, MalformedFrame> 
     };
     let min_value = bound(HAS_MINIMUM)?;
     let max_value = bound(HAS_MAXIMUM)?;
+    let has_predecessor = flags & HAS_PREDECESSOR != 0;
     let overflow = match flags >> OVERFLOW_SHIFT {
         0 => Overflow::Saturate,
         1 => Overflow::Wrap,
@@ -192,7 +214,30 @@ fn decode_field(reader: &mut Reader<'_>) -> Result<FieldSchema, MalformedFrame> 
         Strategy::Map => Strategy::from_tag(reader.byte()?).ok_or(unknown)?,
         _ => Strategy::Lww,
     };
-    Ok(FieldSchema { name, number, strategy, value_type, default, counter, value_strategy })
+    let mut predecessor = None;
+    if has_predecessor {
+        let left = predecessors_left.checked_sub(1).ok_or(MalformedFrame::TooLarge)?;
+        predecessor = Some(Box::new(decode_predecessor(reader, left)?));
+    }
+    let field = FieldSchema::new("", number, strategy, value_type);
+    Ok(FieldSchema { name, default, counter, value_strategy, predecessor, ..field })
+}
+
+fn decode_predecessor(
+    reader: &mut Reader<'_>,
+    predecessors_left: usize,
+) -> Result<Predecessor, MalformedFrame> {
+    let field = decode_field(reader, predecessors_left)?;
+    let mut conversion = None;
+    if reader.varint_up_to(1)? == 1 {
+        let expression = Expression::decode(reader)?;
+        let mut inputs = Vec::new();
+        for _ in 0..reader.varint_up_to(MAX_RULE_PARTS as u64)? {
+            inputs.push(decode_field(reader, predecessors_left)?);
+        }
+        conversion = Some(Conversion { expression, inputs });
+    }
+    Ok(Predecessor { field, conversion })
 }
 
 fn read_name(reader: &mut Reader<'_>) -> Result<String, MalformedFrame> {
@@ -222,7 +267,14 @@ mod tests {
         let mut stock = FieldSchema::new("stock", 3, Strategy::Map, stock);
         stock.value_strategy = Strategy::MvRegister;
         let tags = FieldSchema::new("tags", 4, Strategy::OrSet, ValueType::Set(text()));
-        let mut task = GenSchema::new("a.Task", [title, score, stock, tags]);
+        let mut size = FieldSchema::new("size", 6, Strategy::Lww, ValueType::I32);
+        let mut before = FieldSchema::new("size", 5, Strategy::Immutable, ValueType::F64);
+        before.predecessor = Some(Box::new(Predecessor { field: tags.clone(), conversion: None }));
+        let conversion =
+            Conversion { expression: Expression::Field(5), inputs: [title.clone()].into() };
+        size.predecessor =
+            Some(Box::new(Predecessor { field: before, conversion: Some(conversion) }));
+        let mut task = GenSchema::new("a.Task", [title, score, stock, tags, size]);
         let small =
             Expression::apply(Operation::Less, [Expression::Field(2), Expression::Field(1)]);
         task.rules.push(Rule { name: "small".into(), condition: small });
@@ -234,5 +286,20 @@ mod tests {
         for length in 0..bytes.len() {
             assert!(Schema::decode(&bytes[..length]).is_err());
         }
+    }
+
+    #[test]
+    fn no_schema_has_more_predecessors_than_reading_goes_through() {
+        let mut field = FieldSchema::new("size", 1, Strategy::Lww, ValueType::I64);
+        let schema_of = |field: &FieldSchema| {
+            Schema::from(Vec::from([GenSchema::new("Task", [field.clone()])])).encode()
+        };
+        for number in 2..=MAX_PREDECESSORS as u32 + 2 {
+            assert!(Schema::decode(&schema_of(&field)).is_ok(), "{number}");
+            let next = FieldSchema::new("size", number, Strategy::Lww, ValueType::I64);
+            let predecessor = Some(Box::new(Predecessor { field, conversion: None }));
+            field = FieldSchema { predecessor, ..next };
+        }
+        assert_eq!(Schema::decode(&schema_of(&field)), Err(MalformedFrame::TooLarge));
     }
 }

@@ -31,6 +31,14 @@ pub fn describe(gen_schema: &GenSchema, field: &FieldSchema) -> String {
     if let Some(default) = default {
         let _ = writeln!(out, "  While nobody has written it, it reads as {}.", shown(default));
     }
+    for earlier in field.lineage().skip(1) {
+        let FieldSchema { number, strategy, value_type, .. } = earlier;
+        let strategy = strategy.name();
+        let _ = writeln!(
+            out,
+            "  Reads what it was before, too: {value_type}, {strategy}, field number {number}."
+        );
+    }
     if strategy.is_counter() {
         describe_counter(field, &mut out);
     }

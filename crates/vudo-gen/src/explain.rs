@@ -445,13 +445,13 @@ pub const EXPLANATIONS: [Explanation; 53] = [
     Explanation {
         code: "E0604",
         title: "nothing says what old values become",
-        text: "A field of another strategy or type gets a new number and reads the old one until it is written. Where old values are not values of the new field as they are (narrowing, a register that becomes a counter, an enum that becomes a text), an expression over the old record says what they become. Sets and maps come of no expression: they need a field of their own. Safe without a word are immutable to lww, lww to mv_register, a wider integer, and a new variant of an enum.",
+        text: "A field of another strategy or type gets a new number and reads the old one until it is written. Where old values are not values of the new field as they are (narrowing, a register that becomes a counter, an enum that becomes a text), an expression over the old record says what they become. Sets and maps come of no expression, and a bounded_counter takes over nothing, for old replicas would not keep to its bounds: these need a field of their own. Safe without a word are immutable to lww, lww to mv_register, g_counter to pn_counter, a wider integer (also inside of sets and maps), and a new variant of an enum.",
         example: None,
     },
     Explanation {
         code: "E0605",
         title: "the conversion gives another type",
-        text: "The expression behind `with` reads the old record and gives a value of the new field.",
+        text: "The expression behind `with` reads the old record and gives a value of the new field: its own name is the old value, any other name a register or counter of the document. An enum becomes a text by its name alone. A value of which the conversion makes nothing that fits the new type reads as absent and is kept. Conversions that read each other's fields in a circle have no beginning, and regular expressions are not on every replica.",
         example: None,
     },
     Explanation {

@@ -1,9 +1,13 @@
 //! A model to the schema of the engine, as far as this version's engine goes.
 
-use vudo_crdt::{EnumSchema, FieldSchema, GenSchema, Schema, Strategy, Value, ValueType};
+use std::collections::BTreeSet;
+
+use vudo_crdt::{
+    Conversion, EnumSchema, FieldSchema, GenSchema, Schema, Strategy, Value, ValueType,
+};
 
 use crate::diagnostic::{Diagnostic, Diagnostics};
-use crate::model::{FieldModel, Inner, Merge, Model, Type, scalar_value};
+use crate::model::{FieldModel, GenModel, Inner, Merge, Model, Predecessor, Type, scalar_value};
 use crate::syntax::Literal;
 
 /// The schema, without what the engine cannot store; that is refused, with the place.
@@ -12,7 +16,7 @@ pub(crate) fn lower(model: &Model, refused: &mut [Diagnostics]) -> Schema {
     for gen_model in &model.gens {
         let mut fields = Vec::new();
         for field in &gen_model.fields {
-            match lower_field(field, model) {
+            match lower_field(field, gen_model, model) {
                 Ok(lowered) => fields.push(lowered),
                 // What comes later has been said by the checker.
                 Err(_) if field.merge.is_sequence() => {}
@@ -35,18 +39,48 @@ pub(crate) fn lower(model: &Model, refused: &mut [Diagnostics]) -> Schema {
     schema
 }
 
-fn lower_field(field: &FieldModel, model: &Model) -> Result<FieldSchema, String> {
-    let FieldModel { name, number, kind, merge, .. } = field;
-    if let Some(before) = field.predecessors.first() {
-        let shape = FieldModel::shape(&before.kind, before.merge);
-        let number = before.number;
-        return Err(format!("reading number {number} ('{shape}') is not in this version"));
+fn lower_field(
+    field: &FieldModel,
+    gen_model: &GenModel,
+    model: &Model,
+) -> Result<FieldSchema, String> {
+    let FieldModel { name, number, kind, merge, counter, predecessors, .. } = field;
+    let mut lowered = lower_cell(name, *number, kind, *merge)?;
+    lowered.default = field.default.as_ref().and_then(|literal| value_of(literal, kind, model));
+    lowered.counter = *counter;
+    let mut predecessor = None;
+    for before in predecessors.iter().rev() {
+        let mut earlier = lower_cell(name, before.number, &before.kind, before.merge)?;
+        (earlier.counter, earlier.predecessor) = (*counter, predecessor);
+        let conversion = lower_conversion(before, gen_model, model)?;
+        predecessor = Some(Box::new(vudo_crdt::Predecessor { field: earlier, conversion }));
     }
-    let (merge, inner) = match *merge {
+    Ok(FieldSchema { predecessor, ..lowered })
+}
+
+fn lower_conversion(
+    before: &Predecessor,
+    gen_model: &GenModel,
+    model: &Model,
+) -> Result<Option<Conversion>, String> {
+    let Some(expression) = before.conversion.clone() else { return Ok(None) };
+    let mut numbers = BTreeSet::new();
+    expression.for_each_field(&mut |number| {
+        numbers.insert(number);
+    });
+    let inputs = gen_model.fields.iter().filter(|field| numbers.contains(&field.number));
+    // The checker has refused circles.
+    let inputs = inputs.map(|field| lower_field(field, gen_model, model));
+    Ok(Some(Conversion { inputs: inputs.collect::<Result<_, _>>()?, expression }))
+}
+
+/// A field's number, strategy and type.
+fn lower_cell(name: &str, number: u32, kind: &Type, merge: Merge) -> Result<FieldSchema, String> {
+    let (merge, inner) = match merge {
         Merge::Map(Inner::OrSet | Inner::Map) => {
             return Err("a map of collections is not in this version".to_owned());
         }
-        Merge::Map(inner) => (*merge, inner.merge()),
+        Merge::Map(inner) => (merge, inner.merge()),
         merge => (merge, Merge::Lww),
     };
     let is_float = |kind: &Type| match kind {
@@ -59,9 +93,8 @@ fn lower_field(field: &FieldModel, model: &Model) -> Result<FieldSchema, String>
     };
     let value_type =
         lower_type(kind).ok_or_else(|| format!("the type {kind} is not in this version"))?;
-    let default = field.default.as_ref().and_then(|literal| value_of(literal, kind, model));
-    let lowered = FieldSchema::new(name, *number, strategy, value_type);
-    Ok(FieldSchema { default, counter: field.counter, value_strategy, ..lowered })
+    let lowered = FieldSchema::new(name, number, strategy, value_type);
+    Ok(FieldSchema { value_strategy, ..lowered })
 }
 
 /// The engine's strategy; `None` for sequences.

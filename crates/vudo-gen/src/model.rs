@@ -7,7 +7,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use vudo_crdt::{CounterOptions, Value, ValueType};
+use vudo_crdt::{CounterOptions, Expression, Value, ValueType};
 
 use crate::syntax::Literal;
 
@@ -64,6 +64,8 @@ pub(crate) struct Predecessor {
     pub(crate) number: u32,
     pub(crate) kind: Type,
     pub(crate) merge: Merge,
+    /// What a value of it becomes, where that is not the value itself.
+    pub(crate) conversion: Option<Expression>,
 }
 
 impl FieldModel {

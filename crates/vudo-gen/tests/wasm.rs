@@ -11,8 +11,8 @@ use flate2::write::GzEncoder;
 use host::{Host, NOW, Native, Random, every_field, one_gen, user, user_fields};
 use vudo_crdt::wire::Reader;
 use vudo_crdt::{
-    ApplyError, CounterOptions, FieldSchema, GenSchema, Overflow, Schema, Strategy, Value,
-    ValueType, VersionVector,
+    ApplyError, CounterOptions, FieldSchema, GenSchema, Overflow, Predecessor, Schema, Strategy,
+    Value, ValueType, VersionVector,
 };
 use vudo_gen::wasm::{Accessors, BuildError, BuildOptions, build, build_with, error_name, inspect};
 use wasmi::Val;
@@ -368,6 +368,13 @@ fn a_schema_that_no_store_could_hold_is_refused() {
     let counter = FieldSchema::new("sum", 1, Strategy::PnCounter, ValueType::String);
     let refused = build(&one_gen("User", vec![counter])).unwrap_err();
     assert_eq!(refused.to_string(), "field User.sum: the strategy does not merge this type");
+    let mut wider = FieldSchema::new("sum", 2, Strategy::PnCounter, ValueType::I64);
+    let field = FieldSchema::new("sum", 1, Strategy::PnCounter, ValueType::I32);
+    wider.predecessor = Some(Box::new(Predecessor { field, conversion: None }));
+    let refused = build(&one_gen("User", vec![wider])).unwrap_err();
+    let expected = "field User.sum: it reads what it was before its strategy or type changed, which \
+                    modules do not yet; native stores do";
+    assert_eq!(refused.to_string(), expected);
     let mut twice = user();
     twice.gens.extend(user().gens);
     assert_eq!(build(&twice).unwrap_err().to_string(), "gen User: another Gen has this name");

@@ -11,11 +11,12 @@ use std::time::Instant;
 
 use ed25519_dalek::SigningKey;
 use vudo_crdt::{
-    Direction, GenIndex, GenSchema, Reading, Refusal, ReplicaKey, Schema, Strategy, Value,
+    Direction, GenIndex, GenSchema, Misfit, Reading, Refusal, ReplicaKey, Schema, Strategy, Value,
 };
 
 use crate::environment::{Environment, SystemEnvironment};
 use crate::error::{Error, Result};
+use crate::evolution;
 use crate::identity::{self, SecretKeyBytes};
 use crate::inside::check_outside;
 use crate::layout::{self, NamespaceId};
@@ -286,12 +287,16 @@ impl Database {
         schema.gen_named(name).cloned().ok_or_else(|| Error::UnknownGen(name.to_owned()))
     }
 
-    /// Defines Gens, in place of those of the same names. The store remembers them.
+    /// Defines Gens, in place of those of the same names, whether newer or older. The store
+    /// remembers them, and for ever what each field number is for. Stored data stays as it is and
+    /// goes on being synced: a schema says how it is read and written here.
     ///
     /// # Errors
-    /// The disk failed.
+    /// A number is for another field in this store, which [`Error::NumberTaken`] names, or the disk
+    /// failed. Nothing has been defined then.
     pub fn define(&self, schema: &Schema) -> Result<()> {
         let mut current = self.engine.schema.lock().unwrap_or_else(PoisonError::into_inner);
+        let numbers = self.numbers_with(&current, schema)?;
         let mut merged = (**current).clone();
         for new in &schema.gens {
             match merged.gens.iter_mut().find(|known| known.name == new.name) {
@@ -302,10 +307,42 @@ impl Database {
         if merged != **current {
             let mut batch = WriteBatch::default();
             batch.put(layout::meta("schema"), merged.encode());
+            batch.put(layout::meta("numbers"), numbers.encode());
             self.engine.storage.commit(&batch)?;
             *current = Arc::new(merged);
         }
         Ok(())
+    }
+
+    /// What every field number that this store has ever heard of is for, with those of a schema.
+    fn numbers_with(&self, current: &Schema, schema: &Schema) -> Result<Schema> {
+        let mut numbers = match self.storage().get(&layout::meta("numbers"))? {
+            Some(stored) => Schema::decode(&stored)
+                .map_err(|what| Error::damaged(format!("the numbers of fields: {what}")))?,
+            // Stores that have defined a schema before numbers were kept.
+            None => Schema::default(),
+        };
+        for gen_schema in current.gens.iter().chain(&schema.gens) {
+            evolution::take_numbers(&mut numbers, gen_schema)?;
+        }
+        Ok(numbers)
+    }
+
+    /// The values in a document that its fields cannot show: they are of another type than the
+    /// field of their number, or their conversion gives nothing that the field can hold. They are
+    /// kept and passed on. What lies in sets and maps is not looked at.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn misfits(&self, gen_schema: &GenSchema, id: &DocumentId) -> Result<Vec<Misfit>> {
+        let shard = self.engine.shard(id.namespace())?;
+        let mut state = shard.lock();
+        let Some(gen_index) = state.namespace.find_gen(&gen_schema.name) else {
+            return Ok(Vec::new());
+        };
+        let row = state.namespace.row(gen_index, id.key().as_bytes(), &mut shard.chunks())?;
+        let row = row.filter(|row| row.is_alive());
+        Ok(row.map_or_else(Vec::new, |row| evolution::misfits(gen_schema, &row, |_| true)))
     }
 
     /// Runs a transaction over any documents of the handle's namespace. It becomes one change,

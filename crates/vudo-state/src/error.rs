@@ -103,6 +103,20 @@ pub enum Error {
     /// No Gen of this name has been defined in the store.
     #[error("the store knows no Gen '{0}'; define its schema first")]
     UnknownGen(String),
+    /// A schema takes the number of a field for another one: two branches gave it.
+    #[error(
+        "field number {number} of {gen_name} is '{known}' in this store and '{new}' in the new schema: keep the lock file of one of them, so that the other field gets a number of its own"
+    )]
+    NumberTaken {
+        /// The Gen.
+        gen_name: String,
+        /// The number.
+        number: u32,
+        /// Name, strategy and type of the field that has it.
+        known: String,
+        /// Name, strategy and type of the field that would have it.
+        new: String,
+    },
     /// A namespace has 1 to 255 bytes.
     #[error("'{0}' is no name for a namespace: it takes 1 to 255 bytes")]
     NamespaceName(String),

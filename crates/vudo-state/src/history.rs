@@ -3,12 +3,14 @@
 //!
 //! What has been written is read from the log on disk.
 
+use std::cmp::Reverse;
+
 use ed25519_dalek::{Signer, VerifyingKey};
 use vudo_crdt::head::{Head, SIGNATURE_BYTES, SignedHead};
 use vudo_crdt::merkle::Hash;
 use vudo_crdt::wire::Reader;
 use vudo_crdt::{
-    Change, GenSchema, JudgeError, LogSource, Ranges, ReplicaKey, Value, VersionVector,
+    Change, FieldWrite, GenSchema, JudgeError, LogSource, Ranges, ReplicaKey, Value, VersionVector,
 };
 
 use crate::database::{Database, DocumentId};
@@ -65,7 +67,7 @@ impl Database {
         id: &DocumentId,
         field: &str,
     ) -> Result<Vec<Blame>> {
-        let cell = field_of(gen_schema, field)?.id();
+        let field = field_of(gen_schema, field)?;
         let shard = self.in_namespace(id.namespace()).shard()?;
         shard.flush_all()?;
         let mut state = shard.lock();
@@ -74,8 +76,18 @@ impl Database {
         };
         let (log, chunks) = (&mut shard.stored_log(), &mut shard.chunks());
         let key = id.key().as_bytes();
-        let writes = state.namespace.blame(gen_index, key, cell, log, chunks)?;
-        let replicas = state.namespace.replicas();
+        let namespace = &mut state.namespace;
+        let mut writes = Vec::new();
+        for earlier in field.lineage() {
+            let mut of_number = namespace.blame(gen_index, key, earlier.id(), log, chunks)?;
+            if !field.strategy.is_counter() {
+                keep_latest_current(&mut writes, &mut of_number);
+            }
+            writes.extend(of_number);
+        }
+        let replicas = namespace.replicas();
+        // Each number has its own order; of equal times the newer number stays in front.
+        writes.sort_by_key(|write| Reverse((write.life, write.hlc, *replicas.key(write.replica))));
         let blame = writes.into_iter().map(|write| Blame {
             replica: *replicas.key(write.replica),
             number: write.number,
@@ -86,6 +98,15 @@ impl Database {
         });
         Ok(blame.collect())
     }
+}
+
+/// Of a register that had other numbers before, the writes to one of them are shown.
+fn keep_latest_current(newer: &mut [FieldWrite], older: &mut [FieldWrite]) {
+    let latest = |writes: &[FieldWrite]| {
+        writes.iter().filter(|write| write.is_current).map(|write| write.hlc).max()
+    };
+    let hidden = if latest(older) > latest(newer) { newer } else { older };
+    hidden.iter_mut().for_each(|write| write.is_current = false);
 }
 
 impl Replication {

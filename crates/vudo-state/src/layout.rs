@@ -1,7 +1,8 @@
 //! The keys of storage, and the small records behind them.
 //!
 //! ```text
-//! m name                          meta: format version, file identity, secret key, schema
+//! m name                          meta: format version, file identity, secret key, schema,
+//!                                 field numbers
 //! n name                          a namespace's number
 //! d namespace                     directory: replicas, numbers heard, names of Gens
 //! a namespace                     up to where each peer has acknowledged this replica's changes

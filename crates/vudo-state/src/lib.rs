@@ -35,6 +35,7 @@ mod database;
 mod document;
 mod environment;
 mod error;
+mod evolution;
 mod floor;
 #[cfg(feature = "native")]
 mod folder;

@@ -4,10 +4,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use vudo_crdt::{
-    Cell, Change, GenIndex, Namespace, Observer, ReplicaIndex, Row, Schema, Strategy,
-    split_entry_key,
+    Cell, Change, FieldSchema, GenIndex, GenSchema, Namespace, Observer, ReplicaIndex, Row, Schema,
+    Strategy, split_entry_key,
 };
 
+use crate::evolution;
 use crate::live::Followed;
 use crate::record::load_fields;
 use crate::rules::broken_rules;
@@ -71,14 +72,23 @@ impl Notices {
         self.gen_names.extend(new_names);
         let schema = self.schema.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for Noted { replica, number, documents } in self.changes.drain(..) {
-            let named = |NotedDocument { gen_index, key, kind, fields }| {
+            let named = |NotedDocument { gen_index, key, kind, mut fields }| {
                 let gen_name = self.gen_names[gen_index as usize].clone();
-                let broken_rules = if kind == ChangeKind::Deleted {
-                    Vec::new()
-                } else {
-                    rules_broken_by(&schema, namespace, chunks, gen_index, &gen_name, &key)
-                };
-                DocumentEvent { gen_name, key, kind, fields, broken_rules }
+                add_successors(&schema, &gen_name, &mut fields);
+                let (mut broken_rules, mut misfits) = (Vec::new(), Vec::new());
+                if let (true, Some(gen_schema)) =
+                    (kind != ChangeKind::Deleted, schema.gen_named(&gen_name))
+                {
+                    broken_rules = rules_broken_by(gen_schema, namespace, chunks, gen_index, &key);
+                    // What has just been applied is loaded, but for what left memory meanwhile.
+                    let row = namespace.row(gen_index, key.as_bytes(), chunks).ok().flatten();
+                    let is_changed =
+                        |field: &FieldSchema| fields.iter().any(|number| field.reads(*number));
+                    misfits = row.map_or_else(Vec::new, |row| {
+                        evolution::misfits(gen_schema, &row, is_changed)
+                    });
+                }
+                DocumentEvent { gen_name, key, kind, fields, broken_rules, misfits }
             };
             let documents = documents.into_iter().map(named).collect();
             subscribers.publish(Transition {
@@ -92,19 +102,29 @@ impl Notices {
     }
 }
 
+/// Adds the fields that read the changed ones, because they were them before.
+fn add_successors(schema: &Schema, gen_name: &str, fields: &mut Vec<u32>) {
+    let fields_of = schema.gen_named(gen_name).into_iter().flat_map(|one| &one.fields);
+    for field in fields_of.filter(|field| field.predecessor.is_some()) {
+        let is_changed = fields.iter().any(|number| field.reads(*number));
+        if let (true, Err(place)) = (is_changed, fields.binary_search(&field.number)) {
+            fields.insert(place, field.number);
+        }
+    }
+}
+
 /// The rules that a document breaks as it is now. One that cannot be read breaks none here: whoever
 /// reads it is told why.
 fn rules_broken_by(
-    schema: &Schema,
+    gen_schema: &GenSchema,
     namespace: &mut Namespace,
     chunks: &mut StoredChunks<'_>,
     gen_index: GenIndex,
-    gen_name: &str,
     key: &str,
 ) -> Vec<String> {
-    let Some(gen_schema) = schema.gen_named(gen_name).filter(|one| !one.rules.is_empty()) else {
+    if gen_schema.rules.is_empty() {
         return Vec::new();
-    };
+    }
     if load_fields(namespace, chunks, gen_schema, gen_index, key).is_err() {
         return Vec::new();
     }

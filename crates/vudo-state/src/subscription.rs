@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use vudo_crdt::ReplicaKey;
+use vudo_crdt::{Misfit, ReplicaKey};
 
 use crate::limits::QUEUE_DOCUMENTS_MAX;
 use crate::queue::Queue;
@@ -90,11 +90,15 @@ pub struct DocumentEvent {
     /// What became of it.
     pub kind: ChangeKind,
     /// The numbers of the fields whose cells have changed, ascending; of a new document all that it
-    /// has, of a deleted one none. A field is listed too where a write left its value as it was.
+    /// has, of a deleted one none. A field is listed too where a write left its value as it was, and
+    /// where it reads a cell that changed under an earlier number, of Gens that the store has defined.
     pub fields: Vec<u32>,
     /// The rules of its Gen that the document breaks, as it is now. Only what replicas have written
     /// apart breaks any: a transaction that would is refused. For Gens that the store has defined.
     pub broken_rules: Vec<String>,
+    /// What of the changed fields the document holds and cannot show: see [`crate::Database::misfits`].
+    /// For Gens that the store has defined.
+    pub misfits: Vec<Misfit>,
 }
 
 /// What one transaction changed here.

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use vudo_crdt::{
-    Direction, FieldSchema, GenIndex, GenSchema, Reading, ReplicaKey, Strategy, TransactionView,
-    Value, WriteError, entry_key,
+    Direction, FieldSchema, GenIndex, GenSchema, Inherited, Reading, ReplicaKey, Strategy,
+    TransactionView, Value, WriteError, entry_key,
 };
 
 use crate::error::{Error, Refusal, Result};
@@ -234,7 +234,7 @@ impl<'a> Transaction<'a> {
         let path = FieldPath::from(field);
         let at = self.place(gen_schema, key, &path)?;
         let (space, mut chunks) = (&mut self.state.namespace, self.shard.chunks());
-        let Place { gen_index, row_key, field } = &at;
+        let Place { gen_index, row_key, field, .. } = &at;
         self.writes
             .give_rights(
                 space,
@@ -263,7 +263,7 @@ impl<'a> Transaction<'a> {
         let path = FieldPath::from(field);
         let at = self.place(gen_schema, key, &path)?;
         let (space, mut chunks) = (&mut self.state.namespace, self.shard.chunks());
-        let Place { gen_index, row_key, field } = &at;
+        let Place { gen_index, row_key, field, .. } = &at;
         if field.strategy != Strategy::BoundedCounter {
             let reason = WriteError::Refused(Refusal::NotThisOperation);
             return Err(refused(gen_schema, key, &path, reason));
@@ -301,7 +301,8 @@ impl<'a> Transaction<'a> {
         let gen_index = self.gen_index(gen_schema)?;
         self.will_change(gen_schema, gen_index, key);
         let field = Cow::Borrowed(field_of(gen_schema, path.field)?);
-        let mut place = Place { gen_index, row_key: Cow::Borrowed(key.as_bytes()), field };
+        let row_key = Cow::Borrowed(key.as_bytes());
+        let mut place = Place { gen_index, row_key, field, inherited: None };
         for map_key in &path.keys {
             place = self
                 .enter(place, map_key)
@@ -315,34 +316,63 @@ impl<'a> Transaction<'a> {
             return Err(Refusal::TypeMismatch.into());
         };
         let element = map_key.to_bytes();
-        self.load_entry(&place, &element)?;
-        let Place { gen_index, row_key, field } = place;
+        let mut inherited = None;
+        for map in place.field.collections().skip(1) {
+            let entry = self.load_entry(&place, map, &element)?;
+            let Some(earlier) = map.map_value() else { continue };
+            let row = self.writes.view(&self.state.namespace, place.gen_index, &entry);
+            if row.is_alive() {
+                inherited.get_or_insert_with(Inherited::default).add_entry(&earlier, &row);
+            }
+        }
+        self.load_entry(&place, &place.field, &element)?;
+        let Place { gen_index, row_key, field, .. } = place;
         let namespace = &self.state.namespace;
         let row_key =
             self.writes.entry_loaded(namespace, gen_index, &row_key, field.id(), &element)?;
         let (row_key, field) = (Cow::Owned(row_key), Cow::Owned(value_field));
-        Ok(Place { gen_index, row_key, field })
+        Ok(Place { gen_index, row_key, field, inherited })
     }
 
-    fn load_entry(&mut self, at: &Place<'_>, element: &[u8]) -> Written<()> {
-        let entry = entry_key(&at.row_key, at.field.id(), element);
-        Ok(self.state.namespace.load(at.gen_index, &entry, &mut self.shard.chunks())?)
+    /// Loads the row of an entry of a collection, and gives its key.
+    fn load_entry(
+        &mut self,
+        at: &Place<'_>,
+        collection: &FieldSchema,
+        element: &[u8],
+    ) -> Written<Vec<u8>> {
+        let entry = entry_key(&at.row_key, collection.id(), element);
+        self.state.namespace.load(at.gen_index, &entry, &mut self.shard.chunks())?;
+        Ok(entry)
     }
 
     fn set_at(&mut self, at: &Place<'_>, value: &Value) -> Written<()> {
         let (namespace, mut chunks) = (&mut self.state.namespace, self.shard.chunks());
-        self.writes.set(namespace, &mut chunks, at.gen_index, &at.row_key, &at.field, value)
+        let Place { gen_index, row_key, field, inherited } = at;
+        if let Some(inherited) = *inherited {
+            namespace.load(*gen_index, row_key, &mut chunks)?;
+            let to = &mut self.writes;
+            return Ok(to.set_over_loaded(namespace, *gen_index, row_key, field, value, inherited)?);
+        }
+        self.writes.set(namespace, &mut chunks, *gen_index, row_key, field, value)
     }
 
     fn add_at(&mut self, at: &Place<'_>, amount: &Value) -> Written<()> {
         let (space, mut chunks) = (&mut self.state.namespace, self.shard.chunks());
-        let Place { gen_index, row_key, field } = at;
+        let Place { gen_index, row_key, field, inherited } = at;
         match (field.strategy, amount) {
             (Strategy::PnCounterFloat, Value::Float(amount)) => {
                 self.writes.add_float(space, &mut chunks, *gen_index, row_key, field, *amount)
             }
             (strategy, Value::Int(amount)) if strategy.is_counter() => {
                 let amount = i64::try_from(*amount).map_err(|_| Refusal::TypeMismatch)?;
+                if let Some(inherited) = *inherited {
+                    space.load(*gen_index, row_key, &mut chunks)?;
+                    let to = &mut self.writes;
+                    return Ok(
+                        to.add_over_loaded(space, *gen_index, row_key, field, amount, inherited)?
+                    );
+                }
                 self.writes.add(space, &mut chunks, *gen_index, row_key, field, amount)
             }
             (strategy, _) if strategy.is_counter() => Err(Refusal::TypeMismatch.into()),
@@ -358,15 +388,19 @@ impl<'a> Transaction<'a> {
             return Err(Refusal::TypeMismatch.into());
         }
         let element = element.to_bytes();
-        self.load_entry(at, &element)?;
-        let (namespace, set) = (&self.state.namespace, at.field.id());
         let (gen_index, row_key) = (at.gen_index, &at.row_key);
-        Ok(match adds {
-            true => self.writes.add_element_loaded(namespace, gen_index, row_key, set, &element),
-            false => {
-                self.writes.remove_element_loaded(namespace, gen_index, row_key, set, &element)
-            }
-        }?)
+        if adds {
+            self.load_entry(at, &at.field, &element)?;
+            let (to, namespace, set) = (&mut self.writes, &self.state.namespace, at.field.id());
+            return Ok(to.add_element_loaded(namespace, gen_index, row_key, set, &element)?);
+        }
+        // What was added under an earlier number is in the set until it is taken out there.
+        for set in at.field.collections() {
+            self.load_entry(at, set, &element)?;
+            let (to, namespace) = (&mut self.writes, &self.state.namespace);
+            to.remove_element_loaded(namespace, gen_index, row_key, set.id(), &element)?;
+        }
+        Ok(())
     }
 
     fn remove_entry_at(&mut self, at: &Place<'_>, map_key: &Value) -> Written<()> {
@@ -377,9 +411,12 @@ impl<'a> Transaction<'a> {
             return Err(Refusal::TypeMismatch.into());
         }
         let element = map_key.to_bytes();
-        self.load_entry(at, &element)?;
-        let (namespace, map) = (&self.state.namespace, at.field.id());
-        Ok(self.writes.remove_entry_loaded(namespace, at.gen_index, &at.row_key, map, &element)?)
+        for map in at.field.collections() {
+            self.load_entry(at, map, &element)?;
+            let (to, namespace) = (&mut self.writes, &self.state.namespace);
+            to.remove_entry_loaded(namespace, at.gen_index, &at.row_key, map.id(), &element)?;
+        }
+        Ok(())
     }
 
     /// What a collection holds as this transaction sees it.
@@ -452,6 +489,8 @@ struct Place<'p> {
     row_key: Cow<'p, [u8]>,
     /// What lies there.
     field: Cow<'p, FieldSchema>,
+    /// What lies there under earlier numbers of the map, where it does.
+    inherited: Option<Inherited>,
 }
 
 impl Place<'_> {

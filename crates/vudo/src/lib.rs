@@ -23,8 +23,8 @@
 use std::path::Path;
 
 pub use vudo_crdt::{
-    CounterOptions, Direction as CounterDirection, FieldSchema, GenSchema, Overflow, ReplicaKey,
-    Schema, Strategy, Value, ValueType,
+    CounterOptions, Direction as CounterDirection, FieldSchema, GenSchema, Misfit, MisfitReason,
+    Overflow, ReplicaKey, Schema, Strategy, Value, ValueType,
 };
 pub use vudo_macros::{gen_source, include_gen};
 pub use vudo_p2p as p2p;

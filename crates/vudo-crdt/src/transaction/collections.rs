@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use super::{Transaction, position};
 use crate::change::{GenIndex, Operation};
 use crate::dots::{RegisterWrite, visit_live};
+use crate::hlc::Hlc;
 use crate::limits::{MAX_ELEMENT_BYTES, MAX_LIFE};
 use crate::namespace::Namespace;
 use crate::refusal::Refusal;
@@ -20,6 +21,7 @@ impl Transaction {
         key: &[u8],
         id: CellId,
         value: &[u8],
+        mut latest: Option<Hlc>,
     ) -> Result<(), Refusal> {
         let row = self.view(namespace, gen_index, key);
         if !row.is_alive() {
@@ -30,7 +32,6 @@ impl Transaction {
         let mut write = self.register_write(gen_index, key, id);
         let state = self.stored_state(namespace, gen_index, key, id);
         write.cover_known(state);
-        let mut latest = None;
         visit_live(state, |live| latest = latest.max(Some(live.hlc)));
         let hlc = match latest {
             Some(latest) => latest.overwritten_at(now).ok_or(Refusal::ClockAtCeiling)?,

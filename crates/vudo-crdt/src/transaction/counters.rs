@@ -6,6 +6,7 @@ use super::Transaction;
 use crate::change::{GenIndex, Operation};
 use crate::counter::{self, Direction};
 use crate::dots::Entries;
+use crate::evolution::Inherited;
 use crate::namespace::Namespace;
 use crate::refusal::{Refusal, WriteError};
 use crate::replica::ReplicaKey;
@@ -30,16 +31,37 @@ impl Transaction {
         amount: i64,
     ) -> Result<(), WriteError<S::Error>> {
         namespace.load(gen_index, key, source)?;
-        let (id, bounds) = (field.id(), field.counter_bounds());
-        Ok(match field.strategy {
+        let inherited = self.inherited(namespace, gen_index, key, field);
+        Ok(self.add_over_loaded(namespace, gen_index, key, field, amount, inherited)?)
+    }
+
+    /// [`Transaction::add`] where the chunk is loaded, to a field that inherits this from the cells
+    /// that it had before.
+    ///
+    /// # Errors
+    /// As for [`Transaction::add`].
+    pub fn add_over_loaded(
+        &mut self,
+        namespace: &Namespace,
+        gen_index: GenIndex,
+        key: &[u8],
+        field: &FieldSchema,
+        amount: i64,
+        inherited: Inherited,
+    ) -> Result<(), Refusal> {
+        let (id, (least, greatest)) = (field.id(), field.counter_bounds());
+        match field.strategy {
             Strategy::PnCounter | Strategy::GCounter => {
+                // The bounds are those of the sum.
+                let own = |bound: i128| bound.saturating_sub(inherited.total);
+                let bounds = (own(least), own(greatest));
                 self.add_loaded(namespace, gen_index, key, id, bounds, amount)
             }
             Strategy::BoundedCounter => {
-                self.add_bounded_loaded(namespace, gen_index, key, id, bounds, amount)
+                self.add_bounded_loaded(namespace, gen_index, key, id, (least, greatest), amount)
             }
             _ => Err(Refusal::NotThisOperation),
-        }?)
+        }
     }
 
     /// Adds to a `bounded_counter` where the chunk is loaded. Bounds at the end of the type's range

@@ -11,6 +11,7 @@ mod counters;
 use alloc::vec::Vec;
 
 use crate::change::{Change, DocumentChange, GenIndex, Operation, write_body_head};
+use crate::evolution::Inherited;
 use crate::hlc::Hlc;
 use crate::join::Joiner;
 use crate::limits::{MAX_CHANGE_BYTES, MAX_KEY_BYTES, MAX_LIFE};
@@ -173,11 +174,47 @@ impl Transaction {
         field: &FieldSchema,
         value: &Value,
     ) -> Result<(), WriteError<S::Error>> {
-        if !field.value_type.admits(value) {
-            return Err(Refusal::TypeMismatch.into());
-        }
         namespace.load(gen_index, key, source)?;
-        Ok(self.set_loaded(namespace, gen_index, key, field.id(), &value.to_bytes())?)
+        let inherited = self.inherited(namespace, gen_index, key, field);
+        Ok(self.set_over_loaded(namespace, gen_index, key, field, value, inherited)?)
+    }
+
+    /// What a write to a field of a document, whose chunk is loaded, has to take into account.
+    fn inherited(
+        &mut self,
+        namespace: &Namespace,
+        gen_index: GenIndex,
+        key: &[u8],
+        field: &FieldSchema,
+    ) -> Inherited {
+        match field.predecessor {
+            None => Inherited::default(),
+            Some(_) => Inherited::of(field, &self.view(namespace, gen_index, key)),
+        }
+    }
+
+    /// [`Transaction::set`] where the chunk is loaded, of a field that inherits this from the cells
+    /// that it had before.
+    ///
+    /// # Errors
+    /// As for [`Transaction::set`].
+    pub fn set_over_loaded(
+        &mut self,
+        namespace: &Namespace,
+        gen_index: GenIndex,
+        key: &[u8],
+        field: &FieldSchema,
+        value: &Value,
+        inherited: Inherited,
+    ) -> Result<(), Refusal> {
+        if !field.value_type.admits(value) {
+            return Err(Refusal::TypeMismatch);
+        }
+        if field.strategy == Strategy::Immutable && inherited.is_set {
+            return Err(Refusal::Immutable);
+        }
+        let value = value.to_bytes();
+        self.set_after(namespace, gen_index, key, field.id(), &value, inherited.latest)
     }
 
     /// [`Transaction::set`] where the chunk is loaded, to a value that is encoded and known to be
@@ -193,11 +230,24 @@ impl Transaction {
         id: CellId,
         value: &[u8],
     ) -> Result<(), Refusal> {
+        self.set_after(namespace, gen_index, key, id, value, None)
+    }
+
+    /// [`Transaction::set_loaded`] with a time that the write has to come after.
+    fn set_after(
+        &mut self,
+        namespace: &Namespace,
+        gen_index: GenIndex,
+        key: &[u8],
+        id: CellId,
+        value: &[u8],
+        latest: Option<Hlc>,
+    ) -> Result<(), Refusal> {
         if id.is_counter() || id.is_collection() {
             return Err(Refusal::NotThisOperation);
         }
         if id.is_mv_register() {
-            return self.set_mv_register(namespace, gen_index, key, id, value);
+            return self.set_mv_register(namespace, gen_index, key, id, value, latest);
         }
         let own = self.stamp;
         let row = self.view(namespace, gen_index, key);
@@ -219,6 +269,9 @@ impl Transaction {
                 true => stamp.hlc,
                 false => stamp.hlc.overwritten_at(own.hlc).ok_or(Refusal::ClockAtCeiling)?,
             };
+        }
+        if let Some(latest) = latest {
+            hlc = hlc.max(latest.overwritten_at(own.hlc).ok_or(Refusal::ClockAtCeiling)?);
         }
         self.write(namespace, gen_index, key, life, Operation { id, hlc, value })
     }

@@ -1,13 +1,18 @@
 //! Evolution within one file: what fields were before, and how their old values are read.
 
 use vudo_crdt::Expression;
+use vudo_crdt::limits::MAX_PREDECESSORS;
 
 use super::{File, rules};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::model::{FieldModel, Merge, Predecessor, Type};
 use crate::syntax::{
     AnnotationKind, AnnotationSyntax, ExpressionSyntax, ItemSyntax, MemberSyntax, StepSyntax,
+    TypeSyntax,
 };
+
+/// Most fields that conversions read to give one value: a schema has each of them in full.
+const CONVERSION_FIELDS_MAX: usize = 1_000;
 
 /// What a change of strategy or type does to old values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,32 +29,50 @@ pub(crate) enum Change {
 /// The language's rules of evolution.
 pub(crate) fn change(old: (&Type, Merge), new: (&Type, Merge)) -> Change {
     let ((old_type, old_merge), (new_type, new_merge)) = (old, new);
-    let is_widened = match (old_type.integer_range(), new_type.integer_range()) {
-        (Some((old_least, old_greatest)), Some((least, greatest))) => {
-            least <= old_least && old_greatest <= greatest
-        }
-        _ => {
-            old_type == new_type || matches!(new_type, Type::Option(inner) if **inner == *old_type)
-        }
-    };
-    let keeps_values = match (old_merge, new_merge) {
-        (old, new) if old == new => true,
-        (Merge::Immutable, Merge::Lww | Merge::LwwContent | Merge::MvRegister) => true,
-        (Merge::Lww | Merge::LwwContent, Merge::Lww | Merge::LwwContent | Merge::MvRegister) => {
-            true
-        }
-        (Merge::GCounter, Merge::PnCounter) => true,
-        _ => false,
-    };
     let is_collection = |merge| matches!(merge, Merge::OrSet | Merge::Map(_));
     if old_type == new_type && old_merge == new_merge {
         Change::Same
-    } else if is_collection(new_merge) || new_merge.is_sequence() || is_collection(old_merge) {
+    } else if new_merge == Merge::BoundedCounter
+        || new_merge.is_sequence()
+        || old_merge.is_sequence()
+    {
+        // What old replicas go on writing keeps to no bound of the new field.
         Change::Impossible
-    } else if is_widened && keeps_values {
+    } else if is_widened(old_type, new_type) && keeps_values(old_merge, new_merge) {
         Change::Safe
+    } else if is_collection(new_merge) || is_collection(old_merge) {
+        Change::Impossible
     } else {
         Change::NeedsConversion
+    }
+}
+
+/// Whether every value of a type is one of the other type as it is.
+fn is_widened(old: &Type, new: &Type) -> bool {
+    if let (Some(old), Some(new)) = (old.integer_range(), new.integer_range()) {
+        return new.0 <= old.0 && old.1 <= new.1;
+    }
+    match (old, new) {
+        (Type::Option(old), Type::Option(new))
+        | (Type::Set(old), Type::Set(new))
+        | (Type::List(old), Type::List(new))
+        | (Type::Array(old), Type::Array(new)) => is_widened(old, new),
+        (Type::Map(old_key, old_value), Type::Map(key, value)) => {
+            is_widened(old_key, key) && is_widened(old_value, value)
+        }
+        (old, Type::Option(new)) => old == &**new,
+        (old, new) => old == new,
+    }
+}
+
+/// Whether what a strategy shows is what the other one shows of it.
+fn keeps_values(old: Merge, new: Merge) -> bool {
+    use Merge::{GCounter, Immutable, Lww, LwwContent, Map, MvRegister, PnCounter};
+    match (old, new) {
+        (Map(old), Map(new)) => keeps_values(old.merge(), new.merge()),
+        (Immutable | Lww | LwwContent, Lww | LwwContent | MvRegister) => true,
+        (GCounter, PnCounter) => true,
+        (old, new) => old == new,
     }
 }
 
@@ -96,8 +119,17 @@ impl<'a> File<'a> {
                     break;
                 }
                 (kind, merge) = (before.kind, before.merge);
-                let predecessor = Predecessor { number, kind: kind.clone(), merge };
+                let conversion = conversion.filter(|found| *found != Expression::Field(number));
+                let predecessor = Predecessor { number, kind: kind.clone(), merge, conversion };
                 fields[index].predecessors.push(predecessor);
+            }
+        }
+        for index in 0..fields.len() {
+            if let Err(what) = depth_of(fields, index, &mut Vec::new(), &mut 0) {
+                let message = format!("{gen_name}.{}: {what}", fields[index].name);
+                let error = Diagnostic::error("E0605", &fields[index].place.span, message);
+                self.diagnostics.push(error.label("this field is read through its conversions"));
+                fields[index].predecessors.clear();
             }
         }
     }
@@ -116,7 +148,8 @@ impl<'a> File<'a> {
                     Some((to, message, "the Gen still has the field of the old name"))
                 }
                 StepSyntax::Changes { name, .. }
-                    if !fields.iter().any(|one| one.name == name.text) =>
+                    if !fields.iter().any(|one| one.name == name.text)
+                        && !self.is_renamed(gen_name, &name.text) =>
                 {
                     let message = format!("{gen_name} has no field {}", name.text);
                     Some((name, message, "expected a field of the Gen"))
@@ -145,10 +178,19 @@ impl<'a> File<'a> {
         fields: &[FieldModel],
     ) -> Option<Expression> {
         let shape = FieldModel::shape(&before.kind, before.merge);
-        if let Some((file, with)) = self.with_of(gen_name, before) {
+        let with = self.with_of(gen_name, before, (kind, merge));
+        if let Some((file, with)) = with.filter(|_| change != Change::Impossible) {
             let mut fields = fields.to_vec();
             if let Some(field) = fields.iter_mut().find(|field| field.name == before.name) {
                 field.clone_from(before);
+            }
+            // The expression was written when fields had the names that they had then.
+            for (_, step) in self.steps_of(gen_name).into_iter().rev() {
+                if let StepSyntax::Renames { from, to } = step
+                    && let Some(field) = fields.iter().find(|field| field.name == to.text)
+                {
+                    fields.push(FieldModel { name: from.text.clone(), ..field.clone() });
+                }
             }
             // An expression of another file is judged there.
             let mut elsewhere = Diagnostics::new(file);
@@ -168,7 +210,7 @@ impl<'a> File<'a> {
                 let error = Diagnostic::error("E0604", &before.place.span, message);
                 let error = if change == Change::Impossible {
                     error
-                        .label("no conversion gives such a value")
+                        .label("no conversion gives such a field")
                         .help("add a field of another name, and deprecate this one")
                 } else {
                     error.label("nothing says what old values become").help(format!(
@@ -185,21 +227,52 @@ impl<'a> File<'a> {
         }
     }
 
-    /// The expression that an evolution has for a field that was like this.
+    /// Whether a Gen had a field of this name, which has another name now.
+    fn is_renamed(&self, gen_name: &str, name: &str) -> bool {
+        let mut steps = self.steps_of(gen_name).into_iter();
+        steps.any(|(_, step)| matches!(step, StepSyntax::Renames { from, .. } if from.text == name))
+    }
+
+    /// The expression that an evolution has for a field that was like this and became another.
     fn with_of(
-        &self,
+        &mut self,
         gen_name: &str,
         before: &FieldModel,
+        (kind, merge): (&Type, Merge),
     ) -> Option<(usize, &'a ExpressionSyntax)> {
-        self.steps_of(gen_name).into_iter().find_map(|(file, step)| match step {
-            StepSyntax::Changes { name, from, with: Some(with), .. }
-                if name.text == before.name
-                    && strategy_of(&from.0) == Some(before.merge.name()) =>
+        let steps = self.steps_of(gen_name);
+        let mut names = Vec::from([before.name.as_str()]);
+        for (_, step) in steps.iter().rev() {
+            if let StepSyntax::Renames { from, to } = step
+                && names.contains(&to.text.as_str())
+            {
+                names.push(&from.text);
+            }
+        }
+        steps.into_iter().find_map(|(file, step)| match step {
+            StepSyntax::Changes { name, from, to, with: Some(with) }
+                if names.contains(&name.text.as_str())
+                    && self.is_shape(from, (&before.kind, before.merge))
+                    && self.is_shape(to, (kind, merge)) =>
             {
                 Some((file, with))
             }
             _ => None,
         })
+    }
+
+    /// Whether a step means this strategy, and this type where it names one.
+    fn is_shape(
+        &mut self,
+        (annotation, syntax): &(AnnotationSyntax, Option<TypeSyntax>),
+        (kind, merge): (&Type, Merge),
+    ) -> bool {
+        let mut silent = Diagnostics::new(self.file);
+        let mut scope = self.reborrowed();
+        scope.diagnostics = &mut silent;
+        let named = syntax.as_ref().map(|syntax| scope.value_type(syntax));
+        strategy_of(annotation) == Some(merge.name())
+            && named.is_none_or(|named| named.as_ref() == Some(kind))
     }
 
     /// Strategy and type of a lock file's words; `None` where the words are of another version.
@@ -213,6 +286,41 @@ impl<'a> File<'a> {
         let mut scope = self.reborrowed();
         scope.diagnostics = &mut silent;
         Some((scope.value_type(&field.value_type)?, merge))
+    }
+}
+
+/// How many fields lie behind a field, one before the other, where its conversions are followed.
+/// `above` are those that have come before it; `count` is of all that have been visited.
+fn depth_of(
+    fields: &[FieldModel],
+    index: usize,
+    above: &mut Vec<usize>,
+    count: &mut usize,
+) -> Result<usize, &'static str> {
+    if above.contains(&index) {
+        return Err("conversions read each other's fields in a circle");
+    }
+    *count += 1;
+    if *count > CONVERSION_FIELDS_MAX {
+        return Err("its conversions read too many fields, through each other's conversions");
+    }
+    above.push(index);
+    let mut deepest = fields[index].predecessors.len();
+    for (place, before) in fields[index].predecessors.iter().enumerate() {
+        let mut read = Vec::new();
+        if let Some(conversion) = &before.conversion {
+            conversion.for_each_field(&mut |number| read.push(number));
+        }
+        for number in read.into_iter().filter(|number| *number != before.number) {
+            if let Some(input) = fields.iter().position(|field| field.number == number) {
+                deepest = deepest.max(place + 1 + depth_of(fields, input, above, count)?);
+            }
+        }
+    }
+    above.pop();
+    match deepest > MAX_PREDECESSORS {
+        true => Err("more than 16 earlier fields lie behind one another"),
+        false => Ok(deepest),
     }
 }
 

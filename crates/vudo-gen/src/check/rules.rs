@@ -5,6 +5,7 @@
 //! writes that were each right meet in one document; it is reported then. C is a bound of what is
 //! summed over replicas, which only agreement beforehand can hold.
 
+use vudo_crdt::limits::MAX_RULE_PARTS;
 use vudo_crdt::rule::Operation;
 use vudo_crdt::{Expression, Rule, Value, ValueType};
 
@@ -208,6 +209,10 @@ pub(super) fn conversion(
     let (expression, kind) = scope.check(syntax)?;
     let wanted_kind = Kind::of(wanted)?;
     let (expression, kind) = scope.as_variant(expression, kind, &wanted_kind, syntax)?;
+    let (expression, kind) = match (kind, &wanted_kind) {
+        (Kind::Enum(name), Kind::Text) => (scope.variant_name(expression, &name), Kind::Text),
+        other => (expression, other.0),
+    };
     // A float has no place among integers; the other way round every integer has one.
     let fits = kind == wanted_kind || (&kind, &wanted_kind) == (&Kind::Integer, &Kind::Float);
     if !fits {
@@ -216,7 +221,35 @@ pub(super) fn conversion(
         scope.push(error.label(format!("expected a value of {wanted}")));
         return None;
     }
-    Some(expression)
+    let mut reads_collection = false;
+    expression.for_each_field(&mut |number| {
+        let read = fields.iter().find(|field| field.number == number);
+        reads_collection |=
+            read.is_some_and(|field| matches!(field.merge, Merge::OrSet | Merge::Map(_)));
+    });
+    let fault = if reads_collection {
+        "a conversion reads registers and counters, and this reads a set or map"
+    } else if uses(&expression, Operation::Matches) {
+        "a conversion has no .matches(): not every replica has regular expressions"
+    } else if expression.part_count() > MAX_RULE_PARTS {
+        "the conversion has more than 256 parts, the variants of enums among them"
+    } else {
+        return Some(expression);
+    };
+    let error = Diagnostic::error("E0605", &syntax.span, fault.to_owned());
+    scope.push(error.label("expected a short computation over the document's own fields"));
+    None
+}
+
+/// Whether an expression has an operation anywhere.
+fn uses(expression: &Expression, wanted: Operation) -> bool {
+    match expression {
+        Expression::Constant(_) | Expression::Field(_) => false,
+        Expression::List(parts) => parts.iter().any(|part| uses(part, wanted)),
+        Expression::Apply(operation, parts) => {
+            *operation == wanted || parts.iter().any(|part| uses(part, wanted))
+        }
+    }
 }
 
 impl Scope<'_, '_> {
@@ -452,6 +485,17 @@ impl Scope<'_, '_> {
             }
             _ => Some((expression, kind)),
         }
+    }
+
+    /// The name of a variant, as a text.
+    fn variant_name(&mut self, expression: Expression, name: &str) -> Expression {
+        let mut pairs = Vec::new();
+        for word in self.file.variants_of(name) {
+            if let Some(number) = self.enum_number(name, &word) {
+                pairs.extend([variant(number), Expression::Constant(Value::from(word.as_str()))]);
+            }
+        }
+        Expression::apply(Operation::Select, [expression, Expression::List(pairs)])
     }
 
     fn enum_number(&mut self, name: &str, variant: &str) -> Option<u32> {

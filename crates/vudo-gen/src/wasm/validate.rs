@@ -77,6 +77,12 @@ fn fault_of(field: &FieldSchema) -> Option<&'static str> {
     if !merges_type {
         return Some("the strategy does not merge this type");
     }
+    if field.predecessor.is_some() {
+        return Some(
+            "it reads what it was before its strategy or type changed, which modules do not yet; \
+             native stores do",
+        );
+    }
     let default_fits = match &field.default {
         Some(default) => field.value_type.admits(default),
         None => true,
