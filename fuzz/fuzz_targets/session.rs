@@ -103,6 +103,15 @@ fuzz_target!(|input: &[u8]| {
                         let (vector, fingerprint) = replication.fingerprint().unwrap();
                         events.push_back(Event::FingerprintReady { vector, fingerprint });
                     }
+                    Effect::CompareRanges { said, key } => {
+                        let compared = replication.compare_ranges(said.as_ref(), &key);
+                        let (answer, different) = compared.unwrap();
+                        events.push_back(Event::RangesCompared { answer, different });
+                    }
+                    Effect::Rebuild(different) => {
+                        let documents = replication.rebuild(&different).unwrap();
+                        events.push_back(Event::Rebuilt { documents });
+                    }
                     Effect::Send(message) => {
                         let mut bytes = Vec::new();
                         message.encode(&mut bytes);

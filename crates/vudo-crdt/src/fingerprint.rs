@@ -53,13 +53,10 @@ impl Namespace {
         let mut canonical = Vec::new();
         for gen_index in self.gens_by_name() {
             let GenTable { name, documents, entries } = &mut self.gens[gen_index];
-            let mut hash = |row: &[u8]| {
-                canonical.clear();
-                write_canonical_row(&Row::parse(row), &self.replicas, &mut canonical);
-                HashSum::of_hash(&Sha256::digest(&canonical).into())
-            };
-            let (document_count, document_sum) = documents.sum_hashes(source, &mut hash)?;
-            let (entry_count, entry_sum) = entries.sum_hashes(source, &mut hash)?;
+            let mut hash = |row: &[u8]| row_hash(row, &self.replicas, &mut canonical);
+            let (document_count, document_sum) =
+                documents.sum_hashes(&[], None, source, &mut hash)?;
+            let (entry_count, entry_sum) = entries.sum_hashes(&[], None, source, &mut hash)?;
             if document_count > 0 {
                 total.update((name.len() as u64).to_le_bytes());
                 total.update(name);
@@ -102,6 +99,13 @@ impl Namespace {
         order.sort_unstable_by(|left, right| self.gens[*left].name.cmp(&self.gens[*right].name));
         order
     }
+}
+
+/// The hash of a row's canonical form, which is left in `canonical`.
+pub(crate) fn row_hash(row: &[u8], replicas: &Replicas, canonical: &mut Vec<u8>) -> HashSum {
+    canonical.clear();
+    write_canonical_row(&Row::parse(row), replicas, canonical);
+    HashSum::of_hash(&Sha256::digest(canonical).into())
 }
 
 /// Appends a row with every replica named by its key.

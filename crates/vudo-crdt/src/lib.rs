@@ -78,6 +78,8 @@ mod namespace;
 #[cfg(not(target_arch = "wasm32"))]
 mod pages;
 mod read;
+#[cfg(not(target_arch = "wasm32"))]
+mod reconcile;
 mod refusal;
 mod replica;
 #[cfg(not(target_arch = "wasm32"))]
@@ -118,6 +120,8 @@ pub use read::{
     CounterOverflow, Reading, TransactionView, bounded_total, counter_float_total, counter_total,
     fit_total,
 };
+#[cfg(not(target_arch = "wasm32"))]
+pub use reconcile::{DifferentRows, RangeSummaries, SessionKey};
 pub use refusal::{Refusal, WriteError};
 pub use replica::{ReplicaIndex, ReplicaKey, Replicas, VersionVector};
 #[cfg(not(target_arch = "wasm32"))]

@@ -41,6 +41,12 @@ pub const PAGE_ROWS_BYTES: usize = 256 << 10;
 pub const MAX_PAGE_BYTES: usize = 64 << 20;
 /// Most rows in a page.
 pub const MAX_PAGE_ROWS: u64 = 16_384;
+/// Most ranges of rows that one message of a reconciliation tells of.
+pub const MAX_RANGE_PARTS: usize = 4096;
+/// Most rows of one range that are told one by one.
+pub const MAX_RANGE_ROWS: usize = 64;
+/// Most rows that one reconciliation finds to differ: where there are more, nearly everything does.
+pub const MAX_DIFFERENT_ROWS: usize = 65_536;
 /// Most replicas that one frame or page names.
 pub const MAX_FRAME_REPLICAS: usize = 16_384;
 /// Most replicas that one version vector names.

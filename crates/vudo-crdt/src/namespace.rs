@@ -81,6 +81,14 @@ impl GenTable {
         if is_entry { &mut self.entries } else { &mut self.documents }
     }
 
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn table_mut(&mut self, part: TablePart) -> &mut Table {
+        match part {
+            TablePart::Documents => &mut self.documents,
+            TablePart::Entries => &mut self.entries,
+        }
+    }
+
     /// The row of a document or entry; empty where there is none.
     pub(crate) fn stored_row(&self, key: &[u8]) -> &[u8] {
         let table = if is_entry_key(key) { &self.entries } else { &self.documents };

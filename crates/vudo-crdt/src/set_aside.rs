@@ -151,8 +151,18 @@ impl Touched {
         let mut documents = change::documents(change.body);
         while !documents.is_empty() {
             let document = DocumentChange::read(&mut documents);
-            self.documents.insert((document.gen_index, Vec::from(document.key)));
+            self.insert(document.gen_index, document.key);
         }
+    }
+
+    /// Adds a document.
+    pub fn insert(&mut self, gen_index: GenIndex, key: &[u8]) {
+        self.documents.insert((gen_index, Vec::from(key)));
+    }
+
+    /// The documents, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = (GenIndex, &[u8])> {
+        self.documents.iter().map(|(gen_index, key)| (*gen_index, key.as_slice()))
     }
 
     /// How many documents there are.

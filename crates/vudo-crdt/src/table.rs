@@ -301,32 +301,83 @@ impl Table {
         self.put(&gone);
     }
 
-    /// How many rows there are, and the sum of their hashes. Only chunks that have changed since the
-    /// last time are hashed, and only those whose sum was never stored are read.
+    /// How many rows there are from one key up to another, and the sum of their hashes. Chunks that
+    /// lie wholly between the keys are hashed once and read only where their sum was never stored.
     pub(crate) fn sum_hashes<S: ChunkSource>(
         &mut self,
+        from: &[u8],
+        to: Option<&[u8]>,
         source: &mut S,
         mut hash: impl FnMut(&[u8]) -> HashSum,
     ) -> Result<(u64, HashSum), ChunkError<S::Error>> {
         self.flush(source)?;
         let (mut row_count, mut total) = (0, HashSum::default());
-        for slot in &mut self.slots {
-            let sum = match slot.sum {
-                Some(sum) => sum,
-                None => {
-                    let mut sum = HashSum::default();
-                    let absent = if slot.chunk.is_none() { Some(slot.read(source)?) } else { None };
-                    let rows = slot.chunk.iter().chain(&absent).flat_map(Chunk::rows);
-                    rows.for_each(|row| sum.add(hash(row)));
-                    sum
-                }
-            };
-            self.is_directory_new |= slot.sum.is_none();
-            slot.sum = Some(sum);
-            row_count += u64::from(slot.row_count);
+        for index in self.slots_between(from, to) {
+            let is_whole = self.is_slot_between(index, from, to);
+            let slot = &mut self.slots[index];
+            if let (true, Some(sum)) = (is_whole, slot.sum) {
+                row_count += u64::from(slot.row_count);
+                total.add(sum);
+                continue;
+            }
+            let absent = if slot.chunk.is_none() { Some(slot.read(source)?) } else { None };
+            let rows = slot.chunk.iter().chain(&absent).flat_map(|chunk| chunk.rows_from(from));
+            let mut sum = HashSum::default();
+            for row in rows.take_while(|row| to.is_none_or(|to| key_of(row) < to)) {
+                sum.add(hash(row));
+                row_count += 1;
+            }
             total.add(sum);
+            if is_whole {
+                slot.sum = Some(sum);
+                self.is_directory_new = true;
+            }
         }
         Ok((row_count, total))
+    }
+
+    /// The places of the chunks that may have rows from one key up to another.
+    fn slots_between(&self, from: &[u8], to: Option<&[u8]>) -> core::ops::Range<usize> {
+        let first = self.slot_of(from).unwrap_or(0);
+        let is_before_end = |slot: &Slot| to.is_none_or(|to| &*slot.first_key < to);
+        first..self.slots.partition_point(is_before_end).max(first)
+    }
+
+    /// Whether all keys of a chunk lie between the two, as far as the directory tells.
+    fn is_slot_between(&self, index: usize, from: &[u8], to: Option<&[u8]>) -> bool {
+        let next = self.slots.get(index + 1);
+        let ends_before = to.is_none_or(|to| next.is_some_and(|next| &*next.first_key <= to));
+        *from <= *self.slots[index].first_key && ends_before
+    }
+
+    /// Visits keys between two others at which the rows could be divided into parts of `aim` rows,
+    /// ascending, each with the number of rows since the one before: first keys of chunks where these
+    /// have fewer rows than that, else all keys. The buffer must be empty.
+    pub(crate) fn visit_marks<S: ChunkSource>(
+        &self,
+        from: &[u8],
+        to: Option<&[u8]>,
+        aim: u64,
+        source: &mut S,
+        mut visit: impl FnMut(&[u8], u64),
+    ) -> Result<(), ChunkError<S::Error>> {
+        let slots = self.slots_between(from, to);
+        let mut rows_before = 0;
+        if slots.clone().all(|index| u64::from(self.slots[index].row_count) <= aim) {
+            for index in slots {
+                visit(&self.slots[index].first_key, rows_before);
+                rows_before = self.slots[index].row_count.into();
+            }
+            return Ok(());
+        }
+        self.visit_rows(from, source, |row| {
+            let is_between = to.is_none_or(|to| key_of(row) < to);
+            if is_between {
+                visit(key_of(row), rows_before);
+                rows_before = 1;
+            }
+            is_between
+        })
     }
 
     /// Moves the write buffer's rows to their chunks.

@@ -126,6 +126,15 @@ impl Book {
         }
     }
 
+    /// The head after a chain that is part of the one that is voted for.
+    pub(crate) fn end_of(&self, chain: &Chain) -> Option<Head> {
+        let start = chain.start.seq as usize;
+        let end = start.checked_add(chain.spends.len())?;
+        let is_part = self.contains(&chain.start)
+            && self.spends.get(start..end).is_some_and(|own| *own == chain.spends[..]);
+        self.heads.get(end.checked_sub(1)?).copied().filter(|_| is_part)
+    }
+
     /// The spends after one head of the chain and up to another, as a chain.
     pub(crate) fn between(&self, start: Head, end: &Head) -> Option<Chain> {
         if !self.contains(&start) || !self.contains(end) {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use crate::close::{Reported, apportion};
 use crate::error::Refusal;
 use crate::keys::{Batch, Key};
-use crate::ledger::{Account, Lane, LaneStatus, Ledger};
+use crate::ledger::{Account, KnownEnd, Lane, LaneStatus, Ledger};
 use crate::limits::{AMOUNT_MAX, LANE_SPENDS_MAX, THOUSANDTHS};
 use crate::operation::{Action, Posting, Report, Request, Settlement};
 use crate::spend::{AccountId, Equivocation, Grant, LaneId, Spend, is_amount};
@@ -20,6 +20,7 @@ pub struct Draft<'a> {
     ledger: &'a Ledger,
     changes: Changes,
     signatures: Batch,
+    known_end: KnownEnd<'a>,
 }
 
 /// The new values of all that an operation touches.
@@ -33,8 +34,8 @@ pub struct Changes {
 }
 
 impl<'a> Draft<'a> {
-    pub(crate) fn new(ledger: &'a Ledger, signatures: Batch) -> Draft<'a> {
-        Draft { ledger, changes: Changes::default(), signatures }
+    pub(crate) fn new(ledger: &'a Ledger, signatures: Batch, known_end: KnownEnd<'a>) -> Draft<'a> {
+        Draft { ledger, changes: Changes::default(), signatures, known_end }
     }
 
     /// What is added to each balance, by account, the zeros left out.
@@ -221,7 +222,7 @@ impl<'a> Draft<'a> {
     }
 
     pub(crate) fn record(&mut self, settlement: &Settlement) -> Result<(), Refusal> {
-        for (chain, head) in settlement.queue(self.ledger, &mut self.signatures)? {
+        for (chain, head) in settlement.follow(self.ledger, &mut self.signatures, self.known_end)? {
             let lane = self.lane(head.lane)?;
             if matches!(lane.status, LaneStatus::Closed { .. }) {
                 return Err(Refusal::LaneClosed { lane: head.lane.0 });

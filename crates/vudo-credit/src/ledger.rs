@@ -18,7 +18,8 @@ use crate::error::Refusal;
 use crate::genesis::Genesis;
 use crate::keys::{Batch, Digest, Key};
 use crate::operation::{
-    Entry, LogRecord, Operation, Posting, Request, Settlement, heads_statement, postings_hash,
+    CertifiedEntry, Entry, LogRecord, Operation, Posting, Request, Settlement, heads_statement,
+    postings_hash,
 };
 use crate::spend::{AccountId, Chain, Grant, Head, LaneId};
 
@@ -179,11 +180,16 @@ impl Ledger {
     /// # Errors
     /// The operation is not right at this place of the log.
     pub fn plan(&self, operation: &Operation) -> Result<Draft<'_>, Refusal> {
-        self.plan_with(operation, Batch::default())
+        self.plan_with(operation, Batch::default(), &knows_none)
     }
 
-    fn plan_with(&self, operation: &Operation, signatures: Batch) -> Result<Draft<'_>, Refusal> {
-        let mut draft = Draft::new(self, signatures);
+    fn plan_with<'a>(
+        &'a self,
+        operation: &Operation,
+        signatures: Batch,
+        known_end: KnownEnd<'a>,
+    ) -> Result<Draft<'a>, Refusal> {
+        let mut draft = Draft::new(self, signatures, known_end);
         match operation {
             Operation::Request(request) => draft.request(request)?,
             Operation::Tick { tick } => draft.advance(*tick)?,
@@ -211,15 +217,20 @@ impl Ledger {
     /// # Errors
     /// It does not follow from the log, or as [`Ledger::plan`].
     pub fn check(&self, entry: &Entry) -> Result<Draft<'_>, Refusal> {
-        self.check_with(entry, Batch::default())
+        self.check_with(entry, Batch::default(), &knows_none)
     }
 
-    fn check_with(&self, entry: &Entry, signatures: Batch) -> Result<Draft<'_>, Refusal> {
+    fn check_with<'a>(
+        &'a self,
+        entry: &Entry,
+        signatures: Batch,
+        known_end: KnownEnd<'a>,
+    ) -> Result<Draft<'a>, Refusal> {
         if entry.index != self.next_index || entry.prev_hash != self.last_hash {
             let (index, next) = (entry.index, self.next_index);
             return Err(Refusal::EntryOutOfOrder { index, next });
         }
-        let draft = self.plan_with(&entry.operation, signatures)?;
+        let draft = self.plan_with(&entry.operation, signatures, known_end)?;
         if postings_hash(&draft.postings()) != entry.postings_hash {
             return Err(Refusal::OtherPostings { index: entry.index });
         }
@@ -231,7 +242,18 @@ impl Ledger {
     /// # Errors
     /// As [`Ledger::check`]; nothing has changed.
     pub fn apply(&mut self, entry: &Entry) -> Result<Vec<Posting>, Refusal> {
-        self.apply_with(entry, Batch::default())
+        self.apply_with(entry, entry.hash(&self.committee.network), Batch::default(), &knows_none)
+    }
+
+    /// The same for a member, which knows many of the chains and has checked the certificate of this
+    /// entry's hash.
+    pub(crate) fn apply_following(
+        &mut self,
+        certified: &CertifiedEntry,
+        known_end: KnownEnd<'_>,
+    ) -> Result<Vec<Posting>, Refusal> {
+        let hash = certified.certificate.statement.digest;
+        self.apply_with(&certified.entry, hash, Batch::default(), known_end)
     }
 
     /// Applies an entry that this ledger has [checked](Ledger::check) as it is now. Everything but
@@ -240,16 +262,22 @@ impl Ledger {
     /// # Errors
     /// As [`Ledger::check`]; nothing has changed.
     pub fn apply_checked(&mut self, entry: &Entry) -> Result<Vec<Posting>, Refusal> {
-        self.apply_with(entry, Batch::trusted())
+        self.apply_with(entry, entry.hash(&self.committee.network), Batch::trusted(), &knows_none)
     }
 
-    fn apply_with(&mut self, entry: &Entry, signatures: Batch) -> Result<Vec<Posting>, Refusal> {
-        let draft = self.check_with(entry, signatures)?;
+    fn apply_with(
+        &mut self,
+        entry: &Entry,
+        hash: Digest,
+        signatures: Batch,
+        known_end: KnownEnd<'_>,
+    ) -> Result<Vec<Posting>, Refusal> {
+        let draft = self.check_with(entry, signatures, known_end)?;
         let postings = draft.postings();
         let changes = draft.into_changes();
         changes.commit(self);
         self.next_index += 1;
-        self.last_hash = entry.hash(&self.committee.network);
+        self.last_hash = hash;
         Ok(postings)
     }
 
@@ -304,6 +332,13 @@ impl Ledger {
     }
 }
 
+/// Where a chain ends, for whoever has checked it against its grant before.
+pub(crate) type KnownEnd<'a> = &'a dyn Fn(&Chain) -> Option<Head>;
+
+fn knows_none(_: &Chain) -> Option<Head> {
+    None
+}
+
 impl Settlement {
     /// Checks the certificate and the chains, and gives each chain with the head that it leads to.
     ///
@@ -311,7 +346,7 @@ impl Settlement {
     /// The certificate is wrong, a lane unknown, or a chain does not lead to a certified head.
     pub fn verify(&self, ledger: &Ledger) -> Result<Vec<(&Chain, Head)>, Refusal> {
         let mut batch = Batch::default();
-        let led = self.queue(ledger, &mut batch)?;
+        let led = self.follow(ledger, &mut batch, &knows_none)?;
         if cfg!(vudo_mutation = "unverified_votes") || batch.is_valid() {
             Ok(led)
         } else {
@@ -319,14 +354,13 @@ impl Settlement {
         }
     }
 
-    /// As [`Settlement::verify`], but the certificate's signatures go into the batch.
-    ///
-    /// # Errors
-    /// As there, signatures aside.
-    pub fn queue(
+    /// As [`Settlement::verify`], but the certificate's signatures go into the batch, and chains whose
+    /// ends are known are not hashed.
+    pub(crate) fn follow(
         &self,
         ledger: &Ledger,
         batch: &mut Batch,
+        known_end: KnownEnd<'_>,
     ) -> Result<Vec<(&Chain, Head)>, Refusal> {
         let statement = heads_statement(Kind::Vote, &self.heads);
         self.certificate.queue(&ledger.committee, &statement, batch)?;
@@ -337,8 +371,13 @@ impl Settlement {
         for chain in &self.chains {
             let lane = chain.start.lane;
             let grant = &ledger.lane(lane)?.grant;
-            let heads = chain.heads(&ledger.committee.network, grant)?;
-            let head = heads[heads.len() - 1];
+            let head = match known_end(chain) {
+                Some(head) => head,
+                None => {
+                    let heads = chain.heads(&ledger.committee.network, grant)?;
+                    heads[heads.len() - 1]
+                }
+            };
             if certified.get(&lane) != Some(&&head) || !lanes.insert(lane) {
                 return Err(Refusal::ChainBroken { lane: lane.0, seq: head.seq });
             }

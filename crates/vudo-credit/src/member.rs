@@ -336,9 +336,10 @@ impl<O: TotalOrder> Member<O> {
     /// Processes certified heads and says so; the ledger's postings follow through the log.
     fn settle(&mut self, from: Party, mut settlement: Settlement, out: &mut Outbox) {
         let statement = heads_statement(Kind::Vote, &settlement.heads);
+        self.drop_known_chains(&mut settlement);
         let Ok(led) = settlement.verify(&self.ledger) else { return };
-        let chains: BTreeMap<LaneId, Chain> =
-            led.into_iter().map(|(chain, head)| (head.lane, chain.clone())).collect();
+        let chains: BTreeMap<LaneId, &Chain> =
+            led.into_iter().map(|(chain, head)| (head.lane, chain)).collect();
         let mut faults = Vec::new();
         for head in &settlement.heads {
             if let Err(refusal) = self.can_certify(head, &chains) {
@@ -358,7 +359,17 @@ impl<O: TotalOrder> Member<O> {
         self.answer(from, processed, faults, out);
     }
 
-    fn can_certify(&self, head: &Head, chains: &BTreeMap<LaneId, Chain>) -> Result<(), Refusal> {
+    /// Drops the chains to heads that this member has: they say nothing new, and hashing them again
+    /// takes as long as it did when they were deposited.
+    fn drop_known_chains(&self, settlement: &mut Settlement) {
+        let is_known =
+            |head: &&Head| self.books.get(&head.lane).is_some_and(|book| book.contains(head));
+        let known: BTreeSet<LaneId> =
+            settlement.heads.iter().filter(is_known).map(|head| head.lane).collect();
+        settlement.chains.retain(|chain| !known.contains(&chain.start.lane));
+    }
+
+    fn can_certify(&self, head: &Head, chains: &BTreeMap<LaneId, &Chain>) -> Result<(), Refusal> {
         let lane = self.open_lane(head.lane)?;
         let new;
         let book = match self.books.get(&head.lane) {
@@ -379,9 +390,17 @@ impl<O: TotalOrder> Member<O> {
     fn certify(
         &mut self,
         settlement: &Settlement,
-        chains: &BTreeMap<LaneId, Chain>,
+        chains: &BTreeMap<LaneId, &Chain>,
         out: &mut Outbox,
     ) {
+        // Members have processed most certificates before the log brings them.
+        let is_processed = |head: &Head| {
+            let book = self.books.get(&head.lane);
+            book.is_some_and(|book| book.certified_seq() >= head.seq)
+        };
+        if settlement.heads.iter().all(is_processed) {
+            return;
+        }
         let leaves: Vec<Digest> = settlement.heads.iter().map(Head::digest).collect();
         let network = self.committee().network;
         for (head, path) in settlement.heads.iter().zip(merkle_paths(&leaves)) {
@@ -435,7 +454,12 @@ impl<O: TotalOrder> Member<O> {
         // What this member has signed it has checked, against the ledger as it still is.
         let applied = match self.order.has_checked(&certified.entry) {
             true => self.ledger.apply_checked(&certified.entry),
-            false => self.ledger.apply(&certified.entry),
+            false => {
+                // What this member votes for it has hashed before.
+                let books = &self.books;
+                let known_end = |chain: &Chain| books.get(&chain.start.lane)?.end_of(chain);
+                self.ledger.apply_following(&certified, &known_end)
+            }
         };
         let Ok(postings) = applied else { return false };
         let index = certified.entry.index;
@@ -451,8 +475,7 @@ impl<O: TotalOrder> Member<O> {
         }
         match &record.certified.entry.operation {
             Operation::Record(settlement) => {
-                let chains =
-                    settlement.chains.iter().map(|chain| (chain.start.lane, chain.clone()));
+                let chains = settlement.chains.iter().map(|chain| (chain.start.lane, chain));
                 self.certify(settlement, &chains.collect(), out);
                 self.forget_recorded(out);
             }

@@ -46,6 +46,12 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a peer that owes changes or an acknowledgement may send nothing at all. Applying the
 /// largest change on a slow disk fits into it.
 pub const PROGRESS_TIMEOUT: Duration = Duration::from_secs(60);
+/// Most messages of one side that find the rows that differ. Each makes the ranges in question smaller
+/// by some factor, and an honest peer needs fewer than ten unless nearly everything differs.
+pub const RANGE_MESSAGES_MAX: usize = 64;
+/// How often one session repairs states that differ. One repair is enough unless there are writes
+/// meanwhile.
+pub const REPAIRS_MAX: usize = 3;
 /// How long a message may take to be taken by a peer that has stopped reading.
 pub const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a last message may take to reach a peer that is being left.

@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use vudo_crdt::{FieldSchema, GenSchema, Strategy, ValueType, VersionVector};
+use vudo_crdt::{FieldSchema, GenSchema, Ranges, Strategy, ValueType, VersionVector};
+use vudo_p2p::limits::{RANGE_MESSAGES_MAX, REPAIRS_MAX};
 use vudo_p2p::proto::{CloseReason, Effect, Event, Holdings, Message, Notice, Session};
-use vudo_state::storage::MemoryStorage;
+use vudo_state::storage::{MemoryStorage, Storage, WriteBatch};
 use vudo_state::{Database, OpenOptions, SystemEnvironment};
 
 const SECRET: [u8; 32] = [5; 32];
@@ -66,6 +67,15 @@ impl Side {
                     let (vector, fingerprint) = replication.fingerprint().unwrap();
                     self.events.push_back(Event::FingerprintReady { vector, fingerprint });
                 }
+                Effect::CompareRanges { said, key } => {
+                    let compared = replication.compare_ranges(said.as_ref(), &key);
+                    let (answer, different) = compared.unwrap();
+                    self.events.push_back(Event::RangesCompared { answer, different });
+                }
+                Effect::Rebuild(different) => {
+                    let documents = replication.rebuild(&different).unwrap();
+                    self.events.push_back(Event::Rebuilt { documents });
+                }
                 Effect::Notify(notice) => self.notices.push(notice),
                 Effect::Close(reason) => self.closed = Some(reason),
             }
@@ -103,21 +113,28 @@ fn run(left: &mut Side, right: &mut Side) {
     panic!("the two never come to rest");
 }
 
-fn database(keys: &[&str]) -> Database {
+fn task() -> GenSchema {
     let title = FieldSchema::new("title", 1, Strategy::Lww, ValueType::String);
-    let task = GenSchema::new("Task", [title]);
+    GenSchema::new("Task", [title])
+}
+
+fn open(storage: &Arc<MemoryStorage>) -> Database {
     // Small segments make many frames.
-    let database = Database::with_environment(
-        Arc::new(MemoryStorage::default()),
-        None,
-        Arc::new(SystemEnvironment),
-        &OpenOptions { segment_bytes: 200, ..OpenOptions::default() },
-    )
-    .unwrap();
+    let options = OpenOptions { segment_bytes: 200, ..OpenOptions::default() };
+    let environment = Arc::new(SystemEnvironment);
+    Database::with_environment(storage.clone(), None, environment, &options).unwrap()
+}
+
+fn fill(database: &Database, keys: &[&str]) {
     for key in keys {
         let fields = [("title", (*key).into())];
-        database.create(&task, &database.document_id(key), &fields).unwrap();
+        database.create(&task(), &database.document_id(key), &fields).unwrap();
     }
+}
+
+fn database(keys: &[&str]) -> Database {
+    let database = open(&Arc::default());
+    fill(&database, keys);
     database
 }
 
@@ -175,6 +192,101 @@ fn equal_replicas_of_100_000_documents_need_one_round_trip_and_few_bytes() {
     }
     println!("100,000 equal documents: {byte_count} bytes in both directions, handshake included");
     assert!(byte_count <= 2_048, "{byte_count}");
+}
+
+/// Puts other letters in place of some in what is stored of the tables, so that nothing but the state
+/// tells.
+fn damage(storage: &MemoryStorage, from: &str, to: &str) {
+    let mut batch = WriteBatch::default();
+    storage
+        .scan(b"c", b"d", &mut |key, stored| {
+            let place = stored.windows(from.len()).rposition(|part| part == from.as_bytes());
+            if let Some(place) = place {
+                let mut damaged = stored.to_vec();
+                damaged[place..place + to.len()].copy_from_slice(to.as_bytes());
+                batch.put(key.to_vec(), damaged);
+            }
+            true
+        })
+        .unwrap();
+    assert_eq!(batch.writes.len(), 1, "'{from}' is in one chunk");
+    storage.commit(&batch).unwrap();
+}
+
+#[test]
+fn a_state_that_differs_at_equal_vectors_is_rebuilt_from_the_log() {
+    let keys: Vec<String> = (0..2_000).map(|number| format!("number {number:04}")).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let left = database(&keys);
+    let frame = left.replication("default").unwrap();
+    let frame = frame.frame_since(&VersionVector::new(), usize::MAX).unwrap().unwrap();
+    let storage = Arc::new(MemoryStorage::default());
+    let right = open(&storage);
+    right.replication("default").unwrap().apply_frame(&frame.bytes).unwrap();
+    drop(right);
+    // The key and the title of a document are the same; the title comes second.
+    damage(&storage, "number 1234", "number 9999");
+    damage(&storage, "number 0007", "number 0008");
+    let right = open(&storage);
+    let title = |database: &Database, key: &str| {
+        database.read_field(&task(), &database.document_id(key), "title").unwrap()
+    };
+    let is_damaged = |key: &&&str| title(&right, key) != Some((**key).into());
+    assert_eq!(keys.iter().filter(is_damaged).count(), 2);
+
+    let (mut client, mut server) = pair(&left, &right, SECRET);
+    run(&mut client, &mut server);
+    assert_eq!((&client.closed, &server.closed), (&None, &None));
+    for side in [&client, &server] {
+        assert!(side.synced_vector().is_some());
+        let repaired = side.notices.iter().filter_map(|notice| match notice {
+            Notice::Repaired { documents } => Some(*documents),
+            _ => None,
+        });
+        let repaired: Vec<usize> = repaired.collect();
+        assert_eq!(repaired, [2]);
+    }
+    for key in keys {
+        assert_eq!(title(&right, key), Some(key.into()));
+    }
+    assert_eq!(right.list(&task()).unwrap().len(), left.list(&task()).unwrap().len());
+}
+
+#[test]
+fn states_that_no_repair_makes_equal_end_the_session() {
+    let (left, right) = (database(&["a", "b"]), database(&[]));
+    let (mut client, mut server) = pair(&left, &right, SECRET);
+    run(&mut client, &mut server);
+    // One side takes a change for one without effect, and the other does not.
+    let judgement = [(left.replica_key(), Ranges::above(1))];
+    right.replication("default").unwrap().judge(&judgement).unwrap();
+    let (mut client, mut server) = pair(&left, &right, SECRET);
+    run(&mut client, &mut server);
+    let closed = [client.closed.unwrap(), server.closed.unwrap()];
+    assert!(closed.contains(&CloseReason::Diverged), "{closed:?}");
+    let is_repair = |notice: &&Notice| matches!(notice, Notice::Repaired { .. });
+    assert_eq!(client.notices.iter().filter(is_repair).count(), REPAIRS_MAX);
+}
+
+#[test]
+fn ranges_out_of_turn_end_the_session() {
+    let (left, right) = (database(&["a"]), database(&["b"]));
+    let (mut client, mut server) = pair(&left, &right, SECRET);
+    run(&mut client, &mut server);
+    let replication = left.replication("default").unwrap();
+    let (ranges, _) = replication.compare_ranges(None, &[0; 32]).unwrap();
+    // A client has the first word.
+    client.events.push_back(Event::Received(Message::Ranges(ranges.clone())));
+    client.step();
+    assert!(matches!(client.closed, Some(CloseReason::PeerMisbehaved(_))), "{:?}", client.closed);
+    // A server is asked again and again.
+    for _ in 0..=REPAIRS_MAX * (RANGE_MESSAGES_MAX + 2) {
+        server.events.push_back(Event::Received(Message::Ranges(ranges.clone())));
+        while !server.events.is_empty() {
+            server.step();
+        }
+    }
+    assert!(server.closed.is_some());
 }
 
 #[test]

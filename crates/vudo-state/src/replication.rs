@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use vudo_crdt::{Applied, Fingerprint, ReplicaKey, VersionVector};
+use vudo_crdt::{
+    Applied, DifferentRows, Fingerprint, RangeSummaries, ReplicaKey, SessionKey, VersionVector,
+};
 
 use crate::database::Database;
 use crate::error::Result;
@@ -96,6 +98,31 @@ impl Replication {
     pub fn fingerprint(&self) -> Result<(VersionVector, Fingerprint)> {
         self.shard.check_outside()?;
         self.shard.fingerprint()
+    }
+
+    /// The first message of a reconciliation, or what to answer to one of the peer's and which rows
+    /// have turned out to differ: see [`vudo_crdt::Namespace::compare_ranges`].
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn compare_ranges(
+        &self,
+        said: Option<&RangeSummaries>,
+        key: &SessionKey,
+    ) -> Result<(RangeSummaries, DifferentRows)> {
+        self.shard.hash_rows(|namespace, chunks| match said {
+            Some(said) => Ok(namespace.compare_ranges(said, key, chunks)?),
+            None => Ok((namespace.first_ranges(key, chunks)?, DifferentRows::default())),
+        })
+    }
+
+    /// Puts what the log makes of the documents that these rows belong to in place of what the tables
+    /// have; that is on disk when this returns. Gives how many documents those are.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn rebuild(&self, different: &DifferentRows) -> Result<usize> {
+        self.shard.rebuild(different)
     }
 
     /// Calls back whenever more has become durable, until the guard is dropped. The callback

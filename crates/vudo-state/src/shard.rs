@@ -20,9 +20,9 @@ use ed25519_dalek::SigningKey;
 use vudo_crdt::merkle::MerkleLog;
 use vudo_crdt::wire::Reader;
 use vudo_crdt::{
-    Applied, Change, ChunkError, ChunkId, ChunkSource, Fingerprint, GenIndex, GenSchema, Namespace,
-    Ranges, ReplicaIndex, ReplicaKey, Seal, SealError, SignedFrame, StoredTable, TablePart,
-    Transaction, VersionVector, limits,
+    Applied, Change, ChunkError, ChunkId, ChunkSource, DifferentRows, Fingerprint, GenIndex,
+    GenSchema, Namespace, Ranges, ReplicaIndex, ReplicaKey, Seal, SealError, SignedFrame,
+    StoredTable, TablePart, Transaction, VersionVector, limits,
 };
 
 use crate::compaction::join_at;
@@ -426,15 +426,7 @@ impl Shard {
     /// Judges which changes of these replicas are set aside, and makes that durable: see
     /// [`crate::Replication::judge`].
     pub(crate) fn judge(&self, judgements: &[(ReplicaKey, Ranges)]) -> Result<usize> {
-        loop {
-            self.flush_all()?;
-            let (turn, mut state) = self.turn();
-            // The log on disk has to be whole: what came since is flushed first.
-            if state.durable_count < state.applied_count {
-                drop(state);
-                drop(turn);
-                continue;
-            }
+        self.rebuild_with(|state, log, chunks| {
             let mut of_index = Vec::new();
             for (key, ranges) in judgements {
                 let replica = state.namespace.intern_replica(*key);
@@ -447,25 +439,53 @@ impl Shard {
             state.judgement_count += 1;
             let own = state.own;
             let (namespace, mut recorder) = state.recorder(self.subscribers.any());
-            let (log, chunks) = (&mut self.stored_log(), &mut self.chunks());
             let judged = namespace.judge(of_index, log, chunks, &mut recorder);
             recorder.judged(own);
-            let rebuilt = match judged {
-                Ok(rebuilt) => rebuilt,
-                Err(error) => {
-                    // The turn ends with the state unlocked.
-                    drop(state);
-                    return Err(error.into());
-                }
-            };
-            self.publish(&mut state, Origin::Local);
-            drop(state);
-            let written = self.checkpoint();
-            drop(turn);
-            // A callback may write, and so wait for a turn.
-            self.subscribers.run_callbacks();
-            return written.map(|()| rebuilt);
-        }
+            Ok(judged?)
+        })
+    }
+
+    /// Puts what the log makes of these documents in place of what the tables have, and makes that
+    /// durable.
+    pub(crate) fn rebuild(&self, different: &DifferentRows) -> Result<usize> {
+        self.rebuild_with(|state, log, chunks| {
+            let touched = different.documents(&state.namespace);
+            let own = state.own;
+            let (namespace, mut recorder) = state.recorder(self.subscribers.any());
+            let rebuilt = namespace.rebuild(&touched, log, chunks, &mut recorder);
+            recorder.judged(own);
+            Ok(rebuilt.map(|()| touched.count())?)
+        })
+    }
+
+    /// Does what rebuilds documents from the log on disk, which is whole then, and tells subscribers.
+    fn rebuild_with(
+        &self,
+        work: impl FnOnce(&mut State, &mut StoredLog<'_>, &mut StoredChunks<'_>) -> Result<usize>,
+    ) -> Result<usize> {
+        let (turn, mut state) = loop {
+            self.flush_all()?;
+            let (turn, state) = self.turn();
+            // The log on disk has to be whole: what came since is flushed first.
+            if state.durable_count == state.applied_count {
+                break (turn, state);
+            }
+        };
+        let rebuilt = match work(&mut state, &mut self.stored_log(), &mut self.chunks()) {
+            Ok(rebuilt) => rebuilt,
+            Err(error) => {
+                // The turn ends with the state unlocked.
+                drop(state);
+                return Err(error);
+            }
+        };
+        self.publish(&mut state, Origin::Local);
+        drop(state);
+        let written = self.checkpoint();
+        drop(turn);
+        // A callback may write, and so wait for a turn.
+        self.subscribers.run_callbacks();
+        written.map(|()| rebuilt)
     }
 
     /// The log on disk.
@@ -553,15 +573,23 @@ impl Shard {
     }
 
     pub(crate) fn fingerprint(&self) -> Result<(VersionVector, Fingerprint)> {
-        let mut state = self.lock();
-        let fingerprint = state.namespace.fingerprint(&mut self.chunks())?;
-        let vector = state.namespace.version_vector();
-        drop(state);
+        self.hash_rows(|namespace, chunks| {
+            let fingerprint = namespace.fingerprint(chunks)?;
+            Ok((namespace.version_vector(), fingerprint))
+        })
+    }
+
+    /// Does what hashes rows.
+    pub(crate) fn hash_rows<T>(
+        &self,
+        work: impl FnOnce(&mut Namespace, &mut StoredChunks<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let worked = work(&mut self.lock().namespace, &mut self.chunks())?;
         // Rows have moved to chunks, which cannot leave memory before they are on disk.
         if self.lock().is_over_memory() {
             self.write_out(usize::MAX)?;
         }
-        Ok((vector, fingerprint))
+        Ok(worked)
     }
 
     /// Visits the changes on disk that `since` does not cover, in the order in which they were

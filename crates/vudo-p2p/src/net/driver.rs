@@ -19,6 +19,7 @@ use crate::net::node::share_secret;
 use crate::proto::{
     CloseReason, Effect, Event, GoodbyeCode, Holdings, Message, Milliseconds, Notice, Session,
 };
+use crate::ticket::short_id;
 
 /// Messages that may wait between the stream and the session.
 const INCOMING_MESSAGES_MAX: usize = 8;
@@ -182,6 +183,14 @@ impl Driver {
                         served.replication.record_fork(own, peer)?;
                     }
                 }
+                Effect::Notify(Notice::Repaired { documents }) => {
+                    let peer = short_id(&self.peer.0);
+                    tracing::warn!(
+                        peer,
+                        documents,
+                        "a state that differed was rebuilt from the log"
+                    );
+                }
                 Effect::Notify(Notice::Synced { vector, fingerprint }) => {
                     self.progress.send_modify(|progress| {
                         progress.synced = Some((vector, fingerprint));
@@ -195,6 +204,20 @@ impl Driver {
                     head.map_or_else(|error| failed(&error), Event::HeadReady)
                 }),
                 Effect::ReadFingerprint => self.read_fingerprint(),
+                Effect::CompareRanges { said, key } => self.work(move |replication| {
+                    let compared = replication.compare_ranges(said.as_ref(), &key);
+                    compared.map_or_else(
+                        |error| failed(&error),
+                        |(answer, different)| Event::RangesCompared { answer, different },
+                    )
+                }),
+                Effect::Rebuild(different) => self.work(move |replication| {
+                    let rebuilt = replication.rebuild(&different);
+                    rebuilt.map_or_else(
+                        |error| failed(&error),
+                        |documents| Event::Rebuilt { documents },
+                    )
+                }),
             }
         }
         Ok(None)

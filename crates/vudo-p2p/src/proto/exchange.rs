@@ -7,6 +7,7 @@ use vudo_crdt::{Fingerprint, SignedFrame, VersionVector};
 use super::dispute::Dispute;
 use super::holdings::Holdings;
 use super::message::Message;
+use super::repair::Repair;
 use super::session::{CloseReason, Effect, Event, Milliseconds, Notice, misbehaved};
 use crate::limits::{
     FRAME_BYTES, FRAME_CONTENT_BYTES_MAX, PROGRESS_TIMEOUT, UNACKNOWLEDGED_FRAMES_MAX,
@@ -43,6 +44,8 @@ pub(super) struct Exchange {
     is_reading_fingerprint: bool,
     own_state: Option<StateAt>,
     peer_state: Option<StateAt>,
+    repair: Repair,
+    owes_ranges_since: Option<Milliseconds>,
 }
 
 impl Exchange {
@@ -64,7 +67,15 @@ impl Exchange {
             is_reading_fingerprint: false,
             own_state: None,
             peer_state: None,
+            // The handshake puts another one in its place.
+            repair: Repair::new(false, [0; 32]),
+            owes_ranges_since: None,
         }
+    }
+
+    /// How states that differ are to be repaired.
+    pub(super) fn repair_with(&mut self, repair: Repair) {
+        self.repair = repair;
     }
 
     /// What to tell the peer as the session begins.
@@ -108,8 +119,9 @@ impl Exchange {
 
     /// When a peer that stays silent will have been silent for too long.
     pub(super) fn deadline(&self) -> Option<Milliseconds> {
-        let both = [self.owes_changes_since, self.owes_acknowledgement_since];
-        both.into_iter().flatten().min().map(too_late)
+        let all =
+            [self.owes_changes_since, self.owes_acknowledgement_since, self.owes_ranges_since];
+        all.into_iter().flatten().min().map(too_late)
     }
 
     pub(super) fn handle(
@@ -127,6 +139,7 @@ impl Exchange {
                 match message {
                     Message::Frame(_) => self.owes_changes_since = None,
                     Message::Ack(_) => self.owes_acknowledgement_since = None,
+                    Message::Ranges(_) => self.owes_ranges_since = None,
                     // Chatter does not count as what is owed.
                     _ => {}
                 }
@@ -135,6 +148,7 @@ impl Exchange {
             Event::Progressed => {
                 self.owes_changes_since = None;
                 self.owes_acknowledgement_since = None;
+                self.owes_ranges_since = None;
             }
             Event::LocalAdvanced { vector } => self.advance_own(&vector),
             Event::FrameReady(frame) => {
@@ -160,7 +174,9 @@ impl Exchange {
             Event::FingerprintReady { vector, fingerprint } => {
                 self.is_reading_fingerprint = false;
                 // The state may have moved on meanwhile; then another event asks for it again.
-                if vector == self.own && self.own == self.peer_durable {
+                if self.repair.is_under_way() {
+                    self.is_fingerprint_due = true;
+                } else if vector == self.own && self.own == self.peer_durable {
                     effects.push(Effect::Send(Message::Fingerprint {
                         vector: vector.clone(),
                         fingerprint: fingerprint.0,
@@ -168,6 +184,13 @@ impl Exchange {
                     self.own_state = Some((vector, fingerprint));
                     self.compare(effects)?;
                 }
+            }
+            Event::RangesCompared { answer, different } => {
+                self.repair.compared(answer, different, effects)?;
+            }
+            Event::Rebuilt { documents } => {
+                self.repair.rebuilt(documents, effects);
+                self.is_fingerprint_due = true;
             }
             Event::TimePassed
             | Event::Started
@@ -189,6 +212,9 @@ impl Exchange {
         if is_too_late(self.owes_acknowledgement_since) {
             return Err(misbehaved("it does not acknowledge what it was sent"));
         }
+        if is_too_late(self.owes_ranges_since) {
+            return Err(misbehaved("its state differs and it does not say where"));
+        }
         Ok(())
     }
 
@@ -198,6 +224,7 @@ impl Exchange {
         self.owes_changes_since = since(self.is_owed_changes(), self.owes_changes_since);
         self.owes_acknowledgement_since =
             since(self.unacknowledged_count > 0, self.owes_acknowledgement_since);
+        self.owes_ranges_since = since(self.repair.awaits_peer(), self.owes_ranges_since);
     }
 
     /// Whether the peer has what is missing here, and none of it waits to be applied.
@@ -232,14 +259,27 @@ impl Exchange {
                 self.peer_state = Some((vector, Fingerprint(fingerprint)));
                 self.compare(effects)?;
             }
+            Message::Ranges(said) => {
+                let was_under_way = self.repair.is_under_way();
+                self.repair.receive(said, effects)?;
+                if !was_under_way {
+                    self.forget_states();
+                }
+            }
             _ => return Err(misbehaved("a message out of turn")),
         }
         Ok(())
     }
 
+    /// What has been told of states means nothing once they are being repaired.
+    fn forget_states(&mut self) {
+        self.own_state = None;
+        self.peer_state = None;
+    }
+
     /// Compares states where both sides have told theirs for the same changes. At different
     /// vectors states differ rightly, and nothing is compared.
-    fn compare(&self, effects: &mut Vec<Effect>) -> Result<(), CloseReason> {
+    fn compare(&mut self, effects: &mut Vec<Effect>) -> Result<(), CloseReason> {
         let (Some((vector, fingerprint)), Some(peer)) = (&self.own_state, &self.peer_state) else {
             return Ok(());
         };
@@ -247,7 +287,8 @@ impl Exchange {
             return Ok(());
         }
         if *fingerprint != peer.1 {
-            return Err(CloseReason::Diverged);
+            self.forget_states();
+            return self.repair.begin(effects);
         }
         let (vector, fingerprint) = (vector.clone(), *fingerprint);
         effects.push(Effect::Notify(Notice::Synced { vector, fingerprint }));
@@ -268,8 +309,8 @@ impl Exchange {
             let since = self.peer_known.clone();
             effects.push(Effect::ReadFrame { since, bytes_max: FRAME_BYTES });
         }
-        if self.is_fingerprint_due && !self.is_reading_fingerprint && self.own == self.peer_durable
-        {
+        let may_compare = !self.is_reading_fingerprint && !self.repair.is_under_way();
+        if self.is_fingerprint_due && may_compare && self.own == self.peer_durable {
             self.is_fingerprint_due = false;
             self.is_reading_fingerprint = true;
             effects.push(Effect::ReadFingerprint);

@@ -1,16 +1,16 @@
 //! The messages of a session, and their bytes.
 
-use vudo_crdt::VersionVector;
 use vudo_crdt::head::SignedHead;
 use vudo_crdt::limits::MAX_SIGNED_FRAME_BYTES;
 use vudo_crdt::wire::{MalformedFrame, Reader, write_bytes, write_varint};
+use vudo_crdt::{RangeSummaries, VersionVector};
 use vudo_state::NAMESPACE_NAME_BYTES_MAX;
 
 use super::holdings::Holdings;
 use crate::limits::{COMPRESSION_BYTES_MIN, COMPRESSION_FACTOR_MAX};
 
 /// The version of the protocol that this build speaks.
-pub const PROTOCOL_VERSION: u64 = 2;
+pub const PROTOCOL_VERSION: u64 = 3;
 
 /// The name of a namespace, as a peer wrote it.
 pub type Namespace = String;
@@ -47,6 +47,8 @@ pub enum Message {
     },
     /// Where the two hold different logs of one replica, the head that it has signed for the sender's.
     Head(SignedHead),
+    /// Where states differ at equal vectors, what the sender has of ranges of rows.
+    Ranges(RangeSummaries),
     /// The last message of a session.
     Goodbye(GoodbyeCode),
 }
@@ -95,6 +97,7 @@ const FINGERPRINT: u8 = 6;
 const GOODBYE: u8 = 7;
 const COMPRESSED_FRAME: u8 = 8;
 const HEAD: u8 = 9;
+const RANGES: u8 = 10;
 
 impl Message {
     /// Appends the message's bytes: a tag and its fields.
@@ -117,6 +120,10 @@ impl Message {
             Message::Head(head) => {
                 out.push(HEAD);
                 head.encode(out);
+            }
+            Message::Ranges(ranges) => {
+                out.push(RANGES);
+                ranges.encode(out);
             }
             Message::Frame(bytes) => match compress(bytes) {
                 Some(compressed) => {
@@ -158,6 +165,7 @@ impl Message {
             PROOF => Message::Proof(reader.array()?),
             HOLDINGS => Message::Holdings(Holdings::decode(&mut reader)?),
             HEAD => Message::Head(SignedHead::decode(&mut reader)?),
+            RANGES => Message::Ranges(RangeSummaries::decode(&mut reader)?),
             FRAME => {
                 let length = reader.varint_up_to(MAX_SIGNED_FRAME_BYTES as u64)?;
                 Message::Frame(reader.take(length as usize)?.to_vec())

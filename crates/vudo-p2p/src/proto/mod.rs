@@ -10,6 +10,7 @@ mod holdings;
 mod message;
 mod piece;
 mod proof;
+mod repair;
 mod session;
 
 pub use holdings::{Holdings, LogHash};

@@ -10,6 +10,9 @@ pub type NodeId = [u8; 32];
 /// What a ticket carries and a session proves.
 pub type Secret = [u8; 32];
 
+/// What digests of ranges are keyed with, in place of a role.
+const RANGES: u8 = 3;
+
 /// Keeps these proofs apart from any other use of the secret.
 const DOMAIN: &[u8] = b"vudo/sync/1 proof";
 
@@ -35,18 +38,23 @@ pub(super) struct Binding<'a> {
 impl Binding<'_> {
     /// The proof of one role.
     pub(super) fn prove(&self, role: Role, secret: &Secret) -> [u8; 32] {
-        self.authenticate(role, secret).finalize().into_bytes().into()
+        self.authenticate(role as u8, secret).finalize().into_bytes().into()
+    }
+
+    /// A key that both sides have a part in and nobody else knows.
+    pub(super) fn range_key(&self, secret: &Secret) -> [u8; 32] {
+        self.authenticate(RANGES, secret).finalize().into_bytes().into()
     }
 
     /// Whether a proof is the role's, in a time that does not depend on where they differ.
     pub(super) fn verify(&self, role: Role, secret: &Secret, proof: &[u8; 32]) -> bool {
-        self.authenticate(role, secret).verify_slice(proof).is_ok()
+        self.authenticate(role as u8, secret).verify_slice(proof).is_ok()
     }
 
-    fn authenticate(&self, role: Role, secret: &Secret) -> Hmac<Sha256> {
+    fn authenticate(&self, purpose: u8, secret: &Secret) -> Hmac<Sha256> {
         let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of any size");
         mac.update(DOMAIN);
-        mac.update(&[role as u8]);
+        mac.update(&[purpose]);
         // Everything but the namespace, which comes last, has a fixed size: no two bindings give
         // the same bytes.
         for part in [self.client, self.server, self.client_nonce, self.server_nonce] {

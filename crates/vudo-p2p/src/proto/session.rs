@@ -4,13 +4,16 @@
 //! applying them and reading fingerprints are the driver's work, answered by events.
 
 use vudo_crdt::head::SignedHead;
-use vudo_crdt::{Fingerprint, ReplicaKey, VersionVector};
+use vudo_crdt::{
+    DifferentRows, Fingerprint, RangeSummaries, ReplicaKey, SessionKey, VersionVector,
+};
 use vudo_state::OutgoingFrame;
 
 use super::exchange::Exchange;
 use super::holdings::Holdings;
 use super::message::{GoodbyeCode, Message, Namespace, Nonce, PROTOCOL_VERSION};
 use super::proof::{Binding, NodeId, Role, Secret};
+use super::repair::Repair;
 use crate::limits::HANDSHAKE_TIMEOUT;
 
 /// Time on a clock that only goes forward, from any beginning.
@@ -58,6 +61,18 @@ pub enum Event {
     },
     /// Answers [`Effect::ReadHead`]; `None` where it was not signed.
     HeadReady(Option<SignedHead>),
+    /// Answers [`Effect::CompareRanges`].
+    RangesCompared {
+        /// What to say to the peer.
+        answer: RangeSummaries,
+        /// Rows that differ.
+        different: DifferentRows,
+    },
+    /// Answers [`Effect::Rebuild`].
+    Rebuilt {
+        /// How many.
+        documents: usize,
+    },
     /// More has become durable here.
     LocalAdvanced {
         /// What is held durably.
@@ -96,6 +111,15 @@ pub enum Effect {
     },
     /// Read the fingerprint of the state; it may wait a little.
     ReadFingerprint,
+    /// Compare ranges of rows with what the peer has said of them, or begin with what is to be said.
+    CompareRanges {
+        /// What the peer has said.
+        said: Option<RangeSummaries>,
+        /// What digests are keyed with.
+        key: SessionKey,
+    },
+    /// Rebuild the documents of these rows from the log.
+    Rebuild(DifferentRows),
     /// Tell whoever watches.
     Notify(Notice),
     /// The session is over: nothing follows, and events no longer matter.
@@ -114,6 +138,11 @@ pub enum Notice {
     Forked {
         /// The head of the log that is held here, and of the one that the peer holds.
         heads: Box<[SignedHead; 2]>,
+    },
+    /// The states differed at equal vectors, and what differed has been rebuilt from the log.
+    Repaired {
+        /// How many documents.
+        documents: usize,
     },
     /// Both sides hold the same changes and the same state.
     Synced {
@@ -145,7 +174,7 @@ pub enum CloseReason {
     Compacted(String),
     /// The peer's log does not go back to what this side holds.
     PeerCompacted,
-    /// Equal vectors, different states.
+    /// Equal vectors, different states, and no repair has helped.
     Diverged,
     /// A replica has signed two logs, and the sides hold one each.
     Forked {
@@ -292,14 +321,14 @@ impl Session {
             ) => {
                 let secret = self.verify(&client_nonce, &proof)?;
                 effects.push(self.prove(&client_nonce, &secret));
-                self.authenticated(effects);
+                self.authenticated(&client_nonce, &secret, effects);
             }
             (
                 &Phase::ClientAwaitsProof { server_nonce },
                 Event::Received(Message::Proof(proof)),
             ) => {
-                self.verify(&server_nonce, &proof)?;
-                self.authenticated(effects);
+                let secret = self.verify(&server_nonce, &proof)?;
+                self.authenticated(&server_nonce, &secret, effects);
             }
             (Phase::AwaitsHoldings, Event::Received(Message::Holdings(holdings))) => {
                 self.phase = Phase::Open;
@@ -320,8 +349,10 @@ impl Session {
         })
     }
 
-    fn authenticated(&mut self, effects: &mut Vec<Effect>) {
+    fn authenticated(&mut self, peer_nonce: &Nonce, secret: &Secret, effects: &mut Vec<Effect>) {
         self.phase = Phase::AwaitsHoldings;
+        let key = self.binding(peer_nonce).range_key(secret);
+        self.exchange.repair_with(Repair::new(self.role == Role::Client, key));
         effects.push(Effect::Send(Message::Holdings(self.exchange.announce())));
         effects.push(Effect::Notify(Notice::Authenticated));
     }

@@ -419,6 +419,7 @@ impl World {
         let work = match effect {
             Effect::Send(message) => return self.send(id, &message),
             Effect::Notify(Notice::Authenticated | Notice::PeerHolds(_)) => return,
+            Effect::Notify(Notice::Repaired { .. }) => panic!("{id:?}: nothing was damaged"),
             Effect::Notify(Notice::Synced { vector, .. }) => {
                 if let Some(end) = self.ends.get_mut(&id) {
                     end.synced = Some(vector);
@@ -432,6 +433,9 @@ impl World {
             Effect::Apply(frame) => Work::Apply(frame),
             Effect::ReadHead { .. } => panic!("{id:?}: nobody has signed two logs"),
             Effect::ReadFingerprint => Work::ReadFingerprint,
+            Effect::CompareRanges { .. } | Effect::Rebuild(_) => {
+                panic!("{id:?}: honest states differ at equal vectors")
+            }
         };
         let delay = self.random.between(50, 5 * MILLISECOND);
         self.scheduler.schedule(delay, Happening::Work(id, work));
