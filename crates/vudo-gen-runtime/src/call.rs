@@ -11,6 +11,7 @@ use crate::session::Session;
 
 /// What a call says about a field: a set, a map or a counter within bounds.
 pub(crate) struct Call<'c> {
+    #[cfg_attr(not(feature = "collections"), allow(dead_code))]
     pub(crate) gen_index: GenIndex,
     pub(crate) field: Field<'c>,
     /// The key of the document.
