@@ -23,9 +23,11 @@ const FOLDER: &str = "crates/vudo-gen/runtime";
 
 /// The names of the runtimes' files and the features that they are built with. The compiler takes
 /// the smallest that has what a schema needs.
-const RUNTIMES: [(&str, &str); 3] = [
+const RUNTIMES: [(&str, &str); 5] = [
     ("vudo_gen_runtime.wasm", ""),
+    ("vudo_gen_runtime_bounded.wasm", "bounded"),
     ("vudo_gen_runtime_composite.wasm", "composite"),
+    ("vudo_gen_runtime_registers.wasm", "registers"),
     ("vudo_gen_runtime_collections.wasm", "collections"),
 ];
 const WASM_OPT_FOLDER: &str = "tools/wasm-opt";

@@ -27,6 +27,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use vudo_gen::wasm::Accessors;
 
 /// Local-first applications: declare a record type once, store it, merge it, sync it.
 ///
@@ -92,6 +93,10 @@ enum Command {
         /// Write the typed Rust API here as well.
         #[arg(long)]
         rust: Option<PathBuf>,
+        /// Read and write fields through exports that take a field's number, instead of through
+        /// exports for each field: smaller for Gens of many fields. app.js offers the same.
+        #[arg(long)]
+        generic: bool,
     },
     /// Say in words what merging does to a field, with an example that is merged on the spot.
     Describe {
@@ -158,8 +163,9 @@ fn main() -> ExitCode {
         Command::Check { files, against } => schema::check(&context, &files, &against),
         Command::Fmt { files, check } => schema::format(&context, &files, check),
         Command::Inspect { module } => schema::inspect(&context, &module),
-        Command::Build { files, output, rust } => {
-            schema::build(&context, &files, &output, rust.as_deref())
+        Command::Build { files, output, rust, generic } => {
+            let accessors = if generic { Accessors::Generic } else { Accessors::Typed };
+            schema::build(&context, &files, &output, rust.as_deref(), accessors)
         }
         Command::Describe { field, files } => schema::describe(&context, &field, &files),
         Command::Explain { code } => schema::explain(&context, code.as_deref()),

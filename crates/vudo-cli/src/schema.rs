@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 use vudo_crdt::Schema;
 use vudo_gen::explain::{EXPLANATIONS, Explanation, explanation};
+use vudo_gen::wasm::{Accessors, BuildOptions};
 use vudo_gen::{Compilation, Diagnostic, Severity, SourceFile};
 use vudo_state::Database;
 
@@ -203,10 +204,13 @@ pub(crate) fn build(
     files: &[PathBuf],
     wasm_path: &Path,
     rust_path: Option<&Path>,
+    accessors: Accessors,
 ) -> Result<()> {
     let (schema, compilation) = compile(context, files)?;
     let file_name = wasm_path.file_name().context("name the module's file, as in app.wasm")?;
-    let module = vudo_gen::wasm::build_named(&schema, &file_name.to_string_lossy())?;
+    let wasm_file_name = &file_name.to_string_lossy();
+    let options = BuildOptions { wasm_file_name, accessors };
+    let module = vudo_gen::wasm::build_with(&schema, &options)?;
     write_locks(files, &compilation)?;
     let javascript_path = wasm_path.with_extension("js");
     let typescript_path = wasm_path.with_extension("d.ts");

@@ -391,6 +391,19 @@ impl<'a> DocumentChange<'a> {
         })
     }
 
+    /// What the operation on a cell says; nothing, which no operation says, where there is none.
+    pub(crate) fn operation_on(&self, id: CellId) -> &'a [u8] {
+        let mut reader = Reader::new(self.operations);
+        let mut operation = Operation::none(Hlc::ZERO);
+        while !reader.is_empty() {
+            operation.read_next(&mut reader);
+            if operation.id == id {
+                return operation.value;
+            }
+        }
+        &[]
+    }
+
     /// Appends the operations with one put in its place, instead of the one on the same cell.
     pub(crate) fn write_operations_with(&self, new: Operation<'_>, now: Hlc, out: &mut Vec<u8>) {
         let mut written_hlc = now;

@@ -16,12 +16,15 @@
 
 use alloc::vec::Vec;
 
-use crate::dots::Entries;
-use crate::replica::{REPLICA_KEY_BYTES, ReplicaIndex, ReplicaKey, Replicas};
+use crate::dots::{Entries, Entry};
+use crate::replica::{REPLICA_KEY_BYTES, ReplicaIndex, Replicas};
 use crate::row::CellId;
 use crate::schema::Strategy;
 use crate::value::{canonical_float_bits, decode_counts, encode_counts, write_counts};
-use crate::wire::{Reader, write_bytes};
+use crate::wire::{MalformedFrame, Reader, write_bytes};
+
+/// As many bytes as the totals that we compute with have.
+const TOTAL_BYTES_MAX: usize = size_of::<i128>();
 
 /// The bytes of a replica's total; none where it has no entry.
 pub(crate) fn own_total(state: &[u8], replica: ReplicaIndex) -> &[u8] {
@@ -31,13 +34,29 @@ pub(crate) fn own_total(state: &[u8], replica: ReplicaIndex) -> &[u8] {
 /// The sum of all replicas' totals of an integer counter. Totals of another kind, which a fork can
 /// leave, read as absent.
 pub(crate) fn integer_sum(state: &[u8]) -> i128 {
-    let mut sum = 0i128;
+    let mut sum = 0;
     let mut entries = Entries::of(state);
     while !entries.is_at_end() {
-        sum = sum.wrapping_add(decode_integer(entries.entry.payload).unwrap_or(0));
+        let mut total = 0;
+        read_integer(entries.entry.payload, &mut total);
+        add(&mut sum, &total, false);
         entries.advance();
     }
     sum
+}
+
+/// Adds an amount, or takes it away. Out of line in a module, like all that computes with so many
+/// bits: each operation is a dozen instructions there.
+#[cfg_attr(all(target_arch = "wasm32", feature = "bounded"), inline(never))]
+pub(crate) fn add(sum: &mut i128, amount: &i128, is_negated: bool) {
+    let amount = if is_negated { amount.wrapping_neg() } else { *amount };
+    *sum = sum.wrapping_add(amount);
+}
+
+/// Whether an integer is less than another one.
+#[cfg_attr(all(target_arch = "wasm32", feature = "bounded"), inline(never))]
+pub(crate) fn is_less(left: &i128, right: &i128) -> bool {
+    left < right
 }
 
 /// The sum of all replicas' totals of a float counter.
@@ -52,7 +71,7 @@ pub(crate) fn float_sum(state: &[u8]) -> f64 {
 }
 
 /// Appends a total as an operation's payload.
-pub(crate) fn encode_integer(total: i128, out: &mut Vec<u8>) {
+pub(crate) fn encode_integer(total: &i128, out: &mut Vec<u8>) {
     encode_counts(&total.to_le_bytes()[..byte_count(total)], out);
 }
 
@@ -61,14 +80,21 @@ pub(crate) fn encode_float(total: f64, out: &mut Vec<u8>) {
     encode_counts(&canonical_float_bits(total).to_le_bytes(), out);
 }
 
-/// Reads the inside of an operation's payload, if it is that of an integer in its shortest form.
-pub(crate) fn decode_integer(bytes: &[u8]) -> Option<i128> {
-    let is_negative = bytes.last()? >> 7 == 1;
-    let mut total = -i128::from(is_negative);
-    for byte in bytes.iter().rev() {
-        total = total << 8 | i128::from(*byte);
-    }
-    (byte_count(total) == bytes.len()).then_some(total)
+/// Reads the inside of an operation's payload, if it is that of an integer in its shortest form, and
+/// says whether it is; what is not leaves the total as it was.
+pub(crate) fn read_integer(bytes: &[u8], total: &mut i128) -> bool {
+    let Some((last, before)) = bytes.split_last() else { return false };
+    let mut whole = [sign_of(*last); TOTAL_BYTES_MAX];
+    let is_longer = before.last().is_some_and(|byte| *last == sign_of(*byte));
+    let Some(low) = whole.get_mut(..bytes.len()).filter(|_| !is_longer) else { return false };
+    low.copy_from_slice(bytes);
+    *total = i128::from_le_bytes(whole);
+    true
+}
+
+/// What the bytes above this one are, of a number that ends with it.
+fn sign_of(byte: u8) -> u8 {
+    (byte as i8 >> 7) as u8
 }
 
 /// Reads the inside of an operation's payload, if it is that of a number that peers accept.
@@ -85,88 +111,107 @@ pub(crate) fn is_operation(payload: &[u8], id: CellId) -> bool {
 
 /// The same of what is inside.
 pub(crate) fn is_payload(payload: &[u8], id: CellId) -> bool {
-    match Strategy::from_tag(id.tag()) {
-        Some(Strategy::PnCounterFloat) => decode_float(payload).is_some(),
-        Some(Strategy::GCounter) => decode_integer(payload).is_some_and(|total| total >= 0),
-        Some(Strategy::BoundedCounter) if cfg!(feature = "collections") => is_rights(payload),
-        _ => decode_integer(payload).is_some(),
+    const FLOAT: u8 = Strategy::PnCounterFloat.tag();
+    const GROWING: u8 = Strategy::GCounter.tag();
+    const BOUNDED: u8 = Strategy::BoundedCounter.tag();
+    let mut total = 0;
+    match id.tag() {
+        FLOAT => decode_float(payload).is_some(),
+        BOUNDED if cfg!(feature = "bounded") => is_rights(payload),
+        tag => read_integer(payload, &mut total) && (tag != GROWING || total >= 0),
     }
 }
 
-/// Whether bytes are what [`Rights::encode`] writes inside of an operation.
+/// Whether bytes are what [`write_rights`] writes inside of an operation.
 #[inline(never)]
 fn is_rights(payload: &[u8]) -> bool {
-    let mut reader = Reader::new(payload);
-    let mut fits = true;
+    let mut rights = Rights::of(payload);
     let mut last: &[u8] = &[];
-    let mut receiver: &[u8] = &[];
-    loop {
-        // Two totals each: what was added and taken, then what each receiver was given.
-        for _ in 0..2 {
-            fits &= decode_integer(reader.bytes_or_empty()).is_some_and(|total| total >= 0);
+    let mut ascend = true;
+    while rights.advance() {
+        ascend &= last < rights.receiver || rights.receiver.is_empty();
+        last = rights.receiver;
+    }
+    ascend && !payload.is_empty() && !rights.reader.has_failed()
+}
+
+/// What one replica has done to a bounded counter, group by group: first what it has added and taken
+/// away, then what it has given to each receiver, ascending by key. Nothing in it ever shrinks.
+struct Rights<'a> {
+    reader: Reader<'a>,
+    /// The key of a receiver; nothing for what the replica has done itself.
+    receiver: &'a [u8],
+    /// By direction.
+    totals: [i128; 2],
+    is_first: bool,
+}
+
+impl<'a> Rights<'a> {
+    /// Before the first group.
+    fn of(payload: &'a [u8]) -> Rights<'a> {
+        Rights { reader: Reader::new(payload), receiver: &[], totals: [0; 2], is_first: true }
+    }
+
+    /// Before the first group of the last payload of a replica. What is none, which a fork can
+    /// leave, reads as absent.
+    fn of_entry(entry: &Entry<'a>) -> Rights<'a> {
+        Rights::of(if is_rights(entry.payload) { entry.payload } else { &[] })
+    }
+
+    /// Goes on to the next group, if there is one.
+    fn advance(&mut self) -> bool {
+        let has_next = !self.reader.is_empty();
+        if has_next {
+            if !self.is_first {
+                self.receiver = self.reader.take_or_empty(REPLICA_KEY_BYTES);
+            }
+            self.is_first = false;
+            for total in &mut self.totals {
+                let is_total = read_integer(self.reader.bytes_or_empty(), total) && *total >= 0;
+                self.reader.check(is_total, MalformedFrame::PayloadDoesNotFit);
+            }
         }
-        fits &= last < receiver || receiver.is_empty();
-        if reader.is_empty() {
-            return fits && !reader.has_failed();
-        }
-        last = receiver;
-        receiver = reader.take_or_empty(REPLICA_KEY_BYTES);
+        has_next
     }
 }
 
-/// What one replica has done to a bounded counter. Nothing in it ever shrinks.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Rights {
-    pub(crate) added: i128,
-    pub(crate) taken: i128,
-    /// The rights that it has given away, to add and to take away, ascending by receiver.
-    pub(crate) given: Vec<(ReplicaKey, [i128; 2])>,
+/// Appends the payload of an operation that follows on the one in an entry: more in one direction,
+/// given to a receiver, or used by the replica itself where the receiver is nobody.
+pub(crate) fn write_rights(
+    entry: &Entry<'_>,
+    receiver: &[u8],
+    direction: Direction,
+    amount: &i128,
+    out: &mut Vec<u8>,
+) {
+    let mut rights = Rights::of_entry(entry);
+    let payload = rights.reader.rest();
+    let (mut before, mut after) = (payload, payload);
+    let mut totals = [0; 2];
+    while rights.advance() && rights.receiver <= receiver {
+        after = rights.reader.rest();
+        if rights.receiver == receiver {
+            totals = rights.totals;
+            break;
+        }
+        before = after;
+    }
+    add(&mut totals[direction as usize], amount, false);
+    write_counts(out, |out| {
+        out.extend_from_slice(&payload[..payload.len() - before.len()]);
+        // Nobody gives before it has done anything itself: then that is nothing.
+        if payload.is_empty() && !receiver.is_empty() {
+            write_totals(&[0; 2], out);
+        }
+        out.extend_from_slice(receiver);
+        write_totals(&totals, out);
+        out.extend_from_slice(after);
+    });
 }
 
-impl Rights {
-    pub(crate) fn decode(payload: &[u8]) -> Option<Rights> {
-        let mut reader = Reader::new(payload);
-        let total = |reader: &mut Reader<'_>| {
-            let read = decode_integer(reader.bytes_or_empty());
-            read.filter(|total| *total >= 0)
-        };
-        let (added, taken) = (total(&mut reader)?, total(&mut reader)?);
-        let mut given: Vec<(ReplicaKey, [i128; 2])> = Vec::new();
-        while !reader.is_empty() {
-            let receiver = ReplicaKey(reader.array_or_zero::<REPLICA_KEY_BYTES>());
-            if given.last().is_some_and(|(last, _)| *last >= receiver) {
-                return None;
-            }
-            given.push((receiver, [total(&mut reader)?, total(&mut reader)?]));
-        }
-        reader.checked(Rights { added, taken, given }).ok()
-    }
-
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        write_counts(out, |out| {
-            let write = |total: i128, out: &mut Vec<u8>| {
-                write_bytes(out, &total.to_le_bytes()[..byte_count(total)]);
-            };
-            write(self.added, out);
-            write(self.taken, out);
-            for (receiver, rights) in &self.given {
-                out.extend_from_slice(&receiver.0);
-                rights.iter().for_each(|total| write(*total, out));
-            }
-        });
-    }
-
-    /// Gives away more rights of one direction.
-    pub(crate) fn give(&mut self, receiver: &ReplicaKey, direction: Direction, amount: i128) {
-        let place = match self.given.binary_search_by(|(known, _)| known.cmp(receiver)) {
-            Ok(place) => place,
-            Err(place) => {
-                self.given.insert(place, (*receiver, [0; 2]));
-                place
-            }
-        };
-        let rights = &mut self.given[place].1[direction as usize];
-        *rights = rights.wrapping_add(amount);
+fn write_totals(totals: &[i128; 2], out: &mut Vec<u8>) {
+    for total in totals {
+        write_bytes(out, &total.to_le_bytes()[..byte_count(total)]);
     }
 }
 
@@ -186,47 +231,56 @@ pub enum Direction {
 
 /// What has been added to a bounded counter, less what has been taken away.
 pub(crate) fn moved(state: &[u8]) -> i128 {
-    let mut moved = 0i128;
+    let mut moved = 0;
     let mut entries = Entries::of(state);
     while !entries.is_at_end() {
-        let rights = Rights::decode(entries.entry.payload).unwrap_or_default();
-        moved = moved.wrapping_add(rights.added.wrapping_sub(rights.taken));
+        let mut rights = Rights::of_entry(&entries.entry);
+        rights.advance();
+        let [added, taken] = &rights.totals;
+        add(&mut moved, added, false);
+        add(&mut moved, taken, true);
         entries.advance();
     }
     moved
 }
 
-/// The rights of a replica to move a bounded counter up and down, without those that it has had
+/// The rights of a replica to move a bounded counter in a direction, without those that it has had
 /// from the start. Adding gives its writer the right to take away as much, and the other way round.
-pub(crate) fn rights_of(state: &[u8], replica: ReplicaIndex, replicas: &Replicas) -> [i128; 2] {
+pub(crate) fn rights_of(
+    state: &[u8],
+    replica: ReplicaIndex,
+    replicas: &Replicas,
+    direction: Direction,
+) -> i128 {
     let key = replicas.key(replica);
-    let mut own_rights = [0i128; 2];
+    let mut own = 0;
     let mut entries = Entries::of(state);
     while !entries.is_at_end() {
-        let rights = Rights::decode(entries.entry.payload).unwrap_or_default();
-        let moved = rights.added.wrapping_sub(rights.taken);
-        let is_own = entries.entry.replica == replica;
-        if is_own {
-            own_rights[0] = own_rights[0].wrapping_sub(moved);
-            own_rights[1] = own_rights[1].wrapping_add(moved);
-        }
-        for (receiver, given) in &rights.given {
-            for (own, given) in own_rights.iter_mut().zip(given) {
-                if is_own {
-                    *own = own.wrapping_sub(*given);
+        let mut rights = Rights::of_entry(&entries.entry);
+        while rights.advance() {
+            let used = &rights.totals[direction as usize];
+            let gained = &rights.totals[1 - direction as usize];
+            if entries.entry.replica == replica {
+                add(&mut own, used, true);
+                if rights.receiver.is_empty() {
+                    add(&mut own, gained, false);
                 }
-                if receiver == key {
-                    *own = own.wrapping_add(*given);
-                }
+            }
+            if rights.receiver == key.0 {
+                add(&mut own, used, false);
             }
         }
         entries.advance();
     }
-    own_rights
+    own
 }
 
 /// How many bytes hold a total and its sign.
-fn byte_count(total: i128) -> usize {
-    let magnitude = total ^ (total >> 127);
-    (i128::BITS - magnitude.leading_zeros()) as usize / 8 + 1
+fn byte_count(total: &i128) -> usize {
+    let bytes = total.to_le_bytes();
+    let mut count = TOTAL_BYTES_MAX;
+    while count > 1 && bytes[count - 1] == sign_of(bytes[count - 2]) {
+        count -= 1;
+    }
+    count
 }

@@ -29,7 +29,7 @@ use crate::hlc::Hlc;
 use crate::replica::{ReplicaIndex, Replicas};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::row::CellId;
-use crate::sorted::sort;
+use crate::sorted::{search, sort};
 use crate::value::{check_value, decode_counts, step_over_value, write_counts};
 use crate::wire::{MalformedFrame, Reader, write_bytes, write_varint};
 
@@ -319,42 +319,53 @@ pub(crate) fn lift_register(
         hlc.encode(&mut payload);
         payload.extend_from_slice(operation.value);
     }
-    let own = references[0];
-    let mut own_covered = 0;
-    let mut entries = Vec::new();
+    let own = references[0].into();
+    let mut covers = Vec::new();
+    if operation.writes {
+        // The writer has an entry also where nothing of it is covered.
+        covers.push((own, 0));
+    }
     for (reference, covered) in operation.covers() {
-        let replica = references[reference as usize];
-        if replica == own {
-            own_covered = covered.max(own_covered);
-        } else {
-            entries.push(Entry { replica, covered, written: 0, payload: &[] });
-        }
+        covers.push((references[reference as usize].into(), covered));
     }
-    let written = if operation.writes { number } else { 0 };
-    if operation.writes || own_covered > 0 {
-        let payload = if written > own_covered { payload.as_slice() } else { &[] };
-        entries.push(Entry { replica: own, covered: own_covered, written, payload });
-    }
-    sort(&mut entries, |entry| (entry.replica, core::cmp::Reverse(entry.covered)));
-    // A change may name a replica twice; the greater number covers the lesser one.
-    entries.dedup_by_key(|entry| entry.replica);
+    // A change may name a replica twice.
+    settle(&mut covers);
     write_counts(out, |out| {
-        entries.iter().for_each(|entry| entry.encode(out));
+        for (replica, covered) in covers {
+            let writes = operation.writes && replica == own;
+            let written = if writes { number } else { 0 };
+            let replica = replica as ReplicaIndex;
+            Entry { replica, covered, written, payload: &payload }.encode(out);
+        }
     });
+}
+
+/// Sorts pairs of a replica and a number, and keeps the greatest number of each replica: it covers
+/// the lesser ones.
+#[inline(never)]
+fn settle(covers: &mut Vec<(u64, u64)>) {
+    sort(covers);
+    let mut kept = 0;
+    for place in 0..covers.len() {
+        let is_same = kept > 0 && covers[kept - 1].0 == covers[place].0;
+        kept += usize::from(!is_same);
+        covers[kept - 1] = covers[place];
+    }
+    covers.truncate(kept);
 }
 
 /// What a transaction puts into an operation on an `mv_register`.
 #[derive(Default)]
 pub(crate) struct RegisterWrite {
     /// Replica and number of what is covered.
-    covers: Vec<(ReplicaIndex, u64)>,
+    covers: Vec<(u64, u64)>,
 }
 
 impl RegisterWrite {
     /// Covers what an earlier operation of the same transaction covered.
     pub(crate) fn cover_as(&mut self, operation: &[u8], references: &[ReplicaIndex]) {
         for (reference, number) in RegisterOperation::read(operation).0.covers() {
-            self.cover(references[reference as usize], number);
+            self.covers.push((references[reference as usize].into(), number));
         }
     }
 
@@ -365,15 +376,9 @@ impl RegisterWrite {
         let mut entries = Entries::of(state);
         while !entries.is_at_end() {
             let unknown = u64::from(cfg!(vudo_mutation = "remove_covers_unknown_adds"));
-            self.cover(entries.entry.replica, entries.entry.written + unknown);
+            let Entry { replica, written, .. } = entries.entry;
+            self.covers.push((replica.into(), written + unknown));
             entries.advance();
-        }
-    }
-
-    fn cover(&mut self, replica: ReplicaIndex, number: u64) {
-        match self.covers.iter_mut().find(|(known, _)| *known == replica) {
-            Some((_, covered)) => *covered = number.max(*covered),
-            None => self.covers.push((replica, number)),
         }
     }
 
@@ -381,21 +386,28 @@ impl RegisterWrite {
         self.covers.is_empty()
     }
 
-    /// Leaves out what the writer's own write makes superfluous: its earlier ones.
-    pub(crate) fn leave_out(&mut self, own: ReplicaIndex) {
-        self.covers.retain(|(replica, _)| *replica != own);
-    }
-
-    /// The operation's payload. `reference` gives the index of a replica among those that the
-    /// change names; `value` is what is written, encoded, if anything is.
+    /// The operation's payload. `references` are the replicas that the change names, first its own;
+    /// those that are covered are added. `value` is what is written, encoded, if anything is.
     pub(crate) fn encode(
         &self,
         value: Option<&[u8]>,
-        mut reference: impl FnMut(ReplicaIndex) -> u64,
+        references: &mut Vec<ReplicaIndex>,
     ) -> Vec<u8> {
-        let mut covers: Vec<(u64, u64)> =
-            self.covers.iter().map(|(replica, number)| (reference(*replica), *number)).collect();
-        sort(&mut covers, |cover| *cover);
+        let mut covers = Vec::new();
+        for (replica, number) in &self.covers {
+            let replica = *replica as ReplicaIndex;
+            // The writer's own write makes its earlier ones superfluous.
+            if value.is_some() && replica == references[0] {
+                continue;
+            }
+            let known = references.iter().position(|known| *known == replica);
+            let place = known.unwrap_or(references.len());
+            if known.is_none() {
+                references.push(replica);
+            }
+            covers.push((place as u64, *number));
+        }
+        settle(&mut covers);
         let mut out = Vec::new();
         write_counts(&mut out, |out| {
             write_varint(out, (covers.len() as u64) << 1 | u64::from(value.is_some()));
@@ -424,25 +436,43 @@ pub struct LiveValue<'a> {
 
 /// The values that the state of an `mv_register` holds, oldest first.
 pub fn live_values<'a>(state: &'a [u8], replicas: &Replicas) -> Vec<LiveValue<'a>> {
-    let mut values = unordered_values(state);
-    sort(&mut values, |live| (live.hlc, *replicas.key(live.replica)));
+    // A module, which has few, puts each in its place: sorting is more code.
+    let is_sorted_at_once = cfg!(target_arch = "wasm32");
+    let mut values: Vec<LiveValue<'a>> = Vec::new();
+    let key = |live: &LiveValue<'_>| (live.hlc, replicas.key(live.replica));
+    visit_live(state, |live| {
+        let mut place = values.len();
+        if is_sorted_at_once {
+            let found = search(place, |place| key(&values[place]).cmp(&key(&live)));
+            place = found.unwrap_or_else(|place| place);
+        }
+        values.insert(place, live);
+    });
+    if !is_sorted_at_once {
+        values.sort_unstable_by(|left, right| key(left).cmp(&key(right)));
+    }
     values
 }
 
 /// [`live_values`] by replica index.
 pub(crate) fn unordered_values(state: &[u8]) -> Vec<LiveValue<'_>> {
     let mut values = Vec::new();
+    visit_live(state, |live| values.push(live));
+    values
+}
+
+/// Visits the values that the state of an `mv_register` holds, in the order of their writers.
+pub(crate) fn visit_live<'a>(state: &'a [u8], mut visit: impl FnMut(LiveValue<'a>)) {
     let mut entries = Entries::of(state);
     while !entries.is_at_end() {
         let Entry { replica, written: number, payload, .. } = entries.entry;
         if entries.entry.is_live() && !payload.is_empty() {
             let mut reader = Reader::new(payload);
             let hlc = Hlc::read(&mut reader);
-            values.push(LiveValue { hlc, replica, number, value: reader.rest() });
+            visit(LiveValue { hlc, replica, number, value: reader.rest() });
         }
         entries.advance();
     }
-    values
 }
 
 /// Whether a state has a write that nothing has covered: whether an element is in its set.

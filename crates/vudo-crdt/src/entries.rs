@@ -1,4 +1,5 @@
-//! Joining the elements of sets and the entries of maps, which are rows of a table of their own.
+//! Joining documents, and the elements of sets and the entries of maps, which are rows of a table of
+//! their own.
 //!
 //! A document or entry that begins a greater life loses all of its entries; one that a change writes
 //! to in an earlier life is left as it is. So a row of an entry is there only while what it is in
@@ -13,11 +14,11 @@ use crate::hlc::Hlc;
 use crate::join::Joiner;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::namespace::Namespace;
-use crate::namespace::Observer;
+use crate::namespace::{GenTable, Observer};
 use crate::replica::Replicas;
-use crate::row::{Row, Stamp, entries_prefix, extend_to_entries};
 #[cfg(not(target_arch = "wasm32"))]
-use crate::row::{is_entry_key, split_entry_key};
+use crate::row::split_entry_key;
+use crate::row::{Row, Stamp, entries_prefix, extend_to_entries, is_entry_key, write_owner};
 use crate::source::{ChunkError, ChunkSource};
 use crate::table::Table;
 
@@ -31,7 +32,7 @@ pub(crate) fn load_entries<S: ChunkSource>(
     source: &mut S,
 ) -> Result<(), ChunkError<S::Error>> {
     let key_length = key.len();
-    let before = if stored.is_empty() { Row::none() } else { Row::parse(stored) };
+    let before = Row::parse_stored(stored);
     if before.life < document.life && before.has_entries() {
         entries.load_prefix(&entries_prefix(key), source)?;
     }
@@ -98,7 +99,7 @@ impl Namespace {
         let is_entry = is_entry_key(new.key);
         let gen_table = &mut self.gens[gen_index];
         let stored = gen_table.stored_row(new.key);
-        let before = if stored.is_empty() { Row::none() } else { Row::parse(stored) };
+        let before = Row::parse_stored(stored);
         let loses_entries = before.life < new.life && before.has_entries();
         if before.life > new.life && new.has_entries() {
             outlived.insert((gen_index, Vec::from(new.key)));
@@ -111,8 +112,7 @@ impl Namespace {
                 let before = (!stored.is_empty()).then_some(before);
                 observer.row(gen_index as GenIndex, before, Row::parse(joined));
             }
-            let table = if is_entry { &mut gen_table.entries } else { &mut gen_table.documents };
-            table.put(joined);
+            gen_table.table_of(is_entry).put(joined);
         }
         if loses_entries {
             gen_table.entries.remove_loaded(&entries_prefix(new.key));
@@ -120,66 +120,71 @@ impl Namespace {
     }
 }
 
-/// Joins the entries of collections that a change writes to.
-pub(crate) struct EntryMerge<'m, O> {
+/// Joins what a change does to documents, and to the entries of their collections.
+pub(crate) struct DocumentMerge<'m, O> {
     pub(crate) stamp: Stamp,
     pub(crate) joiner: &'m mut Joiner,
     pub(crate) replicas: &'m Replicas,
-    pub(crate) entries: &'m mut Table,
+    pub(crate) tables: &'m mut GenTable,
     pub(crate) observer: &'m mut O,
 }
 
-impl<O: Observer> EntryMerge<'_, O> {
-    /// Joins the entries of a document or entry, which is in the life that the change writes to.
-    /// `key` is its own, and is restored. Gives the count of operations.
-    #[inline(never)]
-    pub(crate) fn join(&mut self, document: &DocumentChange<'_>, key: &mut Vec<u8>) -> u64 {
-        let key_length = key.len();
-        let mut operation_count = 0;
-        for operation in document.operations(self.stamp.hlc) {
-            if !operation.id.is_collection() {
-                continue;
+impl<O: Observer> DocumentMerge<'_, O> {
+    /// Joins a document or entry, given the key of its row. Gives the count of operations.
+    pub(crate) fn join(&mut self, document: &DocumentChange<'_>) -> u64 {
+        let DocumentChange { gen_index, key, life, .. } = *document;
+        let is_entry = is_entry_key(key);
+        let written = self.joiner.begin(document, self.stamp);
+        let stored = self.tables.stored_row(key);
+        let before = Row::parse_stored(stored);
+        let is_in_effect = before.life <= life;
+        let loses_entries = cfg!(feature = "collections")
+            && before.life < life
+            && !self.tables.entries.is_empty()
+            && before.has_entries();
+        let joined = self.joiner.join(stored, self.replicas);
+        if stored != joined {
+            if O::SEES_ROWS && is_entry {
+                self.observer.entry(gen_index, Row::parse(joined));
+            } else if O::SEES_ROWS {
+                let before = (!stored.is_empty()).then_some(before);
+                self.observer.row(gen_index, before, Row::parse(joined));
             }
-            extend_to_entries(key, operation.id);
-            let prefix_length = key.len();
-            let mut changes = Entries::of(operation.value);
-            while changes.advance() {
-                key.extend_from_slice(changes.entry.key);
-                operation_count += self.join_entry(document.gen_index, &changes.entry, key);
-                key.truncate(prefix_length);
-            }
-            key.truncate(key_length);
+            self.tables.table_of(is_entry).put(joined);
+        }
+        if loses_entries {
+            self.tables.entries.remove_loaded(&entries_prefix(key));
+        }
+        let mut operation_count = written.operation_count.max(1);
+        if cfg!(feature = "collections") && written.has_entries && is_in_effect {
+            operation_count += self.join_entries(document);
         }
         operation_count
     }
 
-    fn join_entry(
-        &mut self,
-        gen_index: GenIndex,
-        change: &DocumentChange<'_>,
-        key: &mut Vec<u8>,
-    ) -> u64 {
-        let DocumentChange { life, operations, .. } = *change;
-        let entry = DocumentChange { gen_index, key, life, operations };
-        let written = self.joiner.begin(&entry, self.stamp);
-        let stored = self.entries.loaded_row(key).unwrap_or_default();
-        let before = if stored.is_empty() { Row::none() } else { Row::parse(stored) };
-        let loses_entries = before.life < life && before.has_entries();
-        let is_in_effect = before.life <= life;
-        let joined = self.joiner.join(stored, self.replicas);
-        if stored != joined {
-            if O::SEES_ROWS {
-                self.observer.entry(gen_index, Row::parse(joined));
+    /// Joins the entries in a document or entry, which is in the life that the change writes to.
+    #[inline(never)]
+    fn join_entries(&mut self, owner: &DocumentChange<'_>) -> u64 {
+        let mut operation_count = 0;
+        let mut key = Vec::new();
+        write_owner(owner.key, &mut key);
+        let owner_length = key.len();
+        for operation in owner.operations(self.stamp.hlc) {
+            if !operation.id.is_collection() {
+                continue;
             }
-            self.entries.put(joined);
-        }
-        if loses_entries {
-            self.entries.remove_loaded(&entries_prefix(key));
-        }
-        let mut operation_count = written.operation_count.max(1);
-        if written.has_entries && is_in_effect {
-            let nested = DocumentChange { gen_index, key: &[], life, operations };
-            operation_count += self.join(&nested, key);
+            key.truncate(owner_length);
+            extend_to_entries(&mut key, operation.id);
+            let prefix_length = key.len();
+            let mut changes = Entries::of(operation.value);
+            while changes.advance() {
+                key.truncate(prefix_length);
+                key.extend_from_slice(changes.entry.key);
+                let DocumentChange { life, operations, .. } = changes.entry;
+                let gen_index = owner.gen_index;
+                let entry = DocumentChange { gen_index, key: &key, life, operations };
+                operation_count += self.join(&entry);
+            }
         }
         operation_count
     }

@@ -126,7 +126,9 @@ pub use read::{
 pub use reconcile::{DifferentRows, RangeSummaries, SessionKey};
 pub use refusal::{Refusal, WriteError};
 pub use replica::{ReplicaIndex, ReplicaKey, Replicas, VersionVector};
-pub use row::{Cell, CellId, Cells, EncodedStamp, Row, Stamp, entry_key, split_entry_key};
+#[cfg(not(target_arch = "wasm32"))]
+pub use row::split_entry_key;
+pub use row::{Cell, CellId, Cells, EncodedStamp, Row, Stamp, entry_key};
 pub use rule::{Expression, Rule};
 pub use schema::{
     Conversion, CounterOptions, EnumSchema, FieldSchema, GenSchema, Overflow, Predecessor, Schema,

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::change::{self, Change, DocumentChange, GenIndex};
-use crate::entries::{EntryMerge, load_entries};
+use crate::entries::{DocumentMerge, load_entries};
 use crate::frame::Frame;
 use crate::join::Joiner;
 use crate::limits::{MAX_GENS, MAX_VECTOR_REPLICAS};
@@ -74,6 +74,11 @@ impl GenTable {
             TablePart::Documents => &self.documents,
             TablePart::Entries => &self.entries,
         }
+    }
+
+    /// The table of documents, or of entries.
+    pub(crate) fn table_of(&mut self, is_entry: bool) -> &mut Table {
+        if is_entry { &mut self.entries } else { &mut self.documents }
     }
 
     #[cfg(not(target_arch = "wasm32"))]
@@ -685,7 +690,7 @@ impl Namespace {
         let stamp = Stamp { hlc: change.now, replica: change.replica, number: change.number };
         let (replicas, mut documents) = change::split_body(change.body);
         // Only operations on collections and registers of many values refer to others.
-        if cfg!(feature = "collections") {
+        if cfg!(feature = "registers") {
             self.joiner.begin_references(change.replica);
             for key in replicas.chunks_exact(REPLICA_KEY_BYTES) {
                 let index = self.intern_replica_bytes(key);
@@ -702,35 +707,10 @@ impl Namespace {
         }
         while !documents.is_empty() {
             let document = DocumentChange::read(&mut documents);
-            let GenTable { documents: table, entries, .. } =
-                &mut self.gens[document.gen_index as usize];
+            let tables = &mut self.gens[document.gen_index as usize];
             let (joiner, replicas) = (&mut self.joiner, &self.replicas);
-            let written = joiner.begin(&document, stamp);
-            operation_count += written.operation_count.max(1);
-            let stored = table.loaded_row(document.key).unwrap_or_default();
-            let before = if stored.is_empty() { Row::none() } else { Row::parse(stored) };
-            let loses_entries = cfg!(feature = "collections")
-                && before.life < document.life
-                && !entries.is_empty()
-                && before.has_entries();
-            let is_in_effect = before.life <= document.life;
-            let joined = joiner.join(stored, replicas);
-            if stored != joined {
-                if O::SEES_ROWS {
-                    let before = (!stored.is_empty()).then_some(before);
-                    observer.row(document.gen_index, before, Row::parse(joined));
-                }
-                table.put(joined);
-            }
-            if loses_entries {
-                entries.remove_loaded(&entries_prefix(document.key));
-            }
-            if cfg!(feature = "collections") && written.has_entries && is_in_effect {
-                let mut merge = EntryMerge { stamp, joiner, replicas, entries, observer };
-                let mut key = Vec::new();
-                write_owner(document.key, &mut key);
-                operation_count += merge.join(&document, &mut key);
-            }
+            let mut merge = DocumentMerge { stamp, joiner, replicas, tables, observer };
+            operation_count += merge.join(&document);
         }
         let heard = &mut self.heard[change.replica as usize];
         *heard = change.number.max(*heard);

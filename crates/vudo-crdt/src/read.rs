@@ -277,7 +277,23 @@ pub fn counter_float_total(state: &[u8]) -> f64 {
 
 /// The total in the state of a `bounded_counter` of these bounds.
 pub fn bounded_total(state: &[u8], (least, greatest): (i128, i128)) -> i128 {
-    counter::start_within(least, greatest).wrapping_add(counter::moved(state))
+    let mut total = counter::moved(state);
+    counter::add(&mut total, &counter::start_within(least, greatest), false);
+    total
+}
+
+/// The least number that is not negative and differs from a total by a multiple of a positive count.
+/// Bit by bit, for it is rarely asked for, and wide division is a kilobyte of a module.
+fn remainder(total: i128, count: i128) -> i128 {
+    let (mut left, mut rest) = (total.unsigned_abs(), 0);
+    for _ in 0..i128::BITS {
+        rest = rest << 1 | (left >> 127) as i128;
+        left <<= 1;
+        if rest >= count {
+            rest -= count;
+        }
+    }
+    if total < 0 && rest > 0 { count - rest } else { rest }
 }
 
 /// What an integer counter shows whose total may be out of the range of its type.
@@ -290,16 +306,20 @@ pub fn fit_total(
     greatest: i128,
     overflow: Overflow,
 ) -> Result<i128, CounterOverflow> {
-    if (least..=greatest).contains(&total) {
+    let nearest = if counter::is_less(&total, &least) {
+        least
+    } else if counter::is_less(&greatest, &total) {
+        greatest
+    } else {
         return Ok(total);
-    }
+    };
     let overflow = if cfg!(vudo_mutation = "overflow_wrapped") { Overflow::Wrap } else { overflow };
     match overflow {
-        Overflow::Saturate => Ok(total.clamp(least, greatest)),
+        Overflow::Saturate => Ok(nearest),
         Overflow::Wrap => {
             let count = greatest - least + 1;
             // Reduced first, because the distance from the least value may not fit 128 bits.
-            Ok((total.rem_euclid(count) - least).rem_euclid(count) + least)
+            Ok(remainder(remainder(total, count) - least, count) + least)
         }
         Overflow::Error => Err(CounterOverflow { total }),
     }

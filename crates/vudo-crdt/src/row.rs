@@ -174,11 +174,12 @@ const fn bit(strategy: Strategy, is_wanted: bool) -> u16 {
 }
 
 const HAS_COLLECTIONS: bool = cfg!(feature = "collections");
+const HAS_REGISTERS: bool = cfg!(feature = "registers");
 const COUNTERS: u16 = bit(Strategy::PnCounter, true)
     | bit(Strategy::PnCounterFloat, true)
     | bit(Strategy::GCounter, true)
-    | bit(Strategy::BoundedCounter, HAS_COLLECTIONS);
-const MV_REGISTER: u16 = bit(Strategy::MvRegister, HAS_COLLECTIONS);
+    | bit(Strategy::BoundedCounter, cfg!(feature = "bounded"));
+const MV_REGISTER: u16 = bit(Strategy::MvRegister, HAS_REGISTERS);
 const COLLECTIONS: u16 =
     bit(Strategy::OrSet, HAS_COLLECTIONS) | bit(Strategy::Map, HAS_COLLECTIONS);
 
@@ -220,6 +221,7 @@ pub fn entry_key(key: &[u8], collection: CellId, element: &[u8]) -> Vec<u8> {
 
 /// The parts of an entry's key: the key of what its collection is in, the collection, the element.
 /// `None` for the key of a document.
+#[cfg(not(target_arch = "wasm32"))]
 pub fn split_entry_key(key: &[u8]) -> Option<(&[u8], CellId, &[u8])> {
     if !is_entry_key(key) {
         return None;
@@ -241,6 +243,19 @@ pub fn split_entry_key(key: &[u8]) -> Option<(&[u8], CellId, &[u8])> {
         }
         parent = key.len() - reader.rest().len();
     }
+}
+
+/// The parts of the key of an entry in a document: see `split_entry_key`, which knows entries in
+/// entries as well. No module writes any.
+#[cfg(target_arch = "wasm32")]
+pub(crate) fn split_entry_key(key: &[u8]) -> Option<(&[u8], CellId, &[u8])> {
+    if !is_entry_key(key) {
+        return None;
+    }
+    let end = 1 + key[1..].iter().position(|byte| *byte == ENTRY_MARK)?;
+    let mut reader = Reader::new(&key[end..]);
+    let collection = CellId(u32::from_be_bytes(reader.array_or_zero()) & 0xff_ffff);
+    Some((&key[1..end], collection, reader.rest()))
 }
 
 /// Whether a key is that of an entry, not of a document.
@@ -281,6 +296,11 @@ impl<'a> Row<'a> {
         let row = Row::read(&mut reader);
         undamaged(&reader);
         row
+    }
+
+    /// Reads the head of a row that may not be there.
+    pub(crate) fn parse_stored(bytes: &'a [u8]) -> Row<'a> {
+        if bytes.is_empty() { Row::none() } else { Row::parse(bytes) }
     }
 
     pub(crate) fn try_parse(bytes: &'a [u8]) -> Result<Row<'a>, MalformedFrame> {

@@ -121,7 +121,7 @@ impl Strategy {
     ];
 
     /// The tag that operations carry: 1 to 15.
-    pub fn tag(self) -> u8 {
+    pub const fn tag(self) -> u8 {
         self as u8
     }
 

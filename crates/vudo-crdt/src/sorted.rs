@@ -22,36 +22,34 @@ pub(crate) fn search(count: usize, compare: impl Fn(usize) -> Ordering) -> Resul
     Err(low)
 }
 
-/// Sorts by keys no two of which are equal.
-#[cfg(not(target_arch = "wasm32"))]
-pub(crate) fn sort<T, K: Ord>(list: &mut [T], key: impl Fn(&T) -> K) {
-    list.sort_unstable_by_key(key);
+/// The first place behind what was searched for.
+#[cfg(target_arch = "wasm32")]
+pub(crate) fn place_after(found: Result<usize, usize>) -> usize {
+    match found {
+        Ok(place) => place + 1,
+        Err(place) => place,
+    }
 }
 
-/// Sorts by keys no two of which are equal: a heap is built in place and taken apart again. The
-/// standard library's sort is many times the code.
+/// Sorts pairs of numbers.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn sort(list: &mut [(u64, u64)]) {
+    list.sort_unstable();
+}
+
+/// Sorts pairs of numbers after D. L. Shell, which is less code than the standard library's sort:
+/// what lies far apart is put in order before what lies close together.
 #[cfg(target_arch = "wasm32")]
-pub(crate) fn sort<T, K: Ord>(list: &mut [T], key: impl Fn(&T) -> K) {
-    let count = list.len();
-    // First every parent sinks below its greater children, then the greatest goes to the end.
-    for step in (0..count + count / 2).rev() {
-        let (mut parent, end) = if step >= count { (step - count, count) } else { (0, step) };
-        if step < count {
-            list.swap(0, step);
-        }
-        loop {
-            let mut child = 2 * parent + 1;
-            if child >= end {
-                break;
+pub(crate) fn sort(list: &mut [(u64, u64)]) {
+    let mut gap = list.len();
+    while gap > 1 {
+        gap = (gap * 5 / 11).max(1);
+        for end in gap..list.len() {
+            let mut place = end;
+            while place >= gap && list[place] < list[place - gap] {
+                list.swap(place, place - gap);
+                place -= gap;
             }
-            if child + 1 < end && key(&list[child]) < key(&list[child + 1]) {
-                child += 1;
-            }
-            if key(&list[parent]) >= key(&list[child]) {
-                break;
-            }
-            list.swap(parent, child);
-            parent = child;
         }
     }
 }

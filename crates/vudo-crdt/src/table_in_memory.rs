@@ -4,7 +4,7 @@
 //! the code of an index would. Stores with chunks have the table in `table.rs` in its place.
 
 use crate::row::key_of;
-use crate::sorted::Sorted;
+use crate::sorted::{Sorted, place_after};
 use crate::source::{ChunkError, ChunkSource};
 
 /// The documents of one Gen in one namespace, or the entries of all of their collections.
@@ -66,11 +66,20 @@ impl Table {
         rows.take_while(move |row| key_of(row).starts_with(prefix))
     }
 
+    /// The least key of a row that is greater; nothing where there is none.
+    pub(crate) fn key_after(&self, key: &[u8]) -> &[u8] {
+        let place = place_after(self.position(key));
+        if place < self.rows.len() { key_of(self.rows.at(place)) } else { &[] }
+    }
+
     /// Takes away the rows whose keys begin with these bytes.
     pub(crate) fn remove_loaded(&mut self, prefix: &[u8]) {
-        let count = self.loaded_rows_with(prefix).count();
         let (Ok(first) | Err(first)) = self.position(prefix);
-        self.rows.remove(first, count);
+        let mut end = first;
+        while end < self.rows.len() && key_of(self.rows.at(end)).starts_with(prefix) {
+            end += 1;
+        }
+        self.rows.remove(first, end - first);
     }
 
     /// The rows, ascending by key.

@@ -132,6 +132,7 @@ pub const MAX_SAFE_INTEGER: i64 = (1 << 53) - 1;
 pub mod tag {
     pub const BOOL: u8 = 1;
     pub const STRING: u8 = 2;
+    pub const U64: u8 = 10;
     pub const F32: u8 = 11;
     pub const F64: u8 = 12;
     pub const BYTES: u8 = 15;
@@ -141,21 +142,26 @@ pub mod tag {
 
 /// [`ValueType::integer_range`] of the type of a tag.
 pub fn integer_range_of(tag: u8) -> Option<(i128, i128)> {
-    let safe = i128::from(MAX_SAFE_INTEGER);
-    Some(match tag {
-        3 => (i8::MIN.into(), i8::MAX.into()),
-        4 => (i16::MIN.into(), i16::MAX.into()),
-        5 => (i32::MIN.into(), i32::MAX.into()),
-        6 => (i64::MIN.into(), i64::MAX.into()),
-        7 => (0, u8::MAX.into()),
-        8 => (0, u16::MAX.into()),
-        9 => (0, u32::MAX.into()),
-        10 => (0, u64::MAX.into()),
-        // `Int`, `Timestamp` and `Duration`, and `UInt`.
-        13 | 17 | 18 => (-safe, safe),
-        14 => (0, safe),
+    // How many of 64 bits the greatest number of the type leaves unused.
+    let unused_bits = match tag {
+        3..=6 => 65 - (8 << (tag - 3)),
+        7..=10 => 64 - (8 << (tag - 7)),
+        // `Int`, `UInt`, `Timestamp` and `Duration`.
+        13 | 14 | 17 | 18 => u64::BITS - MAX_SAFE_INTEGER.count_ones(),
         _ => return None,
-    })
+    };
+    let greatest = i128::from(u64::MAX >> unused_bits);
+    let least = match tag {
+        3..=6 => -1 - greatest,
+        13 | 17 | 18 => -greatest,
+        _ => 0,
+    };
+    Some((least, greatest))
+}
+
+/// Whether the type of a tag holds integers and this one is among them.
+pub fn is_in_range(tag: u8, number: i128) -> bool {
+    integer_range_of(tag).is_some_and(|(least, greatest)| least <= number && number <= greatest)
 }
 
 /// [`ValueType::byte_count`] of the type of a tag.

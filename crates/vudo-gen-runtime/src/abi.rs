@@ -1,6 +1,6 @@
 //! The functions that a module exports, and those that the compiler cuts exports from.
 //!
-//! Arguments named `field` are field words: `type tag << 20 | field number << 4 | strategy tag`.
+//! Arguments named `field` are field words: `field number << 9 | type tag << 4 | strategy tag`.
 //! `key_length` says how much of the input is the document's key; a text value follows it.
 
 use core::cell::UnsafeCell;
@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use vudo_crdt::limits::MAX_FRAME_BYTES;
 use vudo_crdt::value::{
-    decode_utf8, encode_bool, encode_bytes, encode_float, encode_int, encode_utf8, integer_range_of,
+    decode_utf8, encode_bool, encode_bytes, encode_float, encode_int, encode_utf8, tag,
 };
 use vudo_crdt::{CellId, GenIndex, Namespace, Refusal, Transaction, counter_total};
 
@@ -198,8 +198,8 @@ extern "C" fn keys(gen_index: GenIndex) -> u32 {
 }
 
 /// The cell that a field word names.
-fn cell_of(word: u32) -> CellId {
-    CellId::from_bits(word & 0xf_ffff)
+pub(crate) fn cell_of(word: u32) -> CellId {
+    CellId::from_bits(word >> 9 << 4 | word & 15)
 }
 
 /// Sets the register of a document to a value in its bytes.
@@ -274,8 +274,7 @@ extern "C" fn set_integer(
     now: f64,
 ) -> u32 {
     // Only of `u64` are there numbers past `i64`, and no type has both those and negative ones.
-    let (_, greatest) = integer_range_of((field >> 20) as u8).unwrap_or_default();
-    let is_u64 = greatest > i64::MAX.into();
+    let is_u64 = (field >> 4 & 31) as u8 == tag::U64;
     let mut bytes = Vec::new();
     encode_int(if is_u64 { i128::from(value as u64) } else { value.into() }, &mut bytes);
     set_value(gen_index, field, key_length, &bytes, now)

@@ -5,103 +5,41 @@ use alloc::vec::Vec;
 
 use vudo_crdt::value::{KIND_LIST, KIND_MAP, encode_inside};
 use vudo_crdt::wire::Reader;
-use vudo_crdt::{GenIndex, Namespace, Refusal, Row, Transaction, entry_key};
+use vudo_crdt::{GenIndex, entry_key};
 
-use crate::abi::{extras_at, run, split};
-use crate::code::{Code, Outcome};
-use crate::field::Field;
+use crate::abi::split;
+use crate::call::{Call, run_call};
+use crate::code::Code;
 use crate::session::Session;
 use crate::types::admits;
 use crate::values::{show, value_of};
 
-/// What a call says about a field: a set, a map or a counter within bounds.
-pub(crate) struct Call<'c> {
-    gen_index: GenIndex,
-    pub(crate) field: Field<'c>,
-    /// The key of the document.
-    pub(crate) key: &'c [u8],
-    /// What follows the key.
-    pub(crate) rest: &'c [u8],
-}
-
 impl<'c> Call<'c> {
-    #[inline(never)]
-    fn read(
-        gen_index: GenIndex,
-        field: u32,
-        extras: usize,
-        input: &'c [u8],
-        key_length: usize,
-    ) -> Result<Call<'c>, Code> {
-        let (key, rest) = split(input, key_length)?;
-        Ok(Call { gen_index, field: Field::with_extras(field, extras_at(extras)), key, rest })
-    }
-
     /// A key of the map in the input.
     fn map_key<'v>(&self, bytes: &'v [u8]) -> Result<&'v [u8], Code> {
         value_of(&mut Reader::new(self.field.types.get(1..).unwrap_or_default()), bytes)
     }
 
-    /// Writes to the entry of a map under a key, which is created where there is none.
+    /// Begins a write to the entry of a map under a key, which is created where there is none. Gives
+    /// the key of the entry; [`Session::end_write`] has to follow.
     #[inline(never)]
-    fn write_entry(
+    fn begin_entry(
         &self,
         session: &mut Session,
         map_key: &[u8],
         now: f64,
-        write: &mut dyn FnMut(&mut Transaction, &Namespace, &[u8]) -> Result<(), Refusal>,
-    ) -> Outcome {
-        session.write(now, |transaction, namespace| {
-            let Call { gen_index, key, .. } = *self;
-            let entry =
-                transaction.entry_loaded(namespace, gen_index, key, self.field.id, map_key)?;
-            write(transaction, namespace, &entry)
-        })
-    }
-
-    /// Puts the parts that `part` appends for each row of the collection into the output, as one
-    /// value.
-    #[inline(never)]
-    fn list(
-        &self,
-        session: &mut Session,
-        kind: u8,
-        output: &mut Vec<u8>,
-        part: &mut dyn FnMut(&Namespace, &[u8], Row<'_>, &mut Vec<u8>) -> Outcome,
-    ) -> Outcome {
-        session.require(self.gen_index, self.key)?;
+    ) -> Result<Vec<u8>, Code> {
+        session.begin_write(now);
         let (transaction, namespace) = session.parts();
-        let (mut parts, mut outcome) = (Vec::new(), Ok(()));
-        transaction.view_entries(
-            namespace,
-            self.gen_index,
-            self.key,
-            self.field.id,
-            |element, row| {
-                let one = part(namespace, element, row, &mut parts);
-                if outcome.is_ok() {
-                    outcome = one;
-                }
-            },
-        );
-        outcome?;
-        encode_inside(kind, &parts, output);
-        Ok(())
+        let Call { gen_index, key, .. } = *self;
+        Ok(transaction.entry_loaded(namespace, gen_index, key, self.field.id, map_key)?)
     }
-}
 
-/// Runs what an export does with its call.
-pub(crate) fn run_call(
-    gen_index: GenIndex,
-    field: u32,
-    extras: usize,
-    key_length: usize,
-    work: impl FnOnce(&Call<'_>, &mut Session, &mut Vec<u8>) -> Outcome,
-) -> u32 {
-    run(|session, input, output| {
-        let call = Call::read(gen_index, field, extras, input, key_length)?;
-        work(&call, session, output)
-    })
+    /// What the keys of the entries of a collection begin with.
+    fn prefix(&self, session: &mut Session) -> Result<Vec<u8>, Code> {
+        session.require(self.gen_index, self.key)?;
+        Ok(entry_key(self.key, self.field.id, &[]))
+    }
 }
 
 /// Adds the element behind the key to a set, or takes it out.
@@ -172,12 +110,19 @@ extern "C" fn get_elements(
     key_length: usize,
 ) -> u32 {
     run_call(gen_index, field, extras, key_length, |call, session, output| {
-        call.list(session, KIND_LIST, output, &mut |_, element, row, parts| {
-            if row.is_element() && admits(&mut Reader::new(call.field.types), element) {
+        let mut parts = Vec::new();
+        let mut entry = call.prefix(session)?;
+        let prefix_length = entry.len();
+        while session.next_entry(gen_index, prefix_length, &mut entry) {
+            let element = &entry[prefix_length..];
+            if session.row(gen_index, &entry).is_element()
+                && admits(&mut Reader::new(call.field.types), element)
+            {
                 parts.extend_from_slice(element);
             }
-            Ok(())
-        })
+        }
+        encode_inside(KIND_LIST, &parts, output);
+        Ok(())
     })
 }
 
@@ -197,9 +142,10 @@ extern "C" fn set_entry(
         let held = call.field.held();
         let map_key = call.map_key(map_key)?;
         let value = value_of(&mut Reader::new(held.types), bytes)?;
-        call.write_entry(session, map_key, now, &mut |transaction, namespace, entry| {
-            transaction.set_loaded(namespace, gen_index, entry, held.id, value)
-        })
+        let entry = call.begin_entry(session, map_key, now)?;
+        let (transaction, namespace) = session.parts();
+        let outcome = transaction.set_loaded(namespace, gen_index, &entry, held.id, value);
+        session.end_write(outcome)
     })
 }
 
@@ -216,9 +162,10 @@ extern "C" fn add_entry(
     run_call(gen_index, field, extras, key_length, |call, session, _| {
         let (held, map_key) = (call.field.held(), call.map_key(call.rest)?);
         let bounds = held.counter_bounds();
-        call.write_entry(session, map_key, now, &mut |transaction, namespace, entry| {
-            transaction.add_loaded(namespace, gen_index, entry, held.id, bounds, amount)
-        })
+        let entry = call.begin_entry(session, map_key, now)?;
+        let (transaction, namespace) = session.parts();
+        let outcome = transaction.add_loaded(namespace, gen_index, &entry, held.id, bounds, amount);
+        session.end_write(outcome)
     })
 }
 
@@ -234,9 +181,10 @@ extern "C" fn add_float_entry(
 ) -> u32 {
     run_call(gen_index, field, extras, key_length, |call, session, _| {
         let (held, map_key) = (call.field.held(), call.map_key(call.rest)?);
-        call.write_entry(session, map_key, now, &mut |transaction, namespace, entry| {
-            transaction.add_float_loaded(namespace, gen_index, entry, held.id, amount)
-        })
+        let entry = call.begin_entry(session, map_key, now)?;
+        let (transaction, namespace) = session.parts();
+        let outcome = transaction.add_float_loaded(namespace, gen_index, &entry, held.id, amount);
+        session.end_write(outcome)
     })
 }
 
@@ -283,19 +231,23 @@ extern "C" fn get_entries(
 ) -> u32 {
     run_call(gen_index, field, extras, key_length, |call, session, output| {
         let held = call.field.held();
-        call.list(session, KIND_MAP, output, &mut |namespace, map_key, row, parts| {
-            if !row.is_alive() {
-                return Ok(());
-            }
+        let mut parts = Vec::new();
+        let mut entry = call.prefix(session)?;
+        let prefix_length = entry.len();
+        while session.next_entry(gen_index, prefix_length, &mut entry) {
             let length = parts.len();
-            parts.extend_from_slice(map_key);
-            match show(&held, row.state(held.id), namespace, parts) {
-                Err(Code::NOT_SET) => {
-                    parts.truncate(length);
-                    Ok(())
-                }
-                outcome => outcome,
+            let (transaction, namespace) = session.parts();
+            let row = transaction.view(namespace, gen_index, &entry);
+            if !row.is_alive() {
+                continue;
             }
-        })
+            parts.extend_from_slice(&entry[prefix_length..]);
+            match show(&held, row.state(held.id), namespace, &mut parts) {
+                Err(Code::NOT_SET) => parts.truncate(length),
+                outcome => outcome?,
+            }
+        }
+        encode_inside(KIND_MAP, &parts, output);
+        Ok(())
     })
 }

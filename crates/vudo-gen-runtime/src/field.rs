@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use vudo_crdt::value::{
     byte_count_of, decode_bool, decode_byte_string, decode_float, decode_int, decode_utf8,
-    integer_range_of, skip_value, tag,
+    integer_range_of, is_in_range, skip_value, tag,
 };
 use vudo_crdt::wire::{Reader, write_byte, zigzag_decode};
 use vudo_crdt::{
@@ -15,6 +15,7 @@ use vudo_crdt::{
     counter_float_total, counter_total, fit_total,
 };
 
+use crate::abi::cell_of;
 #[cfg(feature = "collections")]
 use crate::types::admits;
 
@@ -41,11 +42,11 @@ pub(crate) struct Field<'s> {
 }
 
 impl<'s> Field<'s> {
-    /// The field that a word describes: `type tag << 20 | field number << 4 | strategy tag`.
+    /// The field that a word describes: `field number << 9 | type tag << 4 | strategy tag`.
     pub(crate) fn of(word: u32) -> Field<'s> {
         Field {
-            id: CellId::from_bits(word & 0xf_ffff),
-            type_tag: (word >> 20) as u8,
+            id: cell_of(word),
+            type_tag: (word >> 4 & 31) as u8,
             overflow: Overflow::Saturate,
             min_value: None,
             max_value: None,
@@ -119,7 +120,7 @@ impl<'s> Field<'s> {
     /// What a counter of integers shows, given the state of its cell.
     pub(crate) fn total(&self, state: &[u8]) -> Result<i128, CounterOverflow> {
         let is_bounded = self.id.tag() == Strategy::BoundedCounter.tag();
-        if cfg!(feature = "collections") && is_bounded {
+        if cfg!(feature = "bounded") && is_bounded {
             let bounds = self.counter_bounds();
             return fit_total(bounded_total(state, bounds), bounds.0, bounds.1, self.overflow);
         }
@@ -168,9 +169,8 @@ impl<'s> Field<'s> {
                 decode_byte_string(value).filter(fits).map(|bytes| out.extend_from_slice(bytes))
             }
             _ => {
-                let (least, greatest) = self.type_range();
-                let fits = |number: &i128| least <= *number && *number <= greatest;
-                let number = decode_int(value).filter(fits);
+                let number = decode_int(value);
+                let number = number.filter(|number| is_in_range(self.type_tag, *number));
                 number.map(|number| out.extend_from_slice(&(number as u64).to_le_bytes()))
             }
         };

@@ -3,9 +3,9 @@
 //! **The idea.** The merge code is the native one, compiled for wasm32 as it is. Around it lie one
 //! namespace in memory with its log, an allocator, and a function per kind of operation. The
 //! compiler adds an export per field that calls one of those functions with constants, and drops
-//! what no field calls. It has the crate in three sizes, because merging reaches every strategy that
-//! is compiled in: the features say which, and the compiler takes the smallest that has all of a
-//! schema.
+//! what no field calls. It has the crate in several sizes, because merging reaches every strategy
+//! that is compiled in: the features say which, and the compiler takes the smallest that has all of
+//! a schema.
 //!
 //! ```text
 //! host --writes--> input buffer --\
@@ -28,6 +28,8 @@ extern crate alloc;
 
 #[cfg(target_arch = "wasm32")]
 mod abi;
+#[cfg(all(target_arch = "wasm32", feature = "bounded"))]
+mod call;
 #[cfg(target_arch = "wasm32")]
 mod code;
 #[cfg(all(target_arch = "wasm32", feature = "collections"))]
@@ -36,7 +38,7 @@ mod collections;
 mod field;
 #[cfg(target_arch = "wasm32")]
 mod memory;
-#[cfg(all(target_arch = "wasm32", feature = "collections"))]
+#[cfg(all(target_arch = "wasm32", feature = "bounded"))]
 mod rights;
 #[cfg(target_arch = "wasm32")]
 mod session;

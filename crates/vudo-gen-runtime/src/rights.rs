@@ -3,8 +3,8 @@
 use vudo_crdt::{Direction, GenIndex, ReplicaKey};
 
 use crate::abi::run;
+use crate::call::run_call;
 use crate::code::Code;
-use crate::collections::run_call;
 
 /// Names the replica, by its key of 32 bytes, that has the rights on bounded counters which exist
 /// from the start. All replicas have to name the same one.

@@ -56,7 +56,7 @@ impl Session {
     }
 
     /// Names the replica that has the rights on bounded counters from the start.
-    #[cfg(feature = "collections")]
+    #[cfg(feature = "bounded")]
     pub(crate) fn set_founder(&mut self, key: &[u8]) -> Outcome {
         let key = key.try_into().map_err(|_| MalformedFrame::Truncated)?;
         let founder = self.namespace.intern_replica(ReplicaKey(key));
@@ -94,9 +94,20 @@ impl Session {
     }
 
     /// The open transaction and its namespace, for reads of more than a row.
-    #[cfg(feature = "composite")]
+    #[cfg(any(feature = "bounded", feature = "composite"))]
     pub(crate) fn parts(&mut self) -> (&mut Transaction, &Namespace) {
         (&mut self.transaction, &self.namespace)
+    }
+
+    /// Goes on to the next entry of a collection: see [`Transaction::next_entry`].
+    #[cfg(feature = "collections")]
+    pub(crate) fn next_entry(
+        &self,
+        gen_index: GenIndex,
+        prefix_length: usize,
+        key: &mut Vec<u8>,
+    ) -> bool {
+        self.transaction.next_entry(&self.namespace, gen_index, prefix_length, key)
     }
 
     /// Appends the keys of the Gen's documents, ascending, each behind its length in four bytes.
@@ -140,14 +151,14 @@ impl Session {
     }
 
     #[inline(never)]
-    fn begin_write(&mut self, now: f64) {
+    pub(crate) fn begin_write(&mut self, now: f64) {
         if !self.is_in_transaction {
             self.begin_again(now);
         }
     }
 
     #[inline(never)]
-    fn end_write(&mut self, outcome: Result<(), Refusal>) -> Outcome {
+    pub(crate) fn end_write(&mut self, outcome: Result<(), Refusal>) -> Outcome {
         outcome?;
         if !self.is_in_transaction {
             self.apply();

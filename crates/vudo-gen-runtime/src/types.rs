@@ -46,7 +46,7 @@ pub(crate) fn admits(types: &mut Reader<'_>, value: &[u8]) -> bool {
         RECORD => inside(KIND_RECORD, value).is_some(),
         REFERENCE => decode_utf8(value).is_some(),
         ANYTHING => !value.is_empty(),
-        scalar => Field::of(u32::from(scalar) << 20).admits(value),
+        scalar => Field::of(u32::from(scalar) << 4).admits(value),
     }
 }
 

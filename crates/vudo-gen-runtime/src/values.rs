@@ -66,7 +66,7 @@ pub(crate) fn show(
     match Strategy::from_tag(field.id.tag()) {
         Some(Strategy::PnCounterFloat) => encode_float(field.float_total(state), output),
         Some(strategy) if strategy.is_counter() => encode_int(field.total(state)?, output),
-        Some(Strategy::MvRegister) if cfg!(feature = "collections") => {
+        Some(Strategy::MvRegister) if cfg!(feature = "registers") => {
             let mut values = Vec::new();
             for live in live_values(state, namespace.replicas()) {
                 if is_shown(live.value) {

@@ -16,10 +16,15 @@ use vudo_crdt::{
     CellId, Direction, FieldSchema, GenSchema, Reading, ReplicaKey, Schema, Strategy, Transaction,
     TransactionView, Value, ValueType, VersionVector,
 };
+use vudo_gen::wasm::{Accessors, BuildOptions, Module};
 use vudo_gen::{SourceFile, compile, wasm};
 use wasmi::Val;
 
 const SOURCE: &str = include_str!("wasm/item.dol");
+
+fn build(schema: &Schema, accessors: Accessors) -> Module {
+    wasm::build_with(schema, &BuildOptions { accessors, ..BuildOptions::default() }).unwrap()
+}
 
 fn schema_of(text: &str) -> Schema {
     let source = SourceFile { name: "item.dol".into(), text: text.into(), lock: None };
@@ -301,8 +306,8 @@ fn open(bytes: &[u8], schema: &Schema, replica: u8) -> (Host, Native) {
 
 /// Writes at random in three modules and their native twins, compares the frames after each write,
 /// then lets all of them, and a native store of its own, meet.
-fn converge(schema: &Schema, seed: u64, count: usize) -> Run {
-    let bytes = wasm::build(schema).unwrap().wasm;
+fn converge(schema: &Schema, accessors: Accessors, seed: u64, count: usize) -> Run {
+    let bytes = build(schema, accessors).wasm;
     let gen_schema = schema.gens.iter().find(|one| one.name == "Item").unwrap();
     let mut random = Random(seed);
     let mut pairs: Vec<(Host, Native)> =
@@ -398,15 +403,19 @@ fn runs_of_every_strategy() -> Vec<Run> {
     assert_eq!(strategies, Strategy::ALL, "a strategy is missing");
     let mut runs = Vec::new();
     for field in &item.fields {
-        runs.push(converge(&with_fields(&schema, |one| one.name == field.name), 20, 40));
+        let alone = with_fields(&schema, |one| one.name == field.name);
+        runs.push(converge(&alone, Accessors::Typed, 20, 40));
+        runs.push(converge(&alone, Accessors::Generic, 22, 40));
     }
     for (place, first) in strategies.iter().enumerate() {
         for second in &strategies[place + 1..] {
             let keeps = |one: &FieldSchema| one.strategy == *first || one.strategy == *second;
-            runs.push(converge(&with_fields(&schema, keeps), 21, 40));
+            runs.push(converge(&with_fields(&schema, keeps), Accessors::Typed, 21, 40));
         }
     }
-    runs.extend((0..3).map(|seed| converge(&schema, seed, 300)));
+    for accessors in [Accessors::Typed, Accessors::Generic] {
+        runs.extend((0..3).map(|seed| converge(&schema, accessors, seed, 300)));
+    }
     runs
 }
 
@@ -527,24 +536,52 @@ fn damaged_frames_of_every_strategy_are_refused_by_a_code() {
 #[test]
 fn the_javascript_of_every_strategy_works_in_node_and_chromium() {
     let schema = schema_of(SOURCE);
-    let module = wasm::build(&schema).unwrap();
-    let folder = new_folder("strategies");
-    let files: [(&str, &[u8]); 4] = [
-        ("app.wasm", &module.wasm),
-        ("app.js", module.javascript.as_bytes()),
-        ("package.json", br#"{"type": "module"}"#),
-        ("strategies.mjs", include_bytes!("wasm/strategies.mjs")),
-    ];
-    for (name, bytes) in files {
-        std::fs::write(folder.join(name), bytes).unwrap();
-    }
     let name = "the_javascript_of_every_strategy_works_in_node_and_chromium";
-    if let Some(given) = node(name, &folder, &["strategies.mjs"]) {
-        check_frame(&schema, &given);
+    let page = Page::find(name);
+    for accessors in [Accessors::Typed, Accessors::Generic] {
+        let module = build(&schema, accessors);
+        let folder = new_folder(&format!("strategies_{accessors:?}"));
+        let files: [(&str, &[u8]); 4] = [
+            ("app.wasm", &module.wasm),
+            ("app.js", module.javascript.as_bytes()),
+            ("package.json", br#"{"type": "module"}"#),
+            ("strategies.mjs", include_bytes!("wasm/strategies.mjs")),
+        ];
+        for (name, bytes) in files {
+            std::fs::write(folder.join(name), bytes).unwrap();
+        }
+        if let Some(given) = node(name, &folder, &["strategies.mjs"]) {
+            check_frame(&schema, &given);
+        }
+        if let Some(page) = &page {
+            check_frame(&schema, &page.run(&folder, "strategies.mjs"));
+        }
     }
-    if let Some(page) = Page::find(name) {
-        check_frame(&schema, &page.run(&folder, "strategies.mjs"));
+}
+
+#[test]
+fn generic_accessors_refuse_numbers_that_are_no_field_of_their_class() {
+    let schema = schema_of(SOURCE);
+    let bytes = build(&schema, Accessors::Generic).wasm;
+    let (mut host, _) = open(&bytes, &schema, 1);
+    assert_eq!(host.document("Item", "create", "milk", NOW), 0);
+    let before = host.changes_since(&[]);
+    let fields: Vec<&FieldSchema> = schema.gens.iter().flat_map(|one| &one.fields).collect();
+    let mut refused_count = 0;
+    for class in ["s", "c", "v", "t", "m", "k", "r"] {
+        for number in 0..fields.len() + 3 {
+            let is_of_class = fields.get(number).is_some_and(|one| host::class_of(one) == class);
+            host.put(b"milk");
+            let code = host.call(&format!("{class}.get"), &[Val::I32(number as i32), Val::I32(4)]);
+            assert_eq!(code == 38, !is_of_class, "{class}.get of {number} gave {code}");
+            refused_count += usize::from(code == 38);
+        }
+        host.put(b"milk");
+        let code = host.call(&format!("{class}.get"), &[Val::I32(-1), Val::I32(4)]);
+        assert_eq!(code, 38, "{class}.get of -1");
     }
+    assert!(refused_count > 7 * 3, "{refused_count}");
+    assert_eq!(host.changes_since(&[]), before);
 }
 
 /// The native engine takes the frame of the JavaScript, and shows the same.

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use vudo_crdt::{FieldSchema, GenSchema, Schema, Strategy, ValueType};
+use vudo_gen::wasm::{Accessors, BuildOptions};
 use vudo_testkit::skip::missing_program;
 
 fn schema() -> Schema {
@@ -51,9 +52,16 @@ fn the_javascript_works_in_node() {
         missing_program("the_javascript_works_in_node", "node", "install Node.js 20 or later");
         return;
     }
+    for accessors in [Accessors::Typed, Accessors::Generic] {
+        run_driver(accessors);
+    }
+}
+
+fn run_driver(accessors: Accessors) {
     // A name whose characters mean something in an address.
-    let module = vudo_gen::wasm::build_named(&schema(), "my app #1.wasm").unwrap();
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("wasm_node");
+    let options = BuildOptions { wasm_file_name: "my app #1.wasm", accessors };
+    let module = vudo_gen::wasm::build_with(&schema(), &options).unwrap();
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("wasm_node_{accessors:?}"));
     // What an earlier run left there must not be what this one finds.
     if folder.exists() {
         std::fs::remove_dir_all(&folder).unwrap();

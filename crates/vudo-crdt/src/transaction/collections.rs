@@ -5,13 +5,12 @@ use alloc::vec::Vec;
 
 use super::{Transaction, position};
 use crate::change::{GenIndex, Operation};
-use crate::dots::{RegisterWrite, live_values};
+use crate::dots::{RegisterWrite, visit_live};
 use crate::hlc::Hlc;
 use crate::limits::{MAX_ELEMENT_BYTES, MAX_LIFE};
 use crate::namespace::Namespace;
 use crate::refusal::Refusal;
-use crate::replica::ReplicaIndex;
-use crate::row::{CellId, Row, Stamp, entry_key};
+use crate::row::{CellId, Row, entry_key};
 
 impl Transaction {
     #[inline(never)]
@@ -22,27 +21,23 @@ impl Transaction {
         key: &[u8],
         id: CellId,
         value: &[u8],
-        latest: Option<Hlc>,
+        mut latest: Option<Hlc>,
     ) -> Result<(), Refusal> {
         let row = self.view(namespace, gen_index, key);
         if !row.is_alive() {
             return Err(Refusal::NotFound);
         }
         let life = row.life;
-        let Stamp { hlc: now, replica, .. } = self.stamp;
+        let now = self.stamp.hlc;
         let mut write = self.register_write(gen_index, key, id);
         let state = self.stored_state(namespace, gen_index, key, id);
         write.cover_known(state);
-        let mut hlc = now;
-        for live in live_values(state, namespace.replicas()) {
-            let later = live.hlc.overwritten_at(now).ok_or(Refusal::ClockAtCeiling)?;
-            hlc = hlc.max(later);
-        }
-        if let Some(latest) = latest {
-            hlc = hlc.max(latest.overwritten_at(now).ok_or(Refusal::ClockAtCeiling)?);
-        }
-        write.leave_out(replica);
-        let payload = write.encode(Some(value), |covered| self.reference(covered));
+        visit_live(state, |live| latest = latest.max(Some(live.hlc)));
+        let hlc = match latest {
+            Some(latest) => latest.overwritten_at(now).ok_or(Refusal::ClockAtCeiling)?,
+            None => now,
+        };
+        let payload = write.encode(Some(value), &mut self.joiner.references);
         self.write(namespace, gen_index, key, life, Operation { id, hlc, value: &payload })
     }
 
@@ -67,22 +62,9 @@ impl Transaction {
     /// to do as well.
     fn register_write(&self, gen_index: GenIndex, key: &[u8], id: CellId) -> RegisterWrite {
         let mut write = RegisterWrite::default();
-        let pending = self.pending(gen_index, key);
-        let mut operations = pending.iter().flat_map(|document| document.operations(Hlc::ZERO));
-        if let Some(operation) = operations.find(|operation| operation.id == id) {
-            write.cover_as(operation.value, &self.joiner.references);
-        }
+        let pending = self.pending_operation(gen_index, key, id);
+        write.cover_as(pending, &self.joiner.references);
         write
-    }
-
-    /// The place of a replica among those that the change refers to.
-    fn reference(&mut self, replica: ReplicaIndex) -> u64 {
-        let references = &mut self.joiner.references;
-        let known = references.iter().position(|known| *known == replica);
-        known.unwrap_or_else(|| {
-            references.push(replica);
-            references.len() - 1
-        }) as u64
     }
 
     /// Adds an element, given as an encoded value, to a set. The chunks of the document, and of the
@@ -132,14 +114,12 @@ impl Transaction {
         }
         let entry = self.entry_of_alive(namespace, gen_index, key, set, element)?;
         let id = CellId::ELEMENT;
-        let Stamp { hlc, replica, .. } = self.stamp;
+        let hlc = self.stamp.hlc;
         if !adds && !self.view(namespace, gen_index, &entry).is_element() {
             return Ok(());
         }
         let mut write = self.register_write(gen_index, &entry, id);
-        if adds {
-            write.leave_out(replica);
-        } else {
+        if !adds {
             write.cover_known(self.stored_state(namespace, gen_index, &entry, id));
         }
         if !adds && write.covers_nothing() {
@@ -149,7 +129,7 @@ impl Transaction {
             }
             return Ok(());
         }
-        let payload = write.encode(adds.then_some(&[]), |covered| self.reference(covered));
+        let payload = write.encode(adds.then_some(&[]), &mut self.joiner.references);
         self.write(namespace, gen_index, &entry, 0, Operation { id, hlc, value: &payload })
     }
 

@@ -4,12 +4,13 @@ use alloc::vec::Vec;
 
 use super::Transaction;
 use crate::change::{GenIndex, Operation};
-use crate::counter::{self, Direction, Rights};
+use crate::counter::{self, Direction};
+use crate::dots::Entries;
 use crate::evolution::Inherited;
 use crate::namespace::Namespace;
 use crate::refusal::{Refusal, WriteError};
 use crate::replica::ReplicaKey;
-use crate::row::CellId;
+use crate::row::{CellId, Stamp};
 use crate::schema::{FieldSchema, Strategy};
 use crate::source::ChunkSource;
 
@@ -78,15 +79,8 @@ impl Transaction {
         amount: i64,
     ) -> Result<(), Refusal> {
         let direction = if amount < 0 { Direction::Down } else { Direction::Up };
-        let (life, mut own, rights) =
-            self.rights(namespace, gen_index, key, id, bounds, direction)?;
         let count = i128::from(amount).abs();
-        if count > rights {
-            return Err(Refusal::NoRights);
-        }
-        let total = if amount < 0 { &mut own.taken } else { &mut own.added };
-        *total = total.wrapping_add(count);
-        self.write_rights(namespace, gen_index, key, life, id, &own)
+        self.use_rights(namespace, gen_index, key, id, bounds, (&[], direction, count))
     }
 
     /// Gives rights of this replica on a `bounded_counter` to another one, which then may move the
@@ -130,13 +124,8 @@ impl Transaction {
         bounds: (i128, i128),
         (receiver, direction, amount): (&ReplicaKey, Direction, i64),
     ) -> Result<(), Refusal> {
-        let (life, mut own, rights) =
-            self.rights(namespace, gen_index, key, id, bounds, direction)?;
-        if amount < 0 || i128::from(amount) > rights {
-            return Err(Refusal::NoRights);
-        }
-        own.give(receiver, direction, amount.into());
-        self.write_rights(namespace, gen_index, key, life, id, &own)
+        let give = (receiver.0.as_slice(), direction, amount.into());
+        self.use_rights(namespace, gen_index, key, id, bounds, give)
     }
 
     /// How far this replica may move a `bounded_counter` in a direction, whose chunk is loaded and
@@ -150,53 +139,49 @@ impl Transaction {
         gen_index: GenIndex,
         key: &[u8],
         id: CellId,
-        bounds: (i128, i128),
-        direction: Direction,
-    ) -> Result<i128, Refusal> {
-        Ok(self.rights(namespace, gen_index, key, id, bounds, direction)?.2)
-    }
-
-    /// The document's life, what this replica has done to a bounded counter, and its rights.
-    fn rights(
-        &mut self,
-        namespace: &Namespace,
-        gen_index: GenIndex,
-        key: &[u8],
-        id: CellId,
         (least, greatest): (i128, i128),
         direction: Direction,
-    ) -> Result<(u64, Rights, i128), Refusal> {
+    ) -> Result<i128, Refusal> {
         let replica = self.stamp.replica;
         let row = self.view(namespace, gen_index, key);
         if !row.is_alive() {
             return Err(Refusal::NotFound);
         }
-        let (life, state) = (row.life, row.state(id));
-        let own = Rights::decode(counter::own_total(state, replica)).unwrap_or_default();
-        let granted = counter::rights_of(state, replica, namespace.replicas());
+        let replicas = namespace.replicas();
+        let mut rights = counter::rights_of(row.state(id), replica, replicas, direction);
         // What may be used from the start is the founder's; nobody else must think it his.
-        let start = counter::start_within(least, greatest);
-        let from_start = match (namespace.founder() == Some(replica), direction) {
-            (false, _) => 0,
-            (true, Direction::Up) => greatest - start,
-            (true, Direction::Down) => start - least,
-        };
-        let rights = granted[direction as usize].saturating_add(from_start);
-        Ok((life, own, rights))
+        if namespace.founder() == Some(replica) {
+            let start = counter::start_within(least, greatest);
+            let (to, from) = match direction {
+                Direction::Up => (&greatest, &start),
+                Direction::Down => (&start, &least),
+            };
+            counter::add(&mut rights, to, false);
+            counter::add(&mut rights, from, true);
+        }
+        Ok(rights)
     }
 
-    fn write_rights(
+    /// Uses rights of this replica itself, or gives them to a receiver.
+    fn use_rights(
         &mut self,
         namespace: &Namespace,
         gen_index: GenIndex,
         key: &[u8],
-        life: u64,
         id: CellId,
-        rights: &Rights,
+        bounds: (i128, i128),
+        (receiver, direction, amount): (&[u8], Direction, i128),
     ) -> Result<(), Refusal> {
+        let rights = self.rights_loaded(namespace, gen_index, key, id, bounds, direction)?;
+        if amount < 0 || counter::is_less(&rights, &amount) {
+            return Err(Refusal::NoRights);
+        }
+        let Stamp { hlc, replica, .. } = self.stamp;
+        let row = self.view(namespace, gen_index, key);
+        let life = row.life;
+        let own = Entries::of(row.state(id)).find(replica);
         let mut value = Vec::new();
-        rights.encode(&mut value);
-        let hlc = self.stamp.hlc;
+        counter::write_rights(&own, receiver, direction, &amount, &mut value);
         self.write(namespace, gen_index, key, life, Operation { id, hlc, value: &value })
     }
 
@@ -223,14 +208,19 @@ impl Transaction {
             return Err(Refusal::OutOfBounds);
         }
         let (life, state) = (row.life, row.state(id));
-        let total = counter::integer_sum(state).wrapping_add(amount.into());
+        let mut total = counter::integer_sum(state);
+        let wide_amount = amount.into();
+        counter::add(&mut total, &wide_amount, false);
         // A merge may have taken the counter past a bound; coming back is always allowed.
-        if (amount < 0 && total < least) || (amount > 0 && total > greatest) {
+        let (lesser, greater) = if amount < 0 { (&total, &least) } else { (&greatest, &total) };
+        if amount != 0 && counter::is_less(lesser, greater) {
             return Err(Refusal::OutOfBounds);
         }
-        let own = counter::decode_integer(counter::own_total(state, stamp.replica)).unwrap_or(0);
+        let mut own = 0;
+        counter::read_integer(counter::own_total(state, stamp.replica), &mut own);
+        counter::add(&mut own, &wide_amount, false);
         let mut value = Vec::new();
-        counter::encode_integer(own.wrapping_add(amount.into()), &mut value);
+        counter::encode_integer(&own, &mut value);
         self.write(namespace, gen_index, key, life, Operation { id, hlc: stamp.hlc, value: &value })
     }
 

@@ -21,6 +21,8 @@ use crate::replica::ReplicaIndex;
 use crate::row::{CellId, Row, Stamp, entries_prefix, entry_key, is_entry_key, split_entry_key};
 use crate::schema::{FieldSchema, Strategy};
 use crate::sorted::Sorted;
+#[cfg(target_arch = "wasm32")]
+use crate::sorted::place_after;
 use crate::source::{ChunkError, ChunkSource};
 use crate::value::{Value, encode_counts, step_over_value, write_counts};
 use crate::wire::Reader;
@@ -70,6 +72,8 @@ impl Transaction {
         self.byte_count = 0;
         if cfg!(feature = "collections") {
             self.entries.clear();
+        }
+        if cfg!(feature = "registers") {
             self.joiner.begin_references(self.stamp.replica);
         }
     }
@@ -363,6 +367,42 @@ impl Transaction {
         }
     }
 
+    /// Goes on from the key of an entry to that of the next one of its collection as this transaction
+    /// sees it, ascending by element, those that are not in it included. The first one follows on what
+    /// all of them begin with, which is so long. Gives whether there is one.
+    #[cfg(target_arch = "wasm32")]
+    pub fn next_entry(
+        &self,
+        namespace: &Namespace,
+        gen_index: GenIndex,
+        prefix_length: usize,
+        key: &mut Vec<u8>,
+    ) -> bool {
+        loop {
+            let stored = namespace.gens[gen_index as usize].entries.key_after(key);
+            let place = place_after(position(&self.entries, gen_index, key));
+            let mut next = stored;
+            if place < self.entries.len() {
+                let pending = DocumentChange::of(self.entries.at(place));
+                let is_of_gen = pending.gen_index == gen_index;
+                if is_of_gen && (stored.is_empty() || pending.key < stored) {
+                    next = pending.key;
+                }
+            }
+            if !next.starts_with(&key[..prefix_length]) {
+                return false;
+            }
+            key.truncate(prefix_length);
+            key.extend_from_slice(&next[prefix_length..]);
+            // What follows an element lies in a collection of the entry.
+            let mut rest = Reader::new(&key[prefix_length..]);
+            step_over_value(&mut rest);
+            if rest.is_empty() {
+                return true;
+            }
+        }
+    }
+
     /// Applies the transaction as one change and hands it to the observer; nothing happens where
     /// nothing was written. Gives the number of the change.
     ///
@@ -391,7 +431,7 @@ impl Transaction {
         }
         let mut body = Vec::new();
         let mut replicas = Vec::new();
-        if cfg!(feature = "collections") {
+        if cfg!(feature = "registers") {
             for replica in self.joiner.references.iter().skip(1) {
                 replicas.extend_from_slice(&namespace.replicas.key(*replica).0);
             }
@@ -439,7 +479,10 @@ impl Transaction {
             let mut rest = Reader::new(&entry.key[prefix.len()..]);
             let element = step_over_value(&mut rest);
             // What follows the element is for a collection of the entry, which is written with it.
-            if rest.is_empty() {
+            if rest.is_empty() && cfg!(target_arch = "wasm32") {
+                // No module writes to a collection in an entry.
+                entry.encode_entry(element, out);
+            } else if rest.is_empty() {
                 let mut operations = Vec::new();
                 self.nest_entries(&entry, &mut operations);
                 let nested = DocumentChange { operations: &operations, ..entry };
@@ -469,6 +512,11 @@ impl Transaction {
         Some(DocumentChange::of(list.at(place)))
     }
 
+    /// What the transaction does to a cell so far; nothing where it does not write to it.
+    fn pending_operation(&self, gen_index: GenIndex, key: &[u8], id: CellId) -> &[u8] {
+        self.pending(gen_index, key).map_or(&[], |pending| pending.operation_on(id))
+    }
+
     /// Puts a document or entry at the beginning of a life.
     fn begin_life(
         &mut self,
@@ -478,13 +526,19 @@ impl Transaction {
         life: u64,
     ) -> Result<(), Refusal> {
         if cfg!(feature = "collections") && self.entries.len() > 0 {
-            let prefix = entries_prefix(key);
-            let count = self.entries_within(gen_index, &prefix).count();
-            let (Ok(first) | Err(first)) = position(&self.entries, gen_index, &prefix);
-            self.entries.remove(first, count);
+            self.drop_entries(gen_index, key);
         }
-        self.touch_owner(namespace, gen_index, key)?;
+        self.touch_owners(namespace, gen_index, key)?;
         self.put(&DocumentChange { gen_index, key, life, operations: &[] }, 0)
+    }
+
+    /// Forgets what the transaction does to the entries in a document or entry.
+    #[inline(never)]
+    fn drop_entries(&mut self, gen_index: GenIndex, key: &[u8]) {
+        let prefix = entries_prefix(key);
+        let count = self.entries_within(gen_index, &prefix).count();
+        let (Ok(first) | Err(first)) = position(&self.entries, gen_index, &prefix);
+        self.entries.remove(first, count);
     }
 
     fn write(
@@ -495,7 +549,18 @@ impl Transaction {
         life: u64,
         operation: Operation<'_>,
     ) -> Result<(), Refusal> {
-        self.touch_owner(namespace, gen_index, key)?;
+        self.touch_owners(namespace, gen_index, key)?;
+        self.write_alone(gen_index, key, life, operation)
+    }
+
+    /// Writes without having what the document or entry is in say so.
+    fn write_alone(
+        &mut self,
+        gen_index: GenIndex,
+        key: &[u8],
+        life: u64,
+        operation: Operation<'_>,
+    ) -> Result<(), Refusal> {
         let mut operations = Vec::new();
         let document = DocumentChange { gen_index, key, life, operations: &[] };
         let document = self.pending(gen_index, key).unwrap_or(document);
@@ -504,26 +569,27 @@ impl Transaction {
         self.put(&DocumentChange { gen_index, key, life, operations: &operations }, value_bytes)
     }
 
-    /// Has the document or entry that an entry is in say that the collection is written to.
-    fn touch_owner(
+    /// Has what an entry is in say that the collection is written to.
+    fn touch_owners(
         &mut self,
         namespace: &Namespace,
         gen_index: GenIndex,
         key: &[u8],
     ) -> Result<(), Refusal> {
-        let Some((owner, id, _)) = split_entry_key(key) else {
-            return Ok(());
-        };
-        if let Some(pending) = self.pending(gen_index, owner)
-            && pending.operations(Hlc::ZERO).any(|operation| operation.id == id)
-        {
-            return Ok(());
+        let mut rest = key;
+        while let Some((owner, id, _)) = split_entry_key(rest) {
+            // What has said so has had its own owners say so.
+            if !self.pending_operation(gen_index, owner, id).is_empty() {
+                return Ok(());
+            }
+            let life = self.view(namespace, gen_index, owner).life;
+            let mut nothing = Vec::new();
+            encode_counts(&[], &mut nothing);
+            let operation = Operation { id, hlc: self.stamp.hlc, value: &nothing };
+            self.write_alone(gen_index, owner, life, operation)?;
+            rest = owner;
         }
-        let life = self.view(namespace, gen_index, owner).life;
-        let mut nothing = Vec::new();
-        encode_counts(&[], &mut nothing);
-        let operation = Operation { id, hlc: self.stamp.hlc, value: &nothing };
-        self.write(namespace, gen_index, owner, life, operation)
+        Ok(())
     }
 
     /// Puts what the change does to a document in place of what it would have done, with a value of

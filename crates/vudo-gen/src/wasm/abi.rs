@@ -89,11 +89,12 @@ fn export_with(operation: &'static str, runtime_function: &'static str) -> Field
     FieldExport { operation, runtime_function, takes_extras: true }
 }
 
-/// Type, number and strategy of a field in one word, as the runtime wants it. A type with parts has
+/// Number, type and strategy of a field in one word, as the runtime wants it: small for the first
+/// fields, since WASM writes small constants in fewer bytes. A type with parts has
 /// a tag that the runtime knows no scalar of.
 pub(super) fn field_word(field: &FieldSchema) -> u32 {
-    let number_and_strategy = field.number << 4 | u32::from(field.strategy.tag());
-    u32::from(field.value_type.tag()) << 20 | number_and_strategy
+    let type_tag = u32::from(field.value_type.tag());
+    field.number << 9 | type_tag << 4 | u32::from(field.strategy.tag())
 }
 
 /// The exports of a field.
@@ -137,6 +138,48 @@ pub(super) fn is_encoded(field: &FieldSchema) -> bool {
     let has_many = matches!(field.strategy, Strategy::MvRegister | Strategy::OrSet | Strategy::Map);
     has_many || !ValueType::SCALARS.contains(&field.value_type)
 }
+
+/// The letter of a field's calls in a module with generic accessors: fields with one letter share
+/// their exports, which go by it.
+pub(super) fn class_of(field: &FieldSchema) -> char {
+    match (field.strategy, &field.value_type) {
+        (Strategy::OrSet, _) => 't',
+        (Strategy::Map, _) => match field.value_strategy {
+            Strategy::PnCounterFloat => 'l',
+            counter if counter.is_counter() => 'k',
+            _ => 'm',
+        },
+        (Strategy::BoundedCounter, _) => 'r',
+        _ if is_encoded(field) => 'v',
+        (Strategy::PnCounterFloat, _) => 'd',
+        (counter, _) if counter.is_counter() => 'c',
+        (_, ValueType::String) => 's',
+        (_, ValueType::Bool) => 'b',
+        (_, bytes) if bytes.is_bytes() => 'x',
+        (_, float) if float.is_float() => 'f',
+        _ => 'n',
+    }
+}
+
+/// The exports that do for all fields of one class: those of the field that needs its extras most,
+/// for the others have extras that say nothing.
+pub(super) fn exports_of_class(fields: &[&FieldSchema]) -> Vec<FieldExport> {
+    let extras_count =
+        |exports: &Vec<FieldExport>| exports.iter().filter(|export| export.takes_extras).count();
+    let exports = fields.iter().map(|field| exports_of(field));
+    exports.max_by_key(extras_count).unwrap_or_default()
+}
+
+/// What a generic accessor finds a field by: an entry of the table in the compiler's data.
+pub(super) const FIELD_ENTRY_BYTES: u32 = 12;
+/// Where in an entry what stands: the Gen in two bytes, the class in one, the field word, the place
+/// of the extras.
+pub(super) const ENTRY_CLASS: u32 = 2;
+pub(super) const ENTRY_WORD: u32 = 4;
+pub(super) const ENTRY_EXTRAS: u32 = 8;
+
+/// What a generic accessor says of a number that is no field of its class.
+pub(super) const NOT_THIS_OPERATION: i32 = 38;
 
 fn write_export(field: &FieldSchema) -> FieldExport {
     let is_simple = field.value_type == ValueType::I64 && !has_extras(field);
@@ -186,37 +229,50 @@ impl SchemaData {
     /// Appends a field's extras and gives their place: overflow, flags, what the flags announce,
     /// types.
     pub(super) fn push_extras(&mut self, field: &FieldSchema) -> u32 {
-        let place = self.bytes.len() as u32;
+        let mut extras = Vec::new();
         let counter = &field.counter;
         let flags = u8::from(field.default.is_some())
             | u8::from(counter.min_value.is_some()) << 1
             | u8::from(counter.max_value.is_some()) << 2;
-        self.bytes.extend_from_slice(&[counter.overflow as u8, flags]);
+        extras.extend_from_slice(&[counter.overflow as u8, flags]);
         for bound in [counter.min_value, counter.max_value].into_iter().flatten() {
-            write_varint(&mut self.bytes, zigzag_encode(bound));
+            write_varint(&mut extras, zigzag_encode(bound));
         }
         if let Some(default) = &field.default {
-            default.encode(&mut self.bytes);
+            default.encode(&mut extras);
         }
         if is_encoded(field) {
-            self.push_types(field);
+            write_types(field, &mut extras);
         }
-        place
+        // What stands there already serves as well: extras say themselves where they end.
+        let found = self.bytes.windows(extras.len()).position(|known| known == extras);
+        let place = found.unwrap_or(self.bytes.len());
+        if found.is_none() {
+            self.bytes.extend_from_slice(&extras);
+        }
+        place as u32
     }
 
-    /// What a field's values are made of: of a set its elements' type, of a map its values' strategy
-    /// and the types of its keys and of its values.
-    fn push_types(&mut self, field: &FieldSchema) {
-        match (field.strategy, &field.value_type) {
-            (Strategy::Map, ValueType::Map(key, value)) => {
-                self.bytes.push(field.value_strategy.tag());
-                write_type(key, &mut self.bytes);
-                write_type(value, &mut self.bytes);
-            }
-            (_, value_type) => {
-                write_type(field.element_type().unwrap_or(value_type), &mut self.bytes);
-            }
+    /// Appends what a generic accessor finds a field by.
+    pub(super) fn push_entry(&mut self, gen_index: usize, field: &FieldSchema, extras: u32) {
+        // There are at most 4,096 Gens, and letters are ASCII.
+        self.bytes.extend_from_slice(&(gen_index as u16).to_le_bytes());
+        self.bytes.extend_from_slice(&[class_of(field) as u8, 0]);
+        self.bytes.extend_from_slice(&field_word(field).to_le_bytes());
+        self.bytes.extend_from_slice(&extras.to_le_bytes());
+    }
+}
+
+/// Appends what a field's values are made of: of a set its elements' type, of a map its values'
+/// strategy and the types of its keys and of its values.
+fn write_types(field: &FieldSchema, out: &mut Vec<u8>) {
+    match (field.strategy, &field.value_type) {
+        (Strategy::Map, ValueType::Map(key, value)) => {
+            out.push(field.value_strategy.tag());
+            write_type(key, out);
+            write_type(value, out);
         }
+        (_, value_type) => write_type(field.element_type().unwrap_or(value_type), out),
     }
 }
 

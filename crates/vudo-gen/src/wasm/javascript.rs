@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 
 use vudo_crdt::{FieldSchema, Overflow, Schema, Strategy, ValueType};
 
-use super::abi::{ERROR_CODES, has_founder, is_encoded};
+use super::abi::{ERROR_CODES, class_of, has_founder, is_encoded};
 use super::names::{FieldNames, Names};
+use super::{Accessors, BuildOptions};
 
 const TEMPLATE: &str = include_str!("template.js");
 const HEAD: &str = "// By Gen.\n";
@@ -54,7 +55,7 @@ const KINDS: [Kind; 8] = [
     },
 ];
 
-pub(super) fn javascript(schema: &Schema, names: &Names, wasm_file_name: &str) -> String {
+pub(super) fn javascript(schema: &Schema, names: &Names, options: &BuildOptions<'_>) -> String {
     let mut codec = Codec::new(schema);
     let mut gens = Vec::new();
     for (gen_schema, gen_names) in schema.gens.iter().zip(&names.gens) {
@@ -74,10 +75,18 @@ pub(super) fn javascript(schema: &Schema, names: &Names, wasm_file_name: &str) -
         .filter(|(code, _)| *code >= FIRST_REASON)
         .map(|(_, name)| if is_reason(name) && can_be_given(name, schema) { *name } else { "" })
         .collect();
-    let lines = template_lines(&codec.sections(schema)).replace("__KINDS__", &kinds);
+    let mut sections = codec.sections(schema);
+    sections.push(match options.accessors {
+        Accessors::Typed => "typed",
+        Accessors::Generic => "generic",
+    });
+    let fields = schema.gens.iter().flat_map(|one| &one.fields);
+    let classes: String = fields.map(class_of).collect();
+    let lines = template_lines(&sections).replace("__KINDS__", &kinds);
     let filled = without_parentheses(&shorten(&lines))
         .replace("__REASONS__", reasons.join(" ").trim_end())
-        .replace("__WASM__", &quote(&relative_address(wasm_file_name)))
+        .replace("__WASM__", &quote(&relative_address(options.wasm_file_name)))
+        .replace("__CLASSES__", &quote(&classes))
         .replace("__RECORDS__", &codec.records())
         .replace("__SCHEMA__", &format!("[{}]", gens.join(",")));
     format!("{HEAD}{filled}\n")

@@ -89,25 +89,51 @@ impl fmt::Display for BuildError {
 
 impl std::error::Error for BuildError {}
 
+/// How a module's fields are read and written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Accessors {
+    /// Exports for each field: the smaller way for a record of a few fields.
+    #[default]
+    Typed,
+    /// Exports for each kind of field, which take the field's number among all fields of the module:
+    /// a further field costs a few bytes of data. What the JavaScript offers is the same.
+    Generic,
+}
+
+/// What there is to choose about a module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BuildOptions<'o> {
+    /// The module's file name, by which its JavaScript looks for it.
+    pub wasm_file_name: &'o str,
+    /// How its fields are read and written.
+    pub accessors: Accessors,
+}
+
+impl Default for BuildOptions<'_> {
+    fn default() -> Self {
+        BuildOptions { wasm_file_name: "app.wasm", accessors: Accessors::default() }
+    }
+}
+
 /// Builds the module of a schema, which will be called `app.wasm`.
 ///
 /// # Errors
 /// The schema breaks a bound or rule of the store: a name twice, a number out of range, a strategy
 /// on a type that it cannot merge. A schema that the checker passed does not.
 pub fn build(schema: &Schema) -> Result<Module, BuildError> {
-    build_named(schema, "app.wasm")
+    build_with(schema, &BuildOptions::default())
 }
 
-/// [`build`] for a module of another file name, by which its JavaScript looks for it.
+/// [`build`] with something else chosen.
 ///
 /// # Errors
 /// As for [`build`].
-pub fn build_named(schema: &Schema, wasm_file_name: &str) -> Result<Module, BuildError> {
+pub fn build_with(schema: &Schema, options: &BuildOptions<'_>) -> Result<Module, BuildError> {
     validate::validate(schema)?;
     let names = names::Names::of(schema);
     Ok(Module {
-        wasm: specialise::specialise(schema)?,
-        javascript: javascript::javascript(schema, &names, wasm_file_name),
+        wasm: specialise::specialise(schema, options.accessors)?,
+        javascript: javascript::javascript(schema, &names, options),
         typescript: typescript::typescript(schema, &names),
     })
 }

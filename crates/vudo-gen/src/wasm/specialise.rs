@@ -1,36 +1,44 @@
 //! Cuts an application's module from the embedded runtime.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use vudo_crdt::{Schema, Strategy};
-use walrus::ir::{Const, Load, Store, Value, Visitor, dfs_in_order};
+use vudo_crdt::{FieldSchema, Schema, Strategy};
+use walrus::ir::{
+    BinaryOp, Const, ExtendedLoad, Load, LoadKind, MemArg, Store, Value, Visitor, dfs_in_order,
+};
 use walrus::{
     ConstExpr, Data, DataId, DataKind, ExportId, ExportItem, FunctionBuilder, FunctionId,
-    GlobalKind, MemoryId, Module, ModuleConfig, RawCustomSection,
+    GlobalKind, InstrSeqBuilder, MemoryId, Module, ModuleConfig, RawCustomSection, ValType,
 };
 
 use super::abi::{
-    COMMON, FOUND, OF_GEN, SchemaData, exports_of, field_word, has_founder, is_encoded,
+    COMMON, ENTRY_CLASS, ENTRY_EXTRAS, ENTRY_WORD, FIELD_ENTRY_BYTES, FOUND, FieldExport,
+    NOT_THIS_OPERATION, OF_GEN, SchemaData, class_of, exports_of, exports_of_class, field_word,
+    has_founder, is_encoded,
 };
-use super::{BuildError, SCHEMA_SECTION};
+use super::{Accessors, BuildError, SCHEMA_SECTION};
 
 /// Built by `cargo xtask runtime` from the crate `vudo-gen-runtime`: values without parts under
-/// strategies that keep one value, values with parts as well, and every strategy.
+/// strategies that keep one value; with bounded counters; with values that have parts; with these
+/// and registers of many values; and with everything.
 const RUNTIME: &[u8] = include_bytes!("../../runtime/vudo_gen_runtime.wasm");
+const RUNTIME_BOUNDED: &[u8] = include_bytes!("../../runtime/vudo_gen_runtime_bounded.wasm");
 const RUNTIME_COMPOSITE: &[u8] = include_bytes!("../../runtime/vudo_gen_runtime_composite.wasm");
+const RUNTIME_REGISTERS: &[u8] = include_bytes!("../../runtime/vudo_gen_runtime_registers.wasm");
 const RUNTIME_COLLECTIONS: &[u8] =
     include_bytes!("../../runtime/vudo_gen_runtime_collections.wasm");
 
 /// The smallest runtime that has what a schema needs.
 fn runtime_for(schema: &Schema) -> &'static [u8] {
-    let mut fields = schema.gens.iter().flat_map(|one| &one.fields);
-    let is_collected = |strategy: Strategy| {
-        strategy.is_collection()
-            || matches!(strategy, Strategy::MvRegister | Strategy::BoundedCounter)
-    };
-    if fields.clone().any(|field| is_collected(field.strategy)) {
+    let any = |is: fn(&FieldSchema) -> bool| schema.gens.iter().flat_map(|one| &one.fields).any(is);
+    let has_encoded = any(is_encoded);
+    if any(|field| field.strategy.is_collection()) || (has_founder(schema) && has_encoded) {
         RUNTIME_COLLECTIONS
-    } else if fields.any(is_encoded) {
+    } else if has_founder(schema) {
+        RUNTIME_BOUNDED
+    } else if any(|field| field.strategy == Strategy::MvRegister) {
+        RUNTIME_REGISTERS
+    } else if has_encoded {
         RUNTIME_COMPOSITE
     } else {
         RUNTIME
@@ -43,11 +51,12 @@ const PAGE_BYTES: u64 = 64 << 10;
 /// optimiser folds the difference into the address of the table.
 const LEAD_BYTES: u64 = 16;
 
-pub(super) fn specialise(schema: &Schema) -> Result<Vec<u8>, BuildError> {
-    specialise_runtime(schema).map_err(|error| BuildError::NotAModule(format!("{error:#}")))
+pub(super) fn specialise(schema: &Schema, accessors: Accessors) -> Result<Vec<u8>, BuildError> {
+    specialise_runtime(schema, accessors)
+        .map_err(|error| BuildError::NotAModule(format!("{error:#}")))
 }
 
-fn specialise_runtime(schema: &Schema) -> walrus::Result<Vec<u8>> {
+fn specialise_runtime(schema: &Schema, accessors: Accessors) -> walrus::Result<Vec<u8>> {
     let mut config = ModuleConfig::new();
     config.generate_producers_section(false).generate_name_section(false);
     let mut cutter = Cutter {
@@ -64,7 +73,7 @@ fn specialise_runtime(schema: &Schema) -> walrus::Result<Vec<u8>> {
             let name = format!("{}.{operation}", gen_schema.name);
             cutter.add_export(name, operation, &[gen_index])?;
         }
-        for field in &gen_schema.fields {
+        for field in gen_schema.fields.iter().filter(|_| accessors == Accessors::Typed) {
             let mut extras = None;
             for export in exports_of(field) {
                 let name = format!("{}.{}.{}", gen_schema.name, field.name, export.operation);
@@ -77,8 +86,52 @@ fn specialise_runtime(schema: &Schema) -> walrus::Result<Vec<u8>> {
             }
         }
     }
+    if accessors == Accessors::Generic {
+        add_generic_exports(&mut cutter, schema, &mut data)?;
+    }
     cutter.place_data(data.bytes)?;
     Ok(cutter.finish(schema))
+}
+
+/// Adds a table of all fields to the data, and for each class of fields exports that look there.
+fn add_generic_exports(
+    cutter: &mut Cutter,
+    schema: &Schema,
+    data: &mut SchemaData,
+) -> walrus::Result<()> {
+    let fields: Vec<(usize, &FieldSchema)> = (schema.gens.iter().enumerate())
+        .flat_map(|(gen_index, one)| one.fields.iter().map(move |field| (gen_index, field)))
+        .collect();
+    let mut classes: BTreeMap<char, Vec<&FieldSchema>> = BTreeMap::new();
+    for (_, field) in &fields {
+        classes.entry(class_of(field)).or_default().push(field);
+    }
+    let classes: BTreeMap<char, Vec<FieldExport>> =
+        classes.into_iter().map(|(class, fields)| (class, exports_of_class(&fields))).collect();
+    let mut extras = Vec::new();
+    for (_, field) in &fields {
+        let takes_extras = classes[&class_of(field)].iter().any(|export| export.takes_extras);
+        extras.push(if takes_extras { data.push_extras(field) } else { 0 });
+    }
+    let table = Table {
+        address: cutter.heap_base()? + data.bytes.len() as u32,
+        field_count: fields.len() as i32,
+    };
+    for ((gen_index, field), extras) in fields.into_iter().zip(extras) {
+        data.push_entry(gen_index, field, extras);
+    }
+    for (class, exports) in &classes {
+        for export in exports {
+            cutter.add_generic_export(*class, export, &table)?;
+        }
+    }
+    Ok(())
+}
+
+/// Where the table of all fields lies, and how long it is.
+struct Table {
+    address: u32,
+    field_count: i32,
 }
 
 struct Cutter {
@@ -113,6 +166,54 @@ impl Cutter {
         });
         body.call(function);
         let wrapper = builder.finish(arguments, &mut self.module.funcs);
+        self.module.exports.add(&name, wrapper);
+        self.kept.insert(name);
+        Ok(())
+    }
+
+    /// Adds an export for the fields of a class that takes the number of a field in front of its own
+    /// arguments, and calls the runtime's function with what the table has of the field.
+    fn add_generic_export(
+        &mut self,
+        class: char,
+        export: &FieldExport,
+        table: &Table,
+    ) -> walrus::Result<()> {
+        let memory = self.memory()?;
+        let function = self.module.exports.get_func(export.runtime_function)?;
+        let function_type = self.module.types.get(self.module.funcs.get(function).ty());
+        let constant_count = 2 + usize::from(export.takes_extras);
+        let mut parameters = Vec::from([ValType::I32]);
+        parameters.extend_from_slice(&function_type.params()[constant_count..]);
+        let results = function_type.results().to_vec();
+        let mut builder = FunctionBuilder::new(&mut self.module.types, &parameters, &results);
+        let arguments: Vec<_> =
+            parameters.iter().map(|parameter| self.module.locals.add(*parameter)).collect();
+        let (field, entry) = (arguments[0], self.module.locals.add(ValType::I32));
+        let refuse = |then: &mut InstrSeqBuilder<'_>| {
+            then.i32_const(NOT_THIS_OPERATION).return_();
+        };
+        let at = |offset: u32| MemArg { align: 1, offset: offset.into() };
+        let byte = LoadKind::I32_8 { kind: ExtendedLoad::ZeroExtend };
+        let two_bytes = LoadKind::I32_16 { kind: ExtendedLoad::ZeroExtend };
+        let mut body = builder.func_body();
+        body.local_get(field).i32_const(table.field_count).binop(BinaryOp::I32GeU);
+        body.if_else(None, refuse, |_| {});
+        body.local_get(field).i32_const(FIELD_ENTRY_BYTES as i32).binop(BinaryOp::I32Mul);
+        body.i32_const(table.address as i32).binop(BinaryOp::I32Add).local_tee(entry);
+        body.load(memory, byte, at(ENTRY_CLASS)).i32_const(class as i32).binop(BinaryOp::I32Ne);
+        body.if_else(None, refuse, |_| {});
+        body.local_get(entry).load(memory, two_bytes, at(0));
+        let words = [ENTRY_WORD, ENTRY_EXTRAS];
+        for word in &words[..constant_count - 1] {
+            body.local_get(entry).load(memory, LoadKind::I32 { atomic: false }, at(*word));
+        }
+        for argument in &arguments[1..] {
+            body.local_get(*argument);
+        }
+        body.call(function);
+        let wrapper = builder.finish(arguments, &mut self.module.funcs);
+        let name = format!("{class}.{}", export.operation);
         self.module.exports.add(&name, wrapper);
         self.kept.insert(name);
         Ok(())

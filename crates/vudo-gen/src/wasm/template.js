@@ -170,6 +170,11 @@ export async function open({
   const $module = (await $load($wasm)).exports;
   const $listeners = new Set();
   let $isInTransaction;
+  //<generic
+  // The number of each field by its path, which has a dot in it, and their classes by number.
+  const $places = { n: 0 };
+  const $classes = __CLASSES__;
+  //>
 
   // Gives whether there is a value. The key and `part` go to the input; where the first argument is
   // left out, it is the key's length.
@@ -180,7 +185,15 @@ export async function open({
     $memory.set($bytes, $address);
     $memory.set($part, $address + $bytes.length);
     $rest[0] ??= $bytes.length;
+    //<typed
     const $value = $module[$name](...$rest);
+    //>
+    //<generic
+    const $at = $name.lastIndexOf(".");
+    const $place = $places[$name.slice(0, $at)];
+    const $call = $module[$name] ?? ($rest.unshift($place), $module[$classes[$place] + $name.slice($at)]);
+    const $value = $call(...$rest);
+    //>
     if ($value && $value != 44) $refuse($reasons[$value - 32] ?? "malformed", $name, $key);
     return !$value;
   };
@@ -207,6 +220,9 @@ export async function open({
     }
     for (const [$property, $kind, $adder, $type, $more, $name = $property] of $fields) {
       const $path = $gen + "." + $name;
+      //<generic
+      $places[$path] = $places.n++;
+      //>
       //<values
       if ($type) {
         const $ask = ($key, $operation, $part) => {
