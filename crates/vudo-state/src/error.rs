@@ -99,7 +99,7 @@ pub enum Error {
         /// The document.
         key: String,
         /// What is missing.
-        missing: MissingRight,
+        missing: Box<MissingRight>,
     },
     /// A namespace without owners has no rights: whoever has its ticket may write.
     #[error(

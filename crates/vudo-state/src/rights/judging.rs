@@ -331,7 +331,7 @@ impl Shard {
             checked.map_err(|missing| Error::NoRight {
                 gen_name: gen_name.to_owned(),
                 key: String::from_utf8_lossy(key).into_owned(),
-                missing,
+                missing: Box::new(missing),
             })?;
         }
         Ok(())

@@ -78,7 +78,7 @@ fn team() -> [Database; 3] {
 
 fn missing(result: vudo_state::Result<()>) -> MissingRight {
     match result {
-        Err(Error::NoRight { missing, .. }) => missing,
+        Err(Error::NoRight { missing, .. }) => *missing,
         other => panic!("{other:?}"),
     }
 }
