@@ -278,7 +278,7 @@ fn invite(
     output: &mut dyn Write,
 ) -> Result<()> {
     let secret = invitation.key.as_deref().map(read_key).transpose()?;
-    let issuer = secret.as_ref().map_or(database.replica_key(), |secret| public_key_of(secret));
+    let issuer = secret.as_ref().map_or(database.replica_key(), public_key_of);
     let subject = invitation.subject.0;
     let rights = rights_of(database)?;
     if rights.is_revoked(&subject) {
@@ -347,7 +347,7 @@ fn revoke(
     output: &mut dyn Write,
 ) -> Result<()> {
     let secret = key.map(read_key).transpose()?;
-    let issuer = secret.as_ref().map_or(database.replica_key(), |secret| public_key_of(secret));
+    let issuer = secret.as_ref().map_or(database.replica_key(), public_key_of);
     let rights = rights_of(database)?;
     let rank = |key: &PublicKey| rights.owners().iter().position(|owner| owner == key);
     let may_revoke = match (rank(&issuer), rank(&subject)) {
