@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use vudo_crdt::{FieldSchema, GenSchema, Predecessor, Schema, Strategy, Value, ValueType};
-use vudo_state::{Condition, Database, Direction, Query, Record, Step};
+use vudo_state::{Condition, Database, Direction, LiveQuery, Place, Query, Record, Step};
 
 fn city_gen() -> GenSchema {
     let field = |name, number| FieldSchema::new(name, number, Strategy::Lww, ValueType::String);
@@ -55,6 +56,23 @@ fn of_country(country: &str) -> Query {
     query.unwrap().sort_by("name", Direction::Ascending).unwrap()
 }
 
+/// Takes the steps of a live query to what it has shown before.
+fn follow(live: &LiveQuery, result: &mut BTreeMap<Place, Arc<Record>>) {
+    while let Some(change) = live.try_next() {
+        assert_eq!(change.lagged, 0);
+        for step in change.steps {
+            match step {
+                Step::Entered { place, record } => result.insert(place, record),
+                Step::Changed { from, place, record } => {
+                    result.remove(&from);
+                    result.insert(place, record)
+                }
+                Step::Left { place } => result.remove(&place),
+            };
+        }
+    }
+}
+
 fn names(records: &[Record]) -> Vec<String> {
     records.iter().map(|record| record.get("name").unwrap().to_string()).collect()
 }
@@ -85,19 +103,7 @@ fn the_cities_of_the_world_are_imported_followed_by_country_and_kept() {
     let moved = database.document_id(&rows[0][0]);
     database.update(&city_gen(), &moved, &[("country", "Zimbabwe".into())]).unwrap();
     for ((live, result), country) in followed.iter_mut().zip(countries) {
-        while let Some(change) = live.try_next() {
-            assert_eq!(change.lagged, 0);
-            for step in change.steps {
-                match step {
-                    Step::Entered { place, record } => result.insert(place, record),
-                    Step::Changed { from, place, record } => {
-                        result.remove(&from);
-                        result.insert(place, record)
-                    }
-                    Step::Left { place } => result.remove(&place),
-                };
-            }
-        }
+        follow(live, result);
         let in_file = rows.iter().filter(|row| row[2] == country).count();
         let expected = in_file + usize::from(country == "Zimbabwe");
         assert_eq!(result.len(), expected, "{country}");
@@ -179,19 +185,7 @@ fn a_field_is_added_and_renamed_while_an_older_replica_keeps_writing() {
         let state = |of: &Database| of.replication("default").unwrap().fingerprint().unwrap();
         assert_eq!(state(&old), state(&upgraded), "round {round}");
     }
-    while let Some(change) = live.try_next() {
-        assert_eq!(change.lagged, 0);
-        for step in change.steps {
-            match step {
-                Step::Entered { place, record } => result.insert(place, record),
-                Step::Changed { from, place, record } => {
-                    result.remove(&from);
-                    result.insert(place, record)
-                }
-                Step::Left { place } => result.remove(&place),
-            };
-        }
-    }
+    follow(&live, &mut result);
     let found = upgraded.query(&of_country("Zimbabwe")).unwrap();
     assert_eq!(result.len(), found.len());
     let keys: Vec<&str> = found.iter().map(|record| record.key.as_str()).collect();
