@@ -105,7 +105,7 @@ pub(super) fn exports_of(field: &FieldSchema) -> Vec<FieldExport> {
 }
 
 /// The exports with the functions of the runtime for fields that were something else before.
-fn evolved(exports: Vec<FieldExport>) -> Vec<FieldExport> {
+fn evolved(mut exports: Vec<FieldExport>) -> Vec<FieldExport> {
     let function_for = |plain| match plain {
         "set_string" => "evolved_set_string",
         "set_bytes" => "evolved_set_bytes",
@@ -126,7 +126,6 @@ fn evolved(exports: Vec<FieldExport>) -> Vec<FieldExport> {
         "get_entry" => "evolved_get_entry",
         _ => "evolved_get",
     };
-    let mut exports = exports;
     for export in &mut exports {
         export.runtime_function = function_for(export.runtime_function);
         export.takes_extras = true;
@@ -134,6 +133,7 @@ fn evolved(exports: Vec<FieldExport>) -> Vec<FieldExport> {
     exports
 }
 
+/// The exports of a field that was always what it is.
 fn exports_of_plain(field: &FieldSchema) -> Vec<FieldExport> {
     match field.strategy {
         Strategy::OrSet => Vec::from([
