@@ -89,11 +89,14 @@ impl Rights {
     }
 }
 
+/// A record, and replica and number of a change that carries it.
+pub(crate) type Carried = (SignedRecord, Option<(PublicKey, u64)>);
+
 /// The records that the changes of a log carry, and who carries them. Its indexes are the namespace's.
 pub(crate) fn carried_in(
     namespace: &Namespace,
     log: &mut impl LogSource<Error = Error>,
-) -> Result<Vec<(SignedRecord, Option<(PublicKey, u64)>)>> {
+) -> Result<Vec<Carried>> {
     let (mut records, rights_gen) = (Vec::new(), namespace.find_gen(RIGHTS_GEN));
     log.visit(&mut |change| {
         let carrier = (*namespace.replicas().key(change.replica), change.number);
