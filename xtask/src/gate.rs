@@ -37,11 +37,15 @@ const CHECKED: [&str; 4] = [
     "profile.release.package.'*'.overflow-checks=false",
 ];
 
+/// Packages outside the workspace, with lock files of their own that name our crates' dependencies.
+const SEPARATE_PACKAGES: [&str; 2] = ["benchmarks/peers/Cargo.toml", "fuzz/Cargo.toml"];
+
 /// Quick steps come first, so that a slip of the pen is reported within seconds.
-const STEPS: [(&str, Step); 10] = [
+const STEPS: [(&str, Step); 11] = [
     ("rustup targets", Gate::add_targets),
     ("format", Gate::format),
     ("tidy", Gate::tidy),
+    ("locks", Gate::locks),
     ("deny", Gate::deny),
     ("clippy", Gate::clippy),
     ("no_std", Gate::no_std),
@@ -165,6 +169,17 @@ impl Gate {
 
     fn tidy(&mut self) -> Result<Outcome> {
         tidy::run(&self.root)?;
+        Ok(Outcome::Done)
+    }
+
+    /// What is built outside the workspace is built by hand; only its lock files are checked here.
+    fn locks(&mut self) -> Result<Outcome> {
+        for manifest in SEPARATE_PACKAGES {
+            let arguments = ["fetch", "--quiet", "--locked", "--manifest-path", manifest];
+            succeed(&mut cargo(&self.root, &arguments)).with_context(|| {
+                format!("run `cargo fetch --manifest-path {manifest}` and commit its Cargo.lock")
+            })?;
+        }
         Ok(Outcome::Done)
     }
 

@@ -1,7 +1,9 @@
 //! The cases, for whatever implements the traits.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use rustix::time::{ClockId, clock_gettime};
@@ -11,6 +13,8 @@ pub type Figures = BTreeMap<&'static str, f64>;
 
 const OPERATION_COUNT: i64 = 10_000;
 const RECORD_COUNT: i64 = 100_000;
+/// Few, because each waits for the disk.
+const DURABLE_COUNT: i64 = 100;
 /// Within one process; the first runs also pay for cold caches.
 const RUN_COUNT: usize = 7;
 
@@ -36,6 +40,22 @@ pub trait Records: Sized {
     fn save(&mut self, folder: &Path) -> Result<u64>;
     fn open(folder: &Path) -> Result<Self>;
     fn read(&self, number: i64) -> Result<Record>;
+}
+
+/// What an application does with its records all day, on a disk.
+pub trait State: Records {
+    /// Whether a commit waits for the disk; otherwise the disk has it some moments later.
+    fn set_durable(&mut self, is_durable: bool) -> Result<()>;
+    /// One transaction.
+    fn create(&mut self, numbers: Range<i64>) -> Result<()>;
+    /// One transaction that gives records a value.
+    fn write(&mut self, numbers: Range<i64>, value: i64) -> Result<()>;
+    /// All records with all their fields; gives the sum of their values.
+    fn list(&self) -> Result<i64>;
+    /// A copy of the whole store that can be opened, beside the store in use.
+    fn back_up(&self, folder: &Path) -> Result<()>;
+    /// Waits until the disk has everything.
+    fn flush(&mut self) -> Result<()>;
 }
 
 /// A document of its own for a single record.
@@ -193,6 +213,87 @@ pub fn counter<C: Counting>() -> Result<Figures> {
         Ok(elapsed)
     })?;
     Ok(Figures::from([("merge_10k_increments_ms", milliseconds)]))
+}
+
+/// What single operations cost in a store of 10,000 records on a disk. Time is that of the processor,
+/// but for durable writes, which mostly wait.
+pub fn state<S: State>() -> Result<Figures> {
+    let folder = tempfile::tempdir()?;
+    let mut store = S::fill(folder.path(), OPERATION_COUNT)?;
+    store.set_durable(false)?;
+    let expected: i64 = (0..OPERATION_COUNT).map(|number| Record::numbered(number).value).sum();
+    let list_milliseconds = median(|| {
+        let start = cpu_milliseconds();
+        ensure!(store.list()? == expected, "the values do not add up to {expected}");
+        Ok(cpu_milliseconds() - start)
+    })?;
+    let read_milliseconds = median(|| {
+        let start = cpu_milliseconds();
+        for number in 0..OPERATION_COUNT {
+            let record = store.read(number)?;
+            ensure!(record == Record::numbered(number), "record {number} reads as {record:?}");
+        }
+        Ok(cpu_milliseconds() - start)
+    })?;
+    let mut value = 0;
+    let mut write_each = |store: &mut S, count: i64, each: i64| {
+        median(|| {
+            value += 1;
+            let start = cpu_milliseconds();
+            for first in (0..count).step_by(usize::try_from(each)?) {
+                store.write(first..first + each, value)?;
+            }
+            store.flush()?;
+            let elapsed = cpu_milliseconds() - start;
+            ensure!(store.read(count - 1)?.value == value, "the last write is missing");
+            Ok(elapsed)
+        })
+    };
+    let write_milliseconds = write_each(&mut store, OPERATION_COUNT, 1)?;
+    let transaction_milliseconds = write_each(&mut store, OPERATION_COUNT, 100)?;
+    let mut first = OPERATION_COUNT;
+    let create_milliseconds = median(|| {
+        let start = cpu_milliseconds();
+        for number in first..first + OPERATION_COUNT {
+            store.create(number..number + 1)?;
+        }
+        store.flush()?;
+        let elapsed = cpu_milliseconds() - start;
+        first += OPERATION_COUNT;
+        let last = store.read(first - 1)?;
+        ensure!(last == Record::numbered(first - 1), "the last record reads as {last:?}");
+        Ok(elapsed)
+    })?;
+    let copies = tempfile::tempdir()?;
+    let mut copy_count = 0;
+    let back_up_milliseconds = median(|| {
+        copy_count += 1;
+        let copy = copies.path().join(copy_count.to_string());
+        let start = cpu_milliseconds();
+        store.back_up(&copy)?;
+        Ok(cpu_milliseconds() - start)
+    })?;
+    store.set_durable(true)?;
+    let mut durable_value = 0;
+    let durable_microseconds = median(|| {
+        // A store may find out that nothing has changed, and then waits for nothing.
+        durable_value -= 1;
+        let start = Instant::now();
+        for number in 0..DURABLE_COUNT {
+            store.write(number..number + 1, durable_value)?;
+        }
+        Ok(start.elapsed().as_secs_f64() * 1e6 / DURABLE_COUNT as f64)
+    })?;
+    let microseconds_each = 1e3 / OPERATION_COUNT as f64;
+    Ok(Figures::from([
+        ("state_create_us", create_milliseconds * microseconds_each),
+        ("state_read_us", read_milliseconds * microseconds_each),
+        ("state_write_us", write_milliseconds * microseconds_each),
+        ("state_write_in_100_us", transaction_milliseconds * microseconds_each),
+        ("state_durable_write_wall_us", durable_microseconds),
+        ("state_list_10k_ms", list_milliseconds),
+        ("state_back_up_80k_ms", back_up_milliseconds),
+    ]))
 }
 
 /// Two writers' keys in turn.

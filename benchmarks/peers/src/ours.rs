@@ -1,6 +1,7 @@
 //! VUDO: the merge core where peers have a document in memory, the state engine on a disk where they
 //! have records.
 
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -9,9 +10,9 @@ use vudo_crdt::{
     FieldSchema, GenIndex, GenSchema, InMemory, Log, Namespace, ReplicaIndex, ReplicaKey, Strategy,
     Transaction, Value, ValueType, VersionVector, entry_key,
 };
-use vudo_state::{Database, Durability};
+use vudo_state::{Database, Durability, Transaction as StoreTransaction};
 
-use crate::cases::{Counting, Record, Records, Replica};
+use crate::cases::{Counting, Record, Records, Replica, State};
 
 const NOW_MILLISECONDS: u64 = 1_700_000_000_000;
 
@@ -166,6 +167,18 @@ impl Table {
         let gen_schema = GenSchema::new("Record", fields);
         Ok(Table { database: Database::open(folder.join("store"))?, gen_schema })
     }
+
+    fn create_one(
+        &self,
+        transaction: &mut StoreTransaction<'_>,
+        number: i64,
+    ) -> vudo_state::Result<()> {
+        let (key, record) = (Record::key(number), Record::numbered(number));
+        transaction.create(&self.gen_schema, &key)?;
+        transaction.set(&self.gen_schema, &key, "id", record.id)?;
+        transaction.set(&self.gen_schema, &key, "name", record.name)?;
+        transaction.set(&self.gen_schema, &key, "value", record.value)
+    }
 }
 
 impl Records for Table {
@@ -173,15 +186,9 @@ impl Records for Table {
         let table = Table::at(folder)?;
         let fast = table.database.with_durability(Durability::Eventual);
         for first in (0..count).step_by(1_000) {
+            let mut numbers = first..count.min(first + 1_000);
             fast.transaction(|transaction| {
-                for number in first..count.min(first + 1_000) {
-                    let (key, record) = (Record::key(number), Record::numbered(number));
-                    transaction.create(&table.gen_schema, &key)?;
-                    transaction.set(&table.gen_schema, &key, "id", record.id)?;
-                    transaction.set(&table.gen_schema, &key, "name", record.name)?;
-                    transaction.set(&table.gen_schema, &key, "value", record.value)?;
-                }
-                Ok(())
+                numbers.try_for_each(|number| table.create_one(transaction, number))
             })?;
         }
         table.database.flush()?;
@@ -211,6 +218,48 @@ impl Records for Table {
             other => anyhow::bail!("name holds {other:?}"),
         };
         Ok(Record { id: integer("id")?, name, value: integer("value")? })
+    }
+}
+
+impl State for Table {
+    fn set_durable(&mut self, is_durable: bool) -> Result<()> {
+        let durability = if is_durable { Durability::Durable } else { Durability::Eventual };
+        self.database = self.database.with_durability(durability);
+        Ok(())
+    }
+
+    fn create(&mut self, mut numbers: Range<i64>) -> Result<()> {
+        Ok(self.database.transaction(|transaction| {
+            numbers.try_for_each(|number| self.create_one(transaction, number))
+        })?)
+    }
+
+    fn write(&mut self, mut numbers: Range<i64>, value: i64) -> Result<()> {
+        Ok(self.database.transaction(|transaction| {
+            numbers.try_for_each(|number| {
+                transaction.set(&self.gen_schema, &Record::key(number), "value", value)
+            })
+        })?)
+    }
+
+    fn list(&self) -> Result<i64> {
+        let mut sum = 0;
+        for record in self.database.list(&self.gen_schema)? {
+            match record.get("value") {
+                Some(Value::Int(value)) => sum += i64::try_from(*value)?,
+                other => anyhow::bail!("value holds {other:?}"),
+            }
+        }
+        Ok(sum)
+    }
+
+    fn back_up(&self, folder: &Path) -> Result<()> {
+        self.database.backup(folder)?;
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        Ok(self.database.flush()?)
     }
 }
 

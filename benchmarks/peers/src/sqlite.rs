@@ -1,13 +1,14 @@
 //! SQLite as a limit on the side of disks: no merging, a write-ahead log, a sync at checkpoints.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use rusqlite::{Connection, OptionalExtension};
 use tempfile::TempDir;
 use vudo_crdt::wire::Reader;
 
-use crate::cases::{Record, Records, Replica};
+use crate::cases::{Record, Records, Replica, State};
 use crate::limits::{read_integer, read_text, write_pair};
 
 const FILE: &str = "records.db";
@@ -33,6 +34,17 @@ impl Database {
         let connection = Connection::open(&path)?;
         connection.execute_batch(SCHEMA)?;
         Ok(Database { connection, path, _folder: folder })
+    }
+
+    fn insert(&self, numbers: Range<i64>) -> Result<()> {
+        let transaction = self.connection.unchecked_transaction()?;
+        let insert = "INSERT INTO records VALUES (?1, ?2, ?3, ?4)";
+        let mut statement = self.connection.prepare_cached(insert)?;
+        for number in numbers {
+            let record = Record::numbered(number);
+            statement.execute((Record::key(number), record.id, record.name, record.value))?;
+        }
+        Ok(transaction.commit()?)
     }
 }
 
@@ -90,15 +102,7 @@ impl Replica for Database {
 impl Records for Database {
     fn fill(folder: &Path, count: i64) -> Result<Self> {
         let database = Database::at(folder.join(FILE), None)?;
-        let transaction = database.connection.unchecked_transaction()?;
-        let insert = "INSERT INTO records VALUES (?1, ?2, ?3, ?4)";
-        let mut statement = database.connection.prepare(insert)?;
-        for number in 0..count {
-            let record = Record::numbered(number);
-            statement.execute((Record::key(number), record.id, record.name, record.value))?;
-        }
-        drop(statement);
-        transaction.commit()?;
+        database.insert(0..count)?;
         Ok(database)
     }
 
@@ -117,5 +121,52 @@ impl Records for Database {
         Ok(statement.query_row((Record::key(number),), |row| {
             Ok(Record { id: row.get(0)?, name: row.get(1)?, value: row.get(2)? })
         })?)
+    }
+}
+
+impl State for Database {
+    /// With a write-ahead log, `NORMAL` syncs at checkpoints only and `FULL` at each commit.
+    fn set_durable(&mut self, is_durable: bool) -> Result<()> {
+        let synchronous = if is_durable { "FULL" } else { "NORMAL" };
+        Ok(self.connection.pragma_update(None, "synchronous", synchronous)?)
+    }
+
+    fn create(&mut self, numbers: Range<i64>) -> Result<()> {
+        self.insert(numbers)
+    }
+
+    fn write(&mut self, numbers: Range<i64>, value: i64) -> Result<()> {
+        let transaction = self.connection.unchecked_transaction()?;
+        let update = "UPDATE records SET value = ?2 WHERE key = ?1";
+        let mut statement = self.connection.prepare_cached(update)?;
+        for number in numbers {
+            ensure!(statement.execute((Record::key(number), value))? == 1, "record {number}");
+        }
+        Ok(transaction.commit()?)
+    }
+
+    fn list(&self) -> Result<i64> {
+        let select = "SELECT key, id, name, value FROM records";
+        let mut statement = self.connection.prepare_cached(select)?;
+        let mut rows = statement.query(())?;
+        let mut sum = 0;
+        while let Some(row) = rows.next()? {
+            let (key, name): (String, String) = (row.get(0)?, row.get(2)?);
+            let record = Record { id: row.get(1)?, name, value: row.get(3)? };
+            sum += record.value;
+            std::hint::black_box((key, record));
+        }
+        Ok(sum)
+    }
+
+    fn back_up(&self, folder: &Path) -> Result<()> {
+        let path = folder.to_str().context("the path is text")?;
+        self.connection.execute("VACUUM INTO ?1", (path,))?;
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |_| Ok(()))?;
+        Ok(())
     }
 }

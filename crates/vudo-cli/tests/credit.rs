@@ -206,8 +206,7 @@ fn lies(committee: &Committee, message: Message) -> Vec<Message> {
         Message::Answer(Answer { statement, signed, faults: Vec::new() })
     };
     let ends = |chains: &[Chain]| -> Vec<Head> {
-        let ends = chains.iter().filter_map(|chain| chain.spends.last());
-        ends.map(|spend| spend.head(&committee.network)).collect()
+        chains.iter().filter_map(|chain| chain.end(&committee.network)).collect()
     };
     match message {
         Message::Deposit(chains) => [Kind::Receipt, Kind::Vote]

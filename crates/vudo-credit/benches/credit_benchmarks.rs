@@ -120,7 +120,7 @@ impl Town {
             nonce[..4].copy_from_slice(&number.to_be_bytes());
             nonce[4] = if number == spend_count { last } else { 0 };
             let spend = head.next(grant, payee(u64::from(number) % 50), nonce, 3).unwrap();
-            head = spend.head(network);
+            head = spend.head(network, start.origin);
             spends.push(spend);
         }
         Chain::sign(network, &secret(DEVICE), start, spends)
@@ -351,8 +351,7 @@ fn bft_reconciliation(criterion: &mut Criterion) {
         let lanes = town.grant_lanes(head_count);
         let chains: Vec<Chain> = lanes.iter().map(|lane| town.chain(*lane, 10, 1)).collect();
         let network = town.ledger.committee.network;
-        let heads: Vec<Head> =
-            chains.iter().map(|chain| chain.spends.last().unwrap().head(&network)).collect();
+        let heads: Vec<Head> = chains.iter().map(|chain| chain.end(&network).unwrap()).collect();
         let Statement { digest, .. } = heads_statement(Kind::Vote, &heads);
         let certificate = town.certificate(Kind::Vote, digest);
         let settlement = Settlement { heads, certificate, chains: chains.clone() };

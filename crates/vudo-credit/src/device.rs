@@ -128,7 +128,7 @@ impl Device {
             if next != spend {
                 return Err(Refusal::ChainBroken { lane: spend.lane.0, seq: spend.seq });
             }
-            lane.head = spend.head(&network);
+            lane.head = spend.head(&network, lane.head.origin);
             wallet.paid.insert((spend.payee, spend.payee_nonce), (spend.lane, spend.seq));
             lane.spends.push(spend);
         }
@@ -232,7 +232,7 @@ impl Device {
         lanes.sort_by_key(|(id, lane)| (lane.grant.payee.is_none(), **id));
         let (_, lane) = lanes.into_iter().next().ok_or(nothing)?;
         let spend = lane.head.next(&lane.grant, invoice.payee, invoice.nonce, amount)?;
-        lane.head = spend.head(&self.committee.network);
+        lane.head = spend.head(&self.committee.network, lane.head.origin);
         let writes = vec![(spend_key(&spend), Some(spend.to_bytes()))];
         self.paid.insert((spend.payee, spend.payee_nonce), (spend.lane, spend.seq));
         lane.spends.push(spend);
@@ -275,7 +275,8 @@ impl Device {
         let id = certified.head.lane;
         let lane = self.lanes.get_mut(&id).ok_or(Refusal::NoSuchLane { lane: id.0 })?;
         let place = (certified.head.seq as usize).wrapping_sub(1);
-        let own = lane.spends.get(place).map(|spend| spend.head(&self.committee.network));
+        let (network, origin) = (&self.committee.network, lane.head.origin);
+        let own = lane.spends.get(place).map(|spend| spend.head(network, origin));
         if own != Some(certified.head) {
             return Err(Refusal::ChainBroken { lane: id.0, seq: certified.head.seq });
         }
@@ -302,13 +303,9 @@ impl DeviceLane {
     fn chain(&self, secret: &Secret, from: usize) -> Chain {
         let start = match &self.certified {
             Some(certified) if from > 0 => certified.head,
-            _ => Head { seq: 0, cumulative: 0, hash: self.first_hash(), ..self.head },
+            _ => Head { seq: 0, cumulative: 0, hash: self.head.origin, ..self.head },
         };
         let spends = self.spends[from..].to_vec();
         Chain { start, spends, signature: secret.sign(&self.head.hash) }
-    }
-
-    fn first_hash(&self) -> crate::keys::Digest {
-        self.spends.first().map_or(self.head.hash, |first| first.prev_hash)
     }
 }

@@ -230,7 +230,7 @@ impl<O: TotalOrder> Member<O> {
     fn deposit(&mut self, from: Party, chains: &[Chain], out: &mut Outbox) {
         let network = self.committee().network;
         let is_bounded = (1..=SETTLEMENT_HEADS_MAX).contains(&chains.len());
-        let ends = chains.iter().map(|chain| Some(chain.spends.last()?.head(&network)));
+        let ends = chains.iter().map(|chain| chain.end(&network));
         let Some(heads) = ends.collect::<Option<Vec<Head>>>().filter(|_| is_bounded) else {
             return;
         };

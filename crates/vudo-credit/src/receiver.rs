@@ -231,22 +231,22 @@ impl Receiver {
         let granted = &payment.granted;
         let (lane, grant) =
             granted.grant().ok_or(Refusal::NoSuchLane { lane: granted.entry.index })?;
+        let first = grant.first_head(&self.committee.network, lane);
+        let start = payment.start.as_ref().map_or(first, |certified| certified.head);
+        if payment.chain.start != start || start.lane != lane || start.origin != first.hash {
+            return Err(Refusal::ChainStartUnknown { lane: lane.0 });
+        }
         // What an earlier payment of this lane has shown need not be checked again.
         let shown = self.lanes.get(&lane).map(|received| &received.payment);
-        if shown.is_none_or(|shown| shown.granted != *granted) {
-            granted.queue(&self.committee, batch)?;
-        }
-        let start = match &payment.start {
-            None => grant.first_head(&self.committee.network, lane),
-            Some(certified) => {
-                if shown.is_none_or(|shown| shown.start != payment.start) {
-                    certified.queue(&self.committee, batch)?;
-                }
-                certified.head
+        match &payment.start {
+            // Whoever certified the head has certified the grant: one certificate answers for both.
+            Some(certified) if shown.is_none_or(|shown| shown.start != payment.start) => {
+                certified.queue(&self.committee, batch)?;
             }
-        };
-        if payment.chain.start != start || start.lane != lane {
-            return Err(Refusal::ChainStartUnknown { lane: lane.0 });
+            None if shown.is_none_or(|shown| shown.granted != *granted) => {
+                granted.queue(&self.committee, batch)?;
+            }
+            _ => {}
         }
         let heads = payment.chain.heads(&self.committee.network, grant)?;
         batch.add(grant.device, heads[heads.len() - 1].hash, payment.chain.signature);

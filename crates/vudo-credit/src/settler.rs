@@ -57,8 +57,7 @@ impl Settler {
     /// There are no chains, too many, or one without spends.
     pub fn new(committee: Committee, chains: Vec<Chain>) -> Result<Settler, Refusal> {
         let network = committee.network;
-        let ends = chains.iter().map(|chain| Some(chain.spends.last()?.head(&network)));
-        let heads = ends.collect::<Option<Vec<Head>>>();
+        let heads = chains.iter().map(|chain| chain.end(&network)).collect::<Option<Vec<Head>>>();
         let heads = heads.filter(|heads| (1..=SETTLEMENT_HEADS_MAX).contains(&heads.len()));
         let heads = heads.ok_or(Refusal::ChainBroken { lane: 0, seq: 0 })?;
         let digest = heads_statement(Kind::Vote, &heads).digest;

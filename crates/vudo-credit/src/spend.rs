@@ -85,6 +85,9 @@ pub struct Head {
     pub hash: Digest,
     /// What has been spent up to here, in units.
     pub cumulative: u64,
+    /// The hash of the lane before its first spend, which covers the grant: members that certify a
+    /// head certify by it what the lane may spend.
+    pub origin: Digest,
 }
 
 /// Spends that follow one another, with the device's signature of the last one.
@@ -103,7 +106,7 @@ impl Grant {
     pub fn first_head(&self, network: &NetworkId, lane: LaneId) -> Head {
         let parts = [&network.0[..], &lane.0.to_be_bytes(), &self.to_bytes()];
         let hash = Digest::of("vudo-credit/1/lane", &parts);
-        Head { lane, seq: 0, hash, cumulative: 0 }
+        Head { lane, seq: 0, hash, cumulative: 0, origin: hash }
     }
 }
 
@@ -116,10 +119,10 @@ impl Spend {
         Digest::of("vudo-credit/1/spend", &[&network.0, &bytes])
     }
 
-    /// The head that the chain has after this spend.
-    pub fn head(&self, network: &NetworkId) -> Head {
+    /// The head that the chain has after this spend, in a lane of this origin.
+    pub fn head(&self, network: &NetworkId, origin: Digest) -> Head {
         let hash = self.hash(network);
-        Head { lane: self.lane, seq: self.seq, hash, cumulative: self.cumulative }
+        Head { lane: self.lane, seq: self.seq, hash, cumulative: self.cumulative, origin }
     }
 }
 
@@ -162,7 +165,8 @@ impl Head {
     pub fn digest(&self) -> Digest {
         let (lane, seq) = (self.lane.0.to_be_bytes(), self.seq.to_be_bytes());
         let cumulative = self.cumulative.to_be_bytes();
-        Digest::of("vudo-credit/1/head", &[&lane, &seq, &self.hash.0, &cumulative])
+        let parts = [&lane[..], &seq, &self.hash.0, &cumulative, &self.origin.0];
+        Digest::of("vudo-credit/2/head", &parts)
     }
 }
 
@@ -178,6 +182,11 @@ impl Chain {
         Chain { start, spends, signature: device.sign(&signed) }
     }
 
+    /// The head after the last spend, as the chain says; nothing is checked.
+    pub fn end(&self, network: &NetworkId) -> Option<Head> {
+        Some(self.spends.last()?.head(network, self.start.origin))
+    }
+
     /// Checks everything but the signature: each spend follows from the one before and stays
     /// within the grant. Gives the heads after each spend.
     ///
@@ -191,7 +200,7 @@ impl Chain {
             if next != *spend {
                 return Err(Refusal::ChainBroken { lane: spend.lane.0, seq: spend.seq });
             }
-            head = spend.head(network);
+            head = spend.head(network, self.start.origin);
             heads.push(head);
         }
         if heads.is_empty() {
@@ -288,7 +297,7 @@ impl Equivocation {
 }
 
 wire_struct!(Payee { account, device });
-wire_struct!(Head { lane, seq, hash, cumulative });
+wire_struct!(Head { lane, seq, hash, cumulative, origin });
 wire_struct!(Chain { start, spends, signature });
 wire_struct!(Equivocation { first, second });
 wire_struct!(Spend { lane, seq, prev_hash, payee, payee_nonce, amount, cumulative });

@@ -282,9 +282,7 @@ impl Wallet {
             self.settlers.iter().flat_map(|settler| settler.heads()).copied().collect();
         let (mut list, mut lanes, mut spend_count) = (Vec::new(), BTreeSet::new(), 0);
         for chain in chains {
-            let Some(head) = chain.spends.last().map(|spend| spend.head(&network)) else {
-                continue;
-            };
+            let Some(head) = chain.end(&network) else { continue };
             if !self.is_open(head.lane) || !known.insert(head) {
                 continue;
             }

@@ -69,7 +69,7 @@ fn forged_votes_settle_nothing() {
     pay(&town, &mut device, BOB, 1, 60);
     let chains = vec![device.chain(*device.lanes().keys().next().unwrap()).unwrap()];
     let network = town.genesis.network();
-    let heads: Vec<Head> = vec![chains[0].spends[0].head(&network)];
+    let heads: Vec<Head> = vec![chains[0].spends[0].head(&network, chains[0].start.origin)];
     let statement = heads_statement(Kind::Vote, &heads);
     let forged = secret(999).sign(&statement.digest);
     let certificate = Certificate { statement, signers: 0b111, signatures: vec![forged; 3] };

@@ -3,9 +3,9 @@
 mod support;
 
 use support::{OPERATOR, RESERVE, Town, lane, payee, secret};
-use vudo_credit::committee::{Kind, Signed};
+use vudo_credit::committee::{Kind, Signed, merkle_paths};
 use vudo_credit::message::Answer;
-use vudo_credit::operation::{Action, LogRecord, Operation, heads_statement};
+use vudo_credit::operation::{Action, CertifiedHead, LogRecord, Operation, heads_statement};
 use vudo_credit::wire::Wire;
 use vudo_credit::{
     Chain, Device, Genesis, LaneId, LaneStatus, Message, Payment, Refusal, Settler, audit,
@@ -163,6 +163,53 @@ fn a_payee_sees_that_two_payments_contradict_each_other() {
     let refused = receiver.accept(&twin.pay(&second).unwrap().payment).unwrap_err();
     let id = *device.lanes().keys().next().unwrap();
     assert_eq!(refused, Refusal::Equivocated { lane: id.0 });
+}
+
+/// A payee that is shown a certified head checks no certificate of the grant: the head's origin
+/// covers it.
+#[test]
+fn a_certified_head_answers_for_its_own_grant_and_for_no_other() {
+    let (mut town, mut device) = town();
+    pay(&town, &mut device, BOB, 1, 60);
+    let settled = chain(&device);
+    let finality = town.settle(vec![settled.clone()]).unwrap();
+    let head = settled.end(&town.genesis.network()).unwrap();
+    let path = merkle_paths(&[head.digest()]).remove(0);
+    device.note_final(CertifiedHead { head, path, certificate: finality.voted }).unwrap();
+
+    let mut receiver = town.receiver(CAROL);
+    let (_, invoice) = receiver.invoice([2; 16], 30).unwrap();
+    let payment = device.pay(&invoice).unwrap().payment;
+    let mut refused = |alter: &dyn Fn(&mut Payment)| {
+        let mut altered = payment.clone();
+        alter(&mut altered);
+        receiver.accept(&altered).unwrap_err()
+    };
+    let lane = head.lane.0;
+    // More than was granted, with the head that the payer has anyway.
+    let more = refused(&|payment| {
+        let Operation::Request(request) = &mut payment.granted.entry.operation else { return };
+        let Action::Grant(grant) = &mut request.action else { return };
+        grant.allocated = 1 << 40;
+    });
+    assert_eq!(more, Refusal::ChainStartUnknown { lane });
+    // The same, with a head that says so.
+    let forged = refused(&|payment| {
+        let Operation::Request(request) = &mut payment.granted.entry.operation else { return };
+        let Action::Grant(grant) = &mut request.action else { return };
+        grant.allocated = 1 << 40;
+        let origin = grant.first_head(&town.genesis.network(), head.lane).hash;
+        payment.start.as_mut().unwrap().head.origin = origin;
+        payment.chain.start.origin = origin;
+    });
+    assert_eq!(forged, Refusal::CertificateOfSomethingElse);
+    // A certificate whose signatures are of something else.
+    let unsigned = refused(&|payment| {
+        let start = payment.start.as_mut().unwrap();
+        start.certificate.signatures = payment.granted.certificate.signatures.clone();
+    });
+    assert_eq!(unsigned, Refusal::SignatureWrong);
+    assert_eq!(receiver.accept(&payment).unwrap().amount, 30);
 }
 
 #[test]

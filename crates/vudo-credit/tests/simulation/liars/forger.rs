@@ -54,9 +54,8 @@ impl Forger {
                 spend.payee.account = self.favourite;
             }
         }
-        let ends = chains.iter().filter_map(|chain| chain.spends.last());
         let network = &self.identity.committee.network;
-        let heads: Vec<Head> = ends.map(|spend| spend.head(network)).collect();
+        let heads: Vec<Head> = chains.iter().filter_map(|chain| chain.end(network)).collect();
         let certificate = self.certificate(heads_statement(Kind::Vote, &heads));
         let deposit = Message::Deposit(chains.clone());
         let settle = Message::Settle(Settlement { heads, certificate, chains });

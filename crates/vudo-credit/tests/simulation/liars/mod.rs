@@ -41,8 +41,8 @@ impl Identity {
 
     /// The statement about the heads of chains, whatever is in them.
     pub(crate) fn heads(&self, kind: Kind, chains: &[Chain]) -> Statement {
-        let ends = chains.iter().filter_map(|chain| chain.spends.last());
-        let heads: Vec<Head> = ends.map(|spend| spend.head(&self.committee.network)).collect();
+        let network = &self.committee.network;
+        let heads: Vec<Head> = chains.iter().filter_map(|chain| chain.end(network)).collect();
         heads_statement(kind, &heads)
     }
 }
