@@ -2,8 +2,9 @@
 //!
 //! An orphan is held by whoever held its branch when the other one came. The store that has written it
 //! writes it again at once, under the key that it has since. Anybody else who has the right may adopt
-//! it: what has been written again already, by whomever, is known by its time and by what it says, and
-//! is not written twice.
+//! it: what is held of somebody who has written it again already is known by its time and by what it
+//! says, and is not written twice. Nobody can know what others write again at the same time: of three
+//! stores of one key, two may write again what both of them hold, and counters count that twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -169,11 +169,12 @@ impl World {
     }
 
     /// Lets stores be copied with their keys, one or two of them, each in place of one that has not
-    /// written yet.
+    /// written yet. No key has three stores.
     pub(crate) fn plan_copies(&mut self, until: Microseconds) {
         let count = self.replicas.len();
+        let first = self.random.below(count - 2);
         for pair in 0..1 + self.random.below(2) {
-            let (from, to) = (self.random.below(count - 2), count - 1 - pair);
+            let (from, to) = ((first + pair) % (count - 2), count - 1 - pair);
             self.replicas[to].awaits_copy = true;
             let at = self.random.between(0, until / 2);
             self.scheduler.schedule(at, Happening::Copy { from, to });
