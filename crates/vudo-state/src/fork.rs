@@ -429,17 +429,14 @@ impl Shard {
         let Some(held_leaf) = held_leaf.filter(|_| log.length() + 1 == first) else {
             return Err(Error::damaged(format!("the log of '{}' lacks a change", self.name)));
         };
-        let beginning = log.clone();
-        let verified = signed.verify(&self.name, |_| Some(beginning.clone()), is_signature)?;
+        let verified = signed.verify(&self.name, |_| Some(log.clone()), is_signature)?;
         let [verified] = &*verified else { return refused("a branch that is not signed") };
         if replica == state.own {
             return Err(self.own_key_is_elsewhere());
         }
-        let mut with_first = log;
         let first_change = frame.changes().next();
         let Some(first_change) = first_change else { return refused("an empty branch") };
         let leaf = vudo_crdt::merkle::frame_leaf_hash(&self.name, frame, &first_change);
-        with_first.push(leaf, |_, _| ());
         if leaf == held_leaf {
             return refused("a branch that does not differ from the log that is held");
         }

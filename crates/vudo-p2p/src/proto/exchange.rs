@@ -25,6 +25,8 @@ pub(super) struct Exchange {
     dispute: Option<Dispute>,
     /// What is durable here.
     own: VersionVector,
+    /// What was durable at the peer as the session began.
+    peer_held: VersionVector,
     /// What is known to be durable at the peer.
     peer_durable: VersionVector,
     /// What the peer holds or will hold once it has applied what is on its way: nothing that this
@@ -58,6 +60,7 @@ impl Exchange {
             own: held.vector.clone(),
             held,
             dispute: None,
+            peer_held: VersionVector::new(),
             peer_durable: VersionVector::new(),
             peer_known: VersionVector::new(),
             needless: VersionVector::new(),
@@ -113,6 +116,7 @@ impl Exchange {
         effects: &mut Vec<Effect>,
     ) {
         self.namespace = namespace.to_owned();
+        self.peer_held = peer.vector.clone();
         if let Some(replica) = self.held.first_difference(peer) {
             self.dispute_about(replica, effects);
             return self.watch(now);
@@ -323,8 +327,9 @@ impl Exchange {
             return Ok(());
         }
         if *fingerprint != peer.1 {
-            // What came since the beginning may be two logs of one replica, which hashes of logs tell.
-            if *vector != self.held.vector {
+            // What came since the beginning, on either side, may be two logs of one replica, which only
+            // hashes of logs tell.
+            if *vector != self.held.vector || *vector != self.peer_held {
                 return Err(CloseReason::BeginAgain);
             }
             self.forget_states();
