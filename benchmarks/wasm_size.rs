@@ -15,6 +15,7 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main};
 use vudo_benchmarks::measure::gzipped_bytes;
 use vudo_benchmarks::workload::{USER_SOURCE, compile};
+use vudo_crdt::{Predecessor, Schema, Strategy, ValueType};
 use vudo_gen::wasm::{Accessors, BuildOptions, build_with};
 
 /// No module of three fields is larger, and none with every strategy of records: kilobytes of 1,024
@@ -82,9 +83,12 @@ fn print_size(name: &str, source: &str) -> usize {
 }
 
 fn print_size_with(name: &str, source: &str, accessors: Accessors) -> usize {
-    let schema = compile(source).expect("the source is right");
+    print_size_of(name, &compile(source).expect("the source is right"), accessors)
+}
+
+fn print_size_of(name: &str, schema: &Schema, accessors: Accessors) -> usize {
     let options = BuildOptions { accessors, ..BuildOptions::default() };
-    let module = build_with(&schema, &options).expect("the schema can be built");
+    let module = build_with(schema, &options).expect("the schema can be built");
     let gzipped = gzipped_bytes(&module.wasm).expect("memory takes the bytes");
     let javascript = gzipped_bytes(module.javascript.as_bytes()).expect("memory takes the bytes");
     println!(
@@ -94,6 +98,19 @@ fn print_size_with(name: &str, source: &str, accessors: Accessors) -> usize {
     gzipped
 }
 
+/// The schema of three fields, of which one was of another type in an earlier version.
+fn evolved_schema() -> Schema {
+    let mut schema = compile(USER_SOURCE).expect("the source is right");
+    for field in schema.gens.iter_mut().flat_map(|one| &mut one.fields) {
+        if field.strategy == Strategy::PnCounter {
+            let mut earlier = field.clone();
+            (earlier.number, earlier.value_type) = (field.number + 1, ValueType::I32);
+            field.predecessor = Some(Box::new(Predecessor { field: earlier, conversion: None }));
+        }
+    }
+    schema
+}
+
 fn bench_build(criterion: &mut Criterion) {
     let mut group = group(criterion, "wasm_size");
     let simple = print_size("simple_gen", USER_SOURCE);
@@ -101,6 +118,7 @@ fn bench_build(criterion: &mut Criterion) {
     let fields = FIELDS.map(|(_, field)| field).join("\n");
     let every = print_size("every_strategy", &format!("gen All {{ {fields} }}"));
     assert!(every <= EVERY_STRATEGY_BYTES_MAX, "{every} bytes");
+    print_size_of("evolved_field", &evolved_schema(), Accessors::Typed);
     let schema = compile(USER_SOURCE).expect("the source is right");
     group.bench_function("simple_gen", |bencher| {
         bencher.iter(|| vudo_gen::wasm::build(black_box(&schema)).expect("it can be built"));

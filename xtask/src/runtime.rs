@@ -23,12 +23,13 @@ const FOLDER: &str = "crates/vudo-gen/runtime";
 
 /// The names of the runtimes' files and the features that they are built with. The compiler takes
 /// the smallest that has what a schema needs.
-const RUNTIMES: [(&str, &str); 5] = [
+const RUNTIMES: [(&str, &str); 6] = [
     ("vudo_gen_runtime.wasm", ""),
     ("vudo_gen_runtime_bounded.wasm", "bounded"),
     ("vudo_gen_runtime_composite.wasm", "composite"),
     ("vudo_gen_runtime_registers.wasm", "registers"),
     ("vudo_gen_runtime_collections.wasm", "collections"),
+    ("vudo_gen_runtime_evolution.wasm", "evolution"),
 ];
 const WASM_OPT_FOLDER: &str = "tools/wasm-opt";
 

@@ -34,6 +34,8 @@ mod call;
 mod code;
 #[cfg(all(target_arch = "wasm32", feature = "collections"))]
 mod collections;
+#[cfg(all(target_arch = "wasm32", feature = "evolution"))]
+mod evolution;
 #[cfg(target_arch = "wasm32")]
 mod field;
 #[cfg(target_arch = "wasm32")]

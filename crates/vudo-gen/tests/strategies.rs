@@ -13,25 +13,38 @@ use host::{Host, NOW, Native, Step};
 use javascript::{Page, new_folder, node};
 use serde_json::{Value as Json, json};
 use vudo_crdt::{
-    CellId, Direction, FieldSchema, GenSchema, Reading, ReplicaKey, Schema, Strategy, Transaction,
-    TransactionView, Value, ValueType, VersionVector,
+    Direction, FieldSchema, GenIndex, GenSchema, InMemory, Inherited, Namespace, Reading, Refusal,
+    ReplicaKey, Schema, Strategy, Transaction, TransactionView, Value, ValueType, VersionVector,
+    entry_key,
 };
 use vudo_gen::wasm::{Accessors, BuildOptions, Module};
 use vudo_gen::{SourceFile, compile, wasm};
 use wasmi::Val;
 
 const SOURCE: &str = include_str!("wasm/item.dol");
+/// Two versions of a Gen.
+const VERSIONS: [&str; 2] =
+    [include_str!("wasm/versions.dol"), include_str!("wasm/versions.next.dol")];
 
 fn build(schema: &Schema, accessors: Accessors) -> Module {
     wasm::build_with(schema, &BuildOptions { accessors, ..BuildOptions::default() }).unwrap()
 }
 
 fn schema_of(text: &str) -> Schema {
-    let source = SourceFile { name: "item.dol".into(), text: text.into(), lock: None };
-    let compilation = compile(&[source]);
-    let errors: Vec<_> = compilation.errors().collect();
-    assert!(errors.is_empty(), "{errors:?}");
-    compilation.schema.unwrap()
+    schemas_of([text])[0].clone()
+}
+
+/// The schemas of versions, of which each has the lock file of the one before.
+fn schemas_of<const N: usize>(texts: [&str; N]) -> [Schema; N] {
+    let mut lock = None;
+    texts.map(|text| {
+        let name = "item.dol".into();
+        let compilation = compile(&[SourceFile { name, text: text.into(), lock: lock.take() }]);
+        let errors: Vec<_> = compilation.errors().collect();
+        assert!(errors.is_empty(), "{errors:?}");
+        lock = compilation.locks.first().map(|(_, lock)| lock.clone());
+        compilation.schema.unwrap()
+    })
 }
 
 /// A generator of numbers that are the same in every run of a seed.
@@ -71,7 +84,7 @@ impl Random {
                 (1, "s".into()),
                 (2, self.below(9).try_into().map_or(Value::Int(0), |number: u8| number.into())),
             ]),
-            ValueType::Opaque(_) => Value::Bytes(vec![self.below(9) as u8]),
+            ValueType::Opaque(_) | ValueType::Bytes => Value::Bytes(vec![self.below(9) as u8]),
             _ => (self.below(9) as i64 - 4).into(),
         }
     }
@@ -202,55 +215,69 @@ fn native_write(
 ) -> bool {
     let mut transaction: Transaction = native.begin(now);
     let index = native.namespace.find_gen(&gen_schema.name).unwrap();
-    let (namespace, key, id) = (&native.namespace, key.as_bytes(), field.id());
-    let bounds = field.counter_bounds();
-    let inner = || field.map_value().unwrap();
-    let outcome = match write {
-        Write::Set(value) => transaction.set_loaded(namespace, index, key, id, &value.to_bytes()),
-        Write::Add(amount) if field.strategy == Strategy::BoundedCounter => {
-            transaction.add_bounded_loaded(namespace, index, key, id, bounds, *amount)
-        }
-        Write::Add(amount) => transaction.add_loaded(namespace, index, key, id, bounds, *amount),
-        Write::AddFloat(amount) => transaction.add_float_loaded(namespace, index, key, id, *amount),
-        Write::AddFloatEntry(at, amount) => {
-            transaction.entry_loaded(namespace, index, key, id, &at.to_bytes()).and_then(|entry| {
-                let cell = CellId::new(1, field.value_strategy);
-                transaction.add_float_loaded(namespace, index, &entry, cell, *amount)
-            })
+    let (space, key, id) = (&mut native.namespace, key.as_bytes(), field.id());
+    let to = &mut transaction;
+    let is_done = match write {
+        Write::Set(value) => to.set(space, &mut InMemory, index, key, field, value).is_ok(),
+        Write::Add(amount) => to.add(space, &mut InMemory, index, key, field, *amount).is_ok(),
+        Write::AddFloat(amount) => {
+            to.add_float(space, &mut InMemory, index, key, field, *amount).is_ok()
         }
         Write::Element(element, true) => {
-            transaction.add_element_loaded(namespace, index, key, id, &element.to_bytes())
+            to.add_element_loaded(space, index, key, id, &element.to_bytes()).is_ok()
         }
-        Write::Element(element, false) => {
-            transaction.remove_element_loaded(namespace, index, key, id, &element.to_bytes())
-        }
+        // What was something else before may hold the element under each of its numbers.
+        Write::Element(element, false) => field.collections().all(|set| {
+            to.remove_element_loaded(space, index, key, set.id(), &element.to_bytes()).is_ok()
+        }),
+        Write::RemoveEntry(at) => field
+            .collections()
+            .all(|map| to.remove_entry_loaded(space, index, key, map.id(), &at.to_bytes()).is_ok()),
         Write::Entry(at, value) => {
-            transaction.entry_loaded(namespace, index, key, id, &at.to_bytes()).and_then(|entry| {
-                let cell = CellId::new(1, field.value_strategy);
-                transaction.set_loaded(namespace, index, &entry, cell, &value.to_bytes())
+            native_entry(to, space, (index, key, field), at).is_ok_and(|(entry, held, old)| {
+                to.set_over_loaded(space, index, &entry, &held, value, old).is_ok()
             })
         }
         Write::AddEntry(at, amount) => {
-            transaction.entry_loaded(namespace, index, key, id, &at.to_bytes()).and_then(|entry| {
-                let cell = CellId::new(1, field.value_strategy);
-                let bounds = inner().counter_bounds();
-                transaction.add_loaded(namespace, index, &entry, cell, bounds, *amount)
+            native_entry(to, space, (index, key, field), at).is_ok_and(|(entry, held, old)| {
+                to.add_over_loaded(space, index, &entry, &held, *amount, old).is_ok()
             })
         }
-        Write::RemoveEntry(at) => {
-            transaction.remove_entry_loaded(namespace, index, key, id, &at.to_bytes())
-        }
+        Write::AddFloatEntry(at, amount) => native_entry(to, space, (index, key, field), at)
+            .is_ok_and(|(entry, held, _)| {
+                to.add_float_loaded(space, index, &entry, held.id(), *amount).is_ok()
+            }),
         Write::Give(receiver, up, amount) => {
             let direction = if *up { Direction::Up } else { Direction::Down };
-            let receiver = ReplicaKey([*receiver; 32]);
-            let give = (&receiver, direction, *amount);
-            transaction.give_rights_loaded(namespace, index, key, id, bounds, give)
+            let give = (&ReplicaKey([*receiver; 32]), direction, *amount);
+            let bounds = field.counter_bounds();
+            to.give_rights_loaded(space, index, key, id, bounds, give).is_ok()
         }
     };
-    if outcome.is_ok() {
+    if is_done {
         native.commit(transaction);
     }
-    outcome.is_ok()
+    is_done
+}
+
+/// The entry of a map for a write, the field in it, and what it was under the map's earlier numbers.
+fn native_entry(
+    to: &mut Transaction,
+    namespace: &Namespace,
+    (gen_index, key, map): (GenIndex, &[u8], &FieldSchema),
+    at: &Value,
+) -> Result<(Vec<u8>, FieldSchema, Inherited), Refusal> {
+    let element = at.to_bytes();
+    let mut inherited = Inherited::default();
+    for earlier in map.collections().skip(1) {
+        let entry = entry_key(key, earlier.id(), &element);
+        let row = to.view(namespace, gen_index, &entry);
+        if row.is_alive() {
+            inherited.add_entry(&earlier.map_value().unwrap(), &row);
+        }
+    }
+    let entry = to.entry_loaded(namespace, gen_index, key, map.id(), &element)?;
+    Ok((entry, map.map_value().unwrap(), inherited))
 }
 
 /// What a field shows in the module, as a value.
@@ -304,18 +331,25 @@ fn open(bytes: &[u8], schema: &Schema, replica: u8) -> (Host, Native) {
     (host, native)
 }
 
+fn converge(schema: &Schema, accessors: Accessors, seed: u64, count: usize) -> Run {
+    converge_versions([schema; 3], accessors, seed, count)
+}
+
 /// Writes at random in three modules and their native twins, compares the frames after each write,
 /// then lets all of them, and a native store of its own, meet.
-fn converge(schema: &Schema, accessors: Accessors, seed: u64, count: usize) -> Run {
-    let bytes = build(schema, accessors).wasm;
-    let gen_schema = schema.gens.iter().find(|one| one.name == "Item").unwrap();
+fn converge_versions(schemas: [&Schema; 3], accessors: Accessors, seed: u64, count: usize) -> Run {
+    let modules = schemas.map(|schema| build(schema, accessors).wasm);
+    let gens = schemas.map(|schema| schema.gen_named("Item").unwrap());
     let mut random = Random(seed);
-    let mut pairs: Vec<(Host, Native)> =
-        (1..=3).map(|replica| open(&bytes, schema, replica)).collect();
+    let mut pairs: Vec<(Host, Native)> = (1..=3)
+        .zip(modules.iter().zip(schemas))
+        .map(|(replica, (bytes, schema))| open(bytes, schema, replica))
+        .collect();
     let mut done_count = 0;
     for step in 0..count {
         let now = NOW + (step / 3) as u64;
         let place = random.below(3);
+        let gen_schema = gens[place];
         let key = ["milk", "tea"][random.below(2)];
         let (host, native) = &mut pairs[place];
         // At first there is nothing to write to.
@@ -349,7 +383,7 @@ fn converge(schema: &Schema, accessors: Accessors, seed: u64, count: usize) -> R
         assert!(host.changes_since(&[]) == frame, "seed {seed}, step {step}: frames differ");
     }
     let frames: Vec<Vec<u8>> = pairs.iter_mut().map(|(host, _)| host.changes_since(&[])).collect();
-    let (_, mut other) = open(&bytes, schema, 4);
+    let (_, mut other) = open(&modules[0], schemas[0], 4);
     for frame in &frames {
         other.merge(frame);
         for (host, native) in &mut pairs {
@@ -357,9 +391,9 @@ fn converge(schema: &Schema, accessors: Accessors, seed: u64, count: usize) -> R
             native.merge(frame);
         }
     }
-    let fingerprint = other.namespace.fingerprint(&mut vudo_crdt::InMemory).unwrap();
-    for (host, native) in &mut pairs {
-        assert_eq!(native.namespace.fingerprint(&mut vudo_crdt::InMemory).unwrap(), fingerprint);
+    let fingerprint = other.namespace.fingerprint(&mut InMemory).unwrap();
+    for ((host, native), gen_schema) in pairs.iter_mut().zip(gens) {
+        assert_eq!(native.namespace.fingerprint(&mut InMemory).unwrap(), fingerprint);
         for key in host.keys("Item") {
             for field in &gen_schema.fields {
                 let (shown, expected) = (
@@ -371,14 +405,14 @@ fn converge(schema: &Schema, accessors: Accessors, seed: u64, count: usize) -> R
         }
     }
     let hosts = pairs.into_iter().map(|(host, _)| host).collect();
-    Run { bytes, hosts, done_count }
+    Run { modules, hosts, done_count }
 }
 
-/// What [`converge`] has done.
+/// What [`converge_versions`] has done.
 struct Run {
-    /// The module.
-    bytes: Vec<u8>,
-    /// The modules' instances with all that was asked of them.
+    /// The modules, which are the same where their schemas are.
+    modules: [Vec<u8>; 3],
+    /// Their instances with all that was asked of them.
     hosts: Vec<Host>,
     /// How many writes took effect.
     done_count: usize,
@@ -415,6 +449,12 @@ fn runs_of_every_strategy() -> Vec<Run> {
     }
     for accessors in [Accessors::Typed, Accessors::Generic] {
         runs.extend((0..3).map(|seed| converge(&schema, accessors, seed, 300)));
+    }
+    let [old, new] = &schemas_of(VERSIONS);
+    for accessors in [Accessors::Typed, Accessors::Generic] {
+        for schemas in [[old, new, new], [new, old, old]] {
+            runs.extend((0..3).map(|seed| converge_versions(schemas, accessors, seed, 400)));
+        }
     }
     runs
 }
@@ -458,9 +498,10 @@ fn every_strategy_alone_in_pairs_and_together_converges_in_wasmi_node_and_chromi
     let folder = new_folder("replay");
     let mut traces = Vec::new();
     for (place, run) in runs.iter().enumerate() {
-        let module = format!("module{place}.wasm");
-        std::fs::write(folder.join(&module), &run.bytes).unwrap();
-        for host in &run.hosts {
+        for (host, bytes) in run.hosts.iter().zip(&run.modules) {
+            let first = run.modules.iter().position(|module| module == bytes).unwrap();
+            let module = format!("module{place}_{first}.wasm");
+            std::fs::write(folder.join(&module), bytes).unwrap();
             let steps: Vec<Json> = host.steps.iter().map(step_json).collect();
             traces.push(json!({ "module": &module, "steps": steps }));
         }
@@ -480,6 +521,57 @@ fn every_strategy_alone_in_pairs_and_together_converges_in_wasmi_node_and_chromi
     if let Some(page) = Page::find(name) {
         check(page.run(&folder, "replay.mjs"));
     }
+}
+
+#[test]
+fn a_module_shows_what_an_older_one_wrote_converted_and_writes_over_it() {
+    let schemas = schemas_of(VERSIONS);
+    let [old_bytes, new_bytes] =
+        schemas.each_ref().map(|schema| build(schema, Accessors::Typed).wasm);
+    let [old_item, new_item] = schemas.each_ref().map(|schema| schema.gen_named("Item").unwrap());
+    let (mut old, _) = open(&old_bytes, &schemas[0], 1);
+    let (mut new, _) = open(&new_bytes, &schemas[1], 2);
+    assert_eq!(old.document("Item", "create", "milk", NOW), 0);
+    let write = |host: &mut Host, item: &GenSchema, name: &str, write: Write| {
+        assert!(host_write(host, item, item.field(name).unwrap(), "milk", &write, NOW), "{name}");
+    };
+    let read = |host: &mut Host, item: &GenSchema, name: &str| {
+        host_read(host, item, item.field(name).unwrap(), "milk")
+    };
+    write(&mut old, old_item, "state", Write::Set(Value::Variant(2)));
+    write(&mut old, old_item, "narrow", Write::Set(3.into()));
+    write(&mut old, old_item, "flag", Write::Set(1.into()));
+    write(&mut old, old_item, "votes", Write::Set(2.into()));
+    write(&mut old, old_item, "count", Write::Add(20));
+    write(&mut old, old_item, "tags", Write::Element(7.into(), true));
+    write(&mut old, old_item, "stock", Write::AddEntry("a".into(), 5));
+    assert_eq!(new.merge(&old.changes_since(&[])), 0);
+    assert_eq!(read(&mut new, new_item, "state"), Some("Done".into()));
+    assert_eq!(read(&mut new, new_item, "narrow"), Some(75.into()), "of the default of `whole`");
+    assert_eq!(read(&mut new, new_item, "flag"), Some(true.into()));
+    assert_eq!(read(&mut new, new_item, "votes"), Some(20.into()));
+
+    let too_much = new_item.field("count").unwrap();
+    assert!(!host_write(&mut new, new_item, too_much, "milk", &Write::Add(11), NOW), "past 30");
+    write(&mut new, new_item, "count", Write::Add(10));
+    write(&mut new, new_item, "votes", Write::Add(3));
+    write(&mut new, new_item, "stock", Write::AddEntry("a".into(), 1));
+    write(&mut new, new_item, "tags", Write::Element(7.into(), false));
+    write(&mut new, new_item, "state", Write::Set("late".into()));
+    for (name, shown) in [
+        ("count", 30.into()),
+        ("votes", 23.into()),
+        ("stock", Value::Map(vec![("a".into(), 6.into())])),
+        ("tags", Value::List(vec![])),
+        ("state", "late".into()),
+    ] {
+        assert_eq!(read(&mut new, new_item, name), Some(shown), "{name}");
+    }
+    // The older one sees its own writes and removals, and passes the others on.
+    assert_eq!(old.merge(&new.changes_since(&[])), 0);
+    assert_eq!(read(&mut old, old_item, "tags"), Some(Value::List(vec![])));
+    assert_eq!(read(&mut old, old_item, "count"), Some(20.into()));
+    assert_eq!(old.changes_since(&[]), new.changes_since(&[]));
 }
 
 #[test]
@@ -516,7 +608,7 @@ fn damaged_frames_of_every_strategy_are_refused_by_a_code() {
             damaged[content..].copy_from_slice(&sum);
         }
         let (_, mut twin) = open(&bytes, &schema, 2);
-        let native = twin.namespace.apply_frame(&damaged, &mut vudo_crdt::InMemory, &mut twin.log);
+        let native = twin.namespace.apply_frame(&damaged, &mut InMemory, &mut twin.log);
         let code = receiver.merge(&damaged);
         assert_eq!(code == 0, native.is_ok(), "attempt {attempt}: {code} against {native:?}");
         assert!(code != 0 || is_summed, "attempt {attempt}: a damaged frame was taken");

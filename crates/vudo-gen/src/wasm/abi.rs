@@ -1,7 +1,7 @@
 //! What compiler, runtime and hosts agree on: see `docs/reference/wasm-abi.md`.
 
-use vudo_crdt::wire::{write_varint, zigzag_encode};
-use vudo_crdt::{CounterOptions, FieldSchema, Schema, Strategy, ValueType};
+use vudo_crdt::wire::{write_bytes, write_varint, zigzag_encode};
+use vudo_crdt::{CounterOptions, FieldSchema, GenSchema, Schema, Strategy, ValueType};
 
 /// The reasons that a module gives, by code, in ascending order. A code never changes its meaning.
 pub const ERROR_CODES: [(u32, &str); 32] = [
@@ -97,8 +97,44 @@ pub(super) fn field_word(field: &FieldSchema) -> u32 {
     field.number << 9 | type_tag << 4 | u32::from(field.strategy.tag())
 }
 
-/// The exports of a field.
+/// The exports of a field. They are the same whether it was something else before or not; the
+/// functions that they call then read what it was as well.
 pub(super) fn exports_of(field: &FieldSchema) -> Vec<FieldExport> {
+    let exports = exports_of_plain(field);
+    if field.predecessor.is_some() { evolved(exports) } else { exports }
+}
+
+/// The exports with the functions of the runtime for fields that were something else before.
+fn evolved(mut exports: Vec<FieldExport>) -> Vec<FieldExport> {
+    let function_for = |plain| match plain {
+        "set_string" => "evolved_set_string",
+        "set_bytes" => "evolved_set_bytes",
+        "set_bool" => "evolved_set_bool",
+        "set_float" => "evolved_set_float",
+        "set_integer" => "evolved_set_integer",
+        "set_value" => "evolved_set_value",
+        "add" | "add_bounded" => "evolved_add",
+        "add_float" => "evolved_add_float",
+        "get_value" | "get_elements" | "get_entries" => "evolved_get_value",
+        "add_element" => "evolved_add_element",
+        "remove_element" => "evolved_remove_element",
+        "has_element" => "evolved_has_element",
+        "set_entry" => "evolved_set_entry",
+        "add_entry" => "evolved_add_entry",
+        "add_float_entry" => "evolved_add_float_entry",
+        "remove_entry" => "evolved_remove_entry",
+        "get_entry" => "evolved_get_entry",
+        _ => "evolved_get",
+    };
+    for export in &mut exports {
+        export.runtime_function = function_for(export.runtime_function);
+        export.takes_extras = true;
+    }
+    exports
+}
+
+/// The exports of a field that was always what it is.
+fn exports_of_plain(field: &FieldSchema) -> Vec<FieldExport> {
     match field.strategy {
         Strategy::OrSet => Vec::from([
             export_with("add", "add_element"),
@@ -162,12 +198,19 @@ pub(super) fn class_of(field: &FieldSchema) -> char {
 }
 
 /// The exports that do for all fields of one class: those of the field that needs its extras most,
-/// for the others have extras that say nothing.
+/// for the others have extras that say nothing. What reads fields that were something else before
+/// reads others as well.
 pub(super) fn exports_of_class(fields: &[&FieldSchema]) -> Vec<FieldExport> {
     let extras_count =
         |exports: &Vec<FieldExport>| exports.iter().filter(|export| export.takes_extras).count();
-    let exports = fields.iter().map(|field| exports_of(field));
-    exports.max_by_key(extras_count).unwrap_or_default()
+    let exports = fields.iter().map(|field| exports_of_plain(field));
+    let exports = exports.max_by_key(extras_count).unwrap_or_default();
+    if has_evolved(fields) { evolved(exports) } else { exports }
+}
+
+/// Whether any field was something else before.
+pub(super) fn has_evolved(fields: &[&FieldSchema]) -> bool {
+    fields.iter().any(|field| field.predecessor.is_some())
 }
 
 /// What a generic accessor finds a field by: an entry of the table in the compiler's data.
@@ -226,6 +269,15 @@ impl SchemaData {
         SchemaData { bytes }
     }
 
+    /// Appends what the runtime reads of a field that was something else before, and gives its place:
+    /// a schema of this field alone, behind its length.
+    pub(super) fn push_schema(&mut self, field: &FieldSchema) -> u32 {
+        let schema = Schema::from(vec![GenSchema::new("A", [field.clone()])]);
+        let mut extras = Vec::new();
+        write_bytes(&mut extras, &schema.encode());
+        self.push(&extras)
+    }
+
     /// Appends a field's extras and gives their place: overflow, flags, what the flags announce,
     /// types.
     pub(super) fn push_extras(&mut self, field: &FieldSchema) -> u32 {
@@ -244,11 +296,16 @@ impl SchemaData {
         if is_encoded(field) {
             write_types(field, &mut extras);
         }
-        // What stands there already serves as well: extras say themselves where they end.
+        self.push(&extras)
+    }
+
+    /// Appends extras and gives their place. What stands there already serves as well: extras say
+    /// themselves where they end.
+    fn push(&mut self, extras: &[u8]) -> u32 {
         let found = self.bytes.windows(extras.len()).position(|known| known == extras);
         let place = found.unwrap_or(self.bytes.len());
         if found.is_none() {
-            self.bytes.extend_from_slice(&extras);
+            self.bytes.extend_from_slice(extras);
         }
         place as u32
     }

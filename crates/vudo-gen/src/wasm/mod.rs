@@ -147,6 +147,8 @@ pub fn inspect(wasm: &[u8]) -> Result<Schema, BuildError> {
     let mut rest = wasm
         .strip_prefix(b"\0asm\x01\0\0\0")
         .ok_or_else(|| not_a_module("the first eight bytes are another format's"))?;
+    let mut schema = None;
+    // To the end, for the schema stands at the front and the rest may be cut off.
     while let Some((&id, after)) = rest.split_first() {
         let mut reader = vudo_crdt::wire::Reader::new(after);
         let section = read_padded_length(&mut reader)
@@ -155,10 +157,10 @@ pub fn inspect(wasm: &[u8]) -> Result<Schema, BuildError> {
         rest = reader.rest();
         let mut section = vudo_crdt::wire::Reader::new(section);
         if id == 0 && section.bytes() == Ok(SCHEMA_SECTION.as_bytes()) {
-            return Schema::decode(section.rest()).map_err(BuildError::Schema);
+            schema = Some(section.rest());
         }
     }
-    Err(BuildError::NoSchema)
+    Schema::decode(schema.ok_or(BuildError::NoSchema)?).map_err(BuildError::Schema)
 }
 
 /// A length as WASM writes it: up to five bytes, of which tools may use more than it needs.

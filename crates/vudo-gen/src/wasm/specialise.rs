@@ -2,37 +2,41 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use vudo_crdt::wire::write_bytes;
 use vudo_crdt::{FieldSchema, Schema, Strategy};
 use walrus::ir::{
     BinaryOp, Const, ExtendedLoad, Load, LoadKind, MemArg, Store, Value, Visitor, dfs_in_order,
 };
 use walrus::{
     ConstExpr, Data, DataId, DataKind, ExportId, ExportItem, FunctionBuilder, FunctionId,
-    GlobalKind, InstrSeqBuilder, MemoryId, Module, ModuleConfig, RawCustomSection, ValType,
+    GlobalKind, InstrSeqBuilder, MemoryId, Module, ModuleConfig, ValType,
 };
 
 use super::abi::{
     COMMON, ENTRY_CLASS, ENTRY_EXTRAS, ENTRY_WORD, FIELD_ENTRY_BYTES, FOUND, FieldExport,
     NOT_THIS_OPERATION, OF_GEN, SchemaData, class_of, exports_of, exports_of_class, field_word,
-    has_founder, is_encoded,
+    has_evolved, has_founder, is_encoded,
 };
 use super::{Accessors, BuildError, SCHEMA_SECTION};
 
 /// Built by `cargo xtask runtime` from the crate `vudo-gen-runtime`: values without parts under
 /// strategies that keep one value; with bounded counters; with values that have parts; with these
-/// and registers of many values; and with everything.
+/// and registers of many values; with all strategies; and with fields that were something else before.
 const RUNTIME: &[u8] = include_bytes!("../../runtime/vudo_gen_runtime.wasm");
 const RUNTIME_BOUNDED: &[u8] = include_bytes!("../../runtime/vudo_gen_runtime_bounded.wasm");
 const RUNTIME_COMPOSITE: &[u8] = include_bytes!("../../runtime/vudo_gen_runtime_composite.wasm");
 const RUNTIME_REGISTERS: &[u8] = include_bytes!("../../runtime/vudo_gen_runtime_registers.wasm");
 const RUNTIME_COLLECTIONS: &[u8] =
     include_bytes!("../../runtime/vudo_gen_runtime_collections.wasm");
+const RUNTIME_EVOLUTION: &[u8] = include_bytes!("../../runtime/vudo_gen_runtime_evolution.wasm");
 
 /// The smallest runtime that has what a schema needs.
 fn runtime_for(schema: &Schema) -> &'static [u8] {
     let any = |is: fn(&FieldSchema) -> bool| schema.gens.iter().flat_map(|one| &one.fields).any(is);
     let has_encoded = any(is_encoded);
-    if any(|field| field.strategy.is_collection()) || (has_founder(schema) && has_encoded) {
+    if any(|field| field.predecessor.is_some()) {
+        RUNTIME_EVOLUTION
+    } else if any(|field| field.strategy.is_collection()) || (has_founder(schema) && has_encoded) {
         RUNTIME_COLLECTIONS
     } else if has_founder(schema) {
         RUNTIME_BOUNDED
@@ -46,6 +50,11 @@ fn runtime_for(schema: &Schema) -> &'static [u8] {
 }
 
 const PAGE_BYTES: u64 = 64 << 10;
+
+/// The magic number and the version of WASM.
+const MODULE_HEAD_BYTES: usize = 8;
+/// The number of sections that a host may leave unread.
+const CUSTOM_SECTION: u8 = 0;
 
 /// An address so far before a segment is taken for one into it: where an index begins at one, the
 /// optimiser folds the difference into the address of the table.
@@ -79,7 +88,10 @@ fn specialise_runtime(schema: &Schema, accessors: Accessors) -> walrus::Result<V
                 let name = format!("{}.{}.{}", gen_schema.name, field.name, export.operation);
                 let mut constants = Vec::from([gen_index, Value::I32(field_word(field) as i32)]);
                 if export.takes_extras {
-                    let place = *extras.get_or_insert_with(|| data.push_extras(field));
+                    let place = *extras.get_or_insert_with(|| match field.predecessor {
+                        None => data.push_extras(field),
+                        Some(_) => data.push_schema(field),
+                    });
                     constants.push(Value::I32(place as i32));
                 }
                 cutter.add_export(name, export.runtime_function, &constants)?;
@@ -106,12 +118,17 @@ fn add_generic_exports(
     for (_, field) in &fields {
         classes.entry(class_of(field)).or_default().push(field);
     }
-    let classes: BTreeMap<char, Vec<FieldExport>> =
-        classes.into_iter().map(|(class, fields)| (class, exports_of_class(&fields))).collect();
+    let classes: BTreeMap<char, (bool, Vec<FieldExport>)> = (classes.into_iter())
+        .map(|(class, fields)| (class, (has_evolved(&fields), exports_of_class(&fields))))
+        .collect();
     let mut extras = Vec::new();
     for (_, field) in &fields {
-        let takes_extras = classes[&class_of(field)].iter().any(|export| export.takes_extras);
-        extras.push(if takes_extras { data.push_extras(field) } else { 0 });
+        let (is_evolved, exports) = &classes[&class_of(field)];
+        extras.push(match exports.iter().any(|export| export.takes_extras) {
+            true if *is_evolved => data.push_schema(field),
+            true => data.push_extras(field),
+            false => 0,
+        });
     }
     let table = Table {
         address: cutter.heap_base()? + data.bytes.len() as u32,
@@ -120,7 +137,7 @@ fn add_generic_exports(
     for ((gen_index, field), extras) in fields.into_iter().zip(extras) {
         data.push_entry(gen_index, field, extras);
     }
-    for (class, exports) in &classes {
+    for (class, (_, exports)) in &classes {
         for export in exports {
             cutter.add_generic_export(*class, export, &table)?;
         }
@@ -272,10 +289,17 @@ impl Cutter {
         }
         walrus::passes::gc::run(&mut self.module);
         drop_unused_data(&mut self.module);
-        self.module
-            .customs
-            .add(RawCustomSection { name: SCHEMA_SECTION.into(), data: schema.encode() });
-        self.module.emit_wasm()
+        let mut section = Vec::new();
+        write_bytes(&mut section, SCHEMA_SECTION.as_bytes());
+        section.extend_from_slice(&schema.encode());
+        let wasm = self.module.emit_wasm();
+        let (head, sections) = wasm.split_at(MODULE_HEAD_BYTES);
+        // Near the exports, whose names are those of its fields, it packs best.
+        let mut out = Vec::from(head);
+        out.push(CUSTOM_SECTION);
+        write_bytes(&mut out, &section);
+        out.extend_from_slice(sections);
+        out
     }
 }
 

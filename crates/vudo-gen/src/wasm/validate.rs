@@ -77,11 +77,13 @@ fn fault_of(field: &FieldSchema) -> Option<&'static str> {
     if !merges_type {
         return Some("the strategy does not merge this type");
     }
-    if field.predecessor.is_some() {
-        return Some(
-            "it reads what it was before its strategy or type changed, which modules do not yet; \
-             native stores do",
-        );
+    if let Some(predecessor) = &field.predecessor {
+        if field.strategy == Strategy::BoundedCounter {
+            return Some("a bounded counter was nothing else before");
+        }
+        if let Some(fault) = fault_of(&predecessor.field) {
+            return Some(fault);
+        }
     }
     let default_fits = match &field.default {
         Some(default) => field.value_type.admits(default),
