@@ -87,6 +87,18 @@ fn key_proof_of_client(records: Vec<SignedRecord>) -> Message {
     Message::KeyProof { signature: sign(&KEYS[0], bytes), records }
 }
 
+fn failed(error: vudo_state::Error) -> Event {
+    match error {
+        vudo_state::Error::OtherLog { signed } => {
+            Event::ForkFound { replica: signed.head.replica }
+        }
+        error => Event::ApplyFailed {
+            is_peer_fault: error.is_peer_fault(),
+            what: error.to_string(),
+        },
+    }
+}
+
 fuzz_target!(|input: &[u8]| {
     let Some((kind, mut input)) = input.split_first() else { return };
     let is_server = kind & 1 == 0;
@@ -116,9 +128,21 @@ fuzz_target!(|input: &[u8]| {
                         let until = (!shown.is_empty()).then_some(now + 3_000);
                         events.push_back(Event::AccessChecked { until });
                     }
-                    Effect::ReadHead { replica, number } => {
-                        let head = replication.signed_head_of(&replica, number).unwrap();
+                    Effect::ReadHead { replica } => {
+                        let head = replication.latest_signed_head_of(&replica).unwrap();
                         events.push_back(Event::HeadReady(head));
+                    }
+                    Effect::CompareLogs { peer, said } => {
+                        let compared = replication.compare_logs(&peer, &said);
+                        events.push_back(compared.map_or_else(failed, Event::LogsCompared));
+                    }
+                    Effect::ReadBranch { replica, number } => {
+                        let branch = replication.branch_from(&replica, number);
+                        events.push_back(branch.map_or_else(failed, Event::BranchReady));
+                    }
+                    Effect::ApplyBranch(branch) => {
+                        let applied = replication.apply_branch(&branch);
+                        events.push_back(applied.map_or_else(failed, Event::BranchApplied));
                     }
                     Effect::ReadFrame { since, bytes_max } => {
                         let frame = replication.frame_since(&since, bytes_max).unwrap();
@@ -127,10 +151,7 @@ fuzz_target!(|input: &[u8]| {
                     Effect::Apply(frame) => {
                         events.push_back(match replication.apply_frame(&frame) {
                             Ok(_) => Event::Applied { vector: replication.durable_vector() },
-                            Err(error) => Event::ApplyFailed {
-                                is_peer_fault: error.is_peer_fault(),
-                                what: error.to_string(),
-                            },
+                            Err(error) => failed(error),
                         })
                     }
                     Effect::ReadFingerprint => {

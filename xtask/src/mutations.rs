@@ -83,6 +83,12 @@ const MUTATIONS: &[Mutation] = &[
         target: Some("rights"),
         test: "stores_with_the_same_changes_judge_them_the_same_whatever_their_order",
     },
+    Mutation {
+        package: "vudo-state",
+        name: "greater_branch_taken",
+        target: Some("forks"),
+        test: "what_nobody_writes_again_can_be_adopted_once",
+    },
     credit("negative_amounts", "an_amount_that_wraps_around_is_no_amount"),
     credit("unverified_votes", "forged_votes_settle_nothing"),
     credit("duplicate_votes", "one_members_votes_are_one_vote"),

@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use serde_json::json;
 use vudo_p2p::{Config, Node, Ticket};
-use vudo_state::Database;
+use vudo_state::{Database, Orphans};
 
+use crate::Context;
+use crate::data::{self, hexadecimal};
 use crate::network::{runtime, sync_once};
-use crate::{Context, data};
 
 /// How long the stores behind a ticket may take to become equal.
 const SYNC_LIMIT: Duration = Duration::from_secs(10);
@@ -59,11 +60,17 @@ fn examine(
     ));
     for namespace in database.namespaces()? {
         findings.push(Finding::of(format!("namespace '{namespace}'"), held(&namespace)));
-        for (held, _) in database.replication(&namespace)?.forks()? {
-            let (replica, number) = (held.head.replica, held.head.length);
-            let error = vudo_p2p::Error::Forked { replica, number };
+        for Orphans { replica, first, changes, .. } in
+            database.in_namespace(&namespace).orphans()?
+        {
+            let orphaned = anyhow!(
+                "two stores wrote under the key {}; {changes} changes from number {first} on have no \
+                 effect: open the store that wrote them and let it sync, or write them again with \
+                 `vudo --namespace {namespace} adopt`",
+                hexadecimal(&replica.0)
+            );
             let what = format!("a replica of namespace '{namespace}'");
-            findings.push(Finding::of(what, Err(error.into())));
+            findings.push(Finding::of(what, Err(orphaned)));
         }
     }
     runtime()?.block_on(async {

@@ -1,4 +1,4 @@
-//! `found`, `whoami`, `invite`, `revoke` and `peers`: who may write, and who does.
+//! `found`, `whoami`, `invite`, `revoke`, `adopt` and `peers`: who may write, and who does.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,8 @@ use serde_json::json;
 use vudo_crdt::ReplicaKey;
 use vudo_p2p::Ticket;
 use vudo_state::{
-    Database, Grant, PublicKey, Rights, RightsRecord, Scope, SecretKeyBytes, founding_hash,
-    public_key_of,
+    AdoptReport, Database, Grant, PublicKey, Rights, RightsRecord, Scope, SecretKeyBytes,
+    founding_hash, public_key_of,
 };
 
 /// Where a store remembers the ticket under which a namespace was last served.
@@ -58,6 +58,15 @@ pub(crate) enum RightsCommand {
         /// Sign with the key in this file instead of the store's.
         #[arg(long, value_name = "FILE")]
         key: Option<PathBuf>,
+    },
+    /// Write again what has no effect because another store wrote under the same key.
+    ///
+    /// That happens where a machine's image was restored, or a store copied with its key: of the two
+    /// logs one stands, and the other's changes are orphans wherever they are held. The store that wrote
+    /// them writes them again by itself; this is for those whose store is gone.
+    Adopt {
+        /// Adopt those of this replica alone: its key, as `vudo doctor` prints it.
+        replica: Option<Key>,
     },
     /// Print which stores have acknowledged this one's changes, and how many wait for each.
     ///
@@ -126,7 +135,7 @@ impl RightsCommand {
             | RightsCommand::Whoami { key: file }
             | RightsCommand::Invite(Invitation { key: file, .. })
             | RightsCommand::Revoke { key: file, .. } => file,
-            RightsCommand::Peers => return,
+            RightsCommand::Peers | RightsCommand::Adopt { .. } => return,
         };
         if let Some(file) = file {
             *file = folder.join(&*file);
@@ -153,7 +162,37 @@ pub(crate) fn run(
         RightsCommand::Revoke { subject, accept, key } => {
             revoke(database, is_json, subject.0, accept, key.as_deref(), output)
         }
+        RightsCommand::Adopt { replica } => adopt(database, is_json, replica, output),
         RightsCommand::Peers => peers(database, is_json, output),
+    }
+}
+
+fn adopt(
+    database: &Database,
+    is_json: bool,
+    replica: Option<Key>,
+    output: &mut dyn Write,
+) -> Result<()> {
+    let report = database.adopt(replica.map(|Key(key)| key).as_ref())?;
+    let AdoptReport { adopted, known, left_out, left } = report;
+    if is_json {
+        let found =
+            json!({ "adopted": adopted, "known": known, "left_out": left_out, "left": left });
+        writeln!(output, "{found}")?;
+    } else {
+        writeln!(output, "{adopted} changes adopted; {known} had been written again already")?;
+        if left_out > 0 {
+            writeln!(
+                output,
+                "{left_out} operations on bounded counters were left out: the rights are their \
+                 writer's"
+            )?;
+        }
+        left.iter().try_for_each(|left| writeln!(output, "left: {left}"))?;
+    }
+    match left.is_empty() {
+        true => Ok(()),
+        false => bail!("{} changes stay orphans; each says why", left.len()),
     }
 }
 

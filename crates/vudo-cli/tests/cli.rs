@@ -238,6 +238,8 @@ fn stores_sync_over_websocket_alone_and_the_doctor_sees_it() {
     assert!(doctor.contains("both stores are equal"), "{doctor}");
     assert_eq!(place.succeed(&["--store", "right", "list", "Task"]).lines().count(), 2);
     let left = place.succeed(&["--store", "right", "peers"]);
+    let adopted = place.succeed(&["--store", "right", "adopt"]);
+    assert!(adopted.starts_with("0 changes adopted"), "{adopted}");
     drop(server);
     let key = place.succeed(&["--store", "left", "whoami"]);
     let acknowledged = format!("{}: 1 changes acknowledged, 0 waiting", key.trim());

@@ -284,3 +284,29 @@ fn byte_count(total: &i128) -> usize {
     }
     count
 }
+
+/// The payload of an operation that adds to a replica's total what another one's operation adds to
+/// that one's total before. Totals of another kind, which a fork can leave, count as zero.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn add_difference(id: CellId, own: &[u8], before: &[u8], operation: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let inside = |operation| decode_counts(operation).unwrap_or_default();
+    if id.tag() == Strategy::PnCounterFloat.tag() {
+        let total = |bytes| decode_float(bytes).unwrap_or(0.0);
+        let sum = total(own) + (total(inside(operation)) - total(inside(before)));
+        encode_float(if sum.is_finite() { sum } else { total(own) }, &mut out);
+    } else {
+        let total = |bytes| {
+            let mut total = 0;
+            read_integer(bytes, &mut total);
+            total
+        };
+        let mut sum = total(own);
+        add(&mut sum, &total(inside(operation)), false);
+        add(&mut sum, &total(inside(before)), true);
+        // A counter that only grows never takes away.
+        let is_growing = id.tag() == Strategy::GCounter.tag();
+        encode_integer(&if is_growing { sum.max(0) } else { sum }, &mut out);
+    }
+    out
+}

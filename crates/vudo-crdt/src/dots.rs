@@ -483,3 +483,25 @@ pub(crate) fn has_live(state: &[u8]) -> bool {
     }
     entries.entry.is_live()
 }
+
+/// An operation on an `mv_register` in somebody else's name: with what `renumber` makes of the writes
+/// that it covers, and `known` covered as well where it writes. `named` are the replicas that the new
+/// change names, first its own; those that are covered are added. `None` where nothing is left of it.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn write_again(
+    operation: &[u8],
+    references: &[ReplicaIndex],
+    renumber: impl Fn(ReplicaIndex, u64) -> Option<(ReplicaIndex, u64)>,
+    known: Option<(ReplicaIndex, u64)>,
+    named: &mut Vec<ReplicaIndex>,
+) -> Option<Vec<u8>> {
+    let (operation, _) = RegisterOperation::read(operation);
+    let covers = operation
+        .covers()
+        .filter_map(|(reference, number)| renumber(references[reference as usize], number));
+    let known = known.filter(|_| operation.writes);
+    let covers = covers.chain(known).map(|(replica, number)| (replica.into(), number)).collect();
+    let write = RegisterWrite { covers };
+    let is_left = operation.writes || !write.covers_nothing();
+    is_left.then(|| write.encode(operation.writes.then_some(operation.value), named))
+}

@@ -49,6 +49,8 @@
 extern crate alloc;
 
 #[cfg(not(target_arch = "wasm32"))]
+mod adoption;
+#[cfg(not(target_arch = "wasm32"))]
 mod blame;
 #[cfg(not(target_arch = "wasm32"))]
 mod buffer;
@@ -104,6 +106,8 @@ pub mod wire;
 #[cfg(not(target_arch = "wasm32"))]
 mod writes;
 
+#[cfg(not(target_arch = "wasm32"))]
+pub use adoption::{AdoptError, Adoption};
 #[cfg(not(target_arch = "wasm32"))]
 pub use blame::FieldWrite;
 pub use change::{Change, GenIndex};

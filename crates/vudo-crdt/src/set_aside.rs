@@ -206,6 +206,12 @@ impl Namespace {
         self.set_aside[place] = ranges;
     }
 
+    /// Says up to which number a replica's changes are held: for one of whose log the end has been
+    /// replaced by another branch. Documents are to be rebuilt then.
+    pub fn restore_heard(&mut self, replica: ReplicaIndex, number: u64) {
+        self.heard[replica as usize] = number;
+    }
+
     /// Judges anew which changes of these replicas are set aside, and rebuilds every document that
     /// a change touches whose judgement is another than before. Gives how many those are.
     ///

@@ -73,14 +73,14 @@ pub enum Error {
         "both sides hold the same changes and yet different states; keep both stores as they are and report it"
     )]
     Diverged,
-    /// A replica has signed two logs, and the two sides hold one each.
+    /// A replica has signed two logs, the two sides hold one each, and one of them has compacted its own.
     #[error(
-        "replica {replica} has signed two different logs of {number} changes: its store was copied with its key, and both were written to; stop one of the two, export from it what only it has, and make it anew"
+        "replica {replica} has signed two different logs: its store was copied with its key, and both were written to; one of them has been compacted up to change {number}, so it stands: make the store that holds the other one anew"
     )]
     Forked {
         /// Whose store was copied.
         replica: ReplicaKey,
-        /// At which length the logs differ.
+        /// Up to which number one of them has been compacted.
         number: u64,
     },
     /// The address cannot be used.

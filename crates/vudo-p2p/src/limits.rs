@@ -53,6 +53,10 @@ pub const PROGRESS_TIMEOUT: Duration = Duration::from_secs(60);
 /// Most messages of one side that find the rows that differ. Each makes the ranges in question smaller
 /// by some factor, and an honest peer needs fewer than ten unless nearly everything differs.
 pub const RANGE_MESSAGES_MAX: usize = 64;
+/// Most roots of a log in one message of two sides that look for where two logs part.
+pub const LOG_ROOTS_MAX: usize = 32;
+/// Most messages with roots of one side. Each leaves a sixteenth of what there was of the log.
+pub const LOG_ROOT_MESSAGES_MAX: usize = 40;
 /// How often one session repairs states that differ. One repair is enough unless there are writes
 /// meanwhile.
 pub const REPAIRS_MAX: usize = 3;

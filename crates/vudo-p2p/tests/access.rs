@@ -73,7 +73,10 @@ impl Side {
                     let (vector, fingerprint) = replication.fingerprint().unwrap();
                     Event::FingerprintReady { vector, fingerprint }
                 }
-                Effect::ReadHead { .. } => panic!("nobody has signed two logs"),
+                Effect::ReadHead { .. }
+                | Effect::CompareLogs { .. }
+                | Effect::ReadBranch { .. }
+                | Effect::ApplyBranch(_) => panic!("nobody has signed two logs"),
                 Effect::CompareRanges { .. } | Effect::Rebuild(_) => panic!("states are equal"),
                 Effect::Notify(notice) => {
                     self.is_synced |= matches!(notice, Notice::Synced { .. });

@@ -59,10 +59,10 @@ impl Side {
                     let vector = replication.durable_vector();
                     self.events.push_back(Event::Applied { vector });
                 }
-                Effect::ReadHead { replica, number } => {
-                    let head = replication.signed_head_of(&replica, number).unwrap();
-                    self.events.push_back(Event::HeadReady(head));
-                }
+                Effect::ReadHead { .. }
+                | Effect::CompareLogs { .. }
+                | Effect::ReadBranch { .. }
+                | Effect::ApplyBranch(_) => panic!("nobody has signed two logs"),
                 Effect::ReadFingerprint => {
                     let (vector, fingerprint) = replication.fingerprint().unwrap();
                     self.events.push_back(Event::FingerprintReady { vector, fingerprint });

@@ -698,6 +698,8 @@ impl Engine {
         let (storage, key) = (self.storage.clone(), self.key.clone());
         let shard =
             Arc::new(Shard::open(name, id, storage, key, self.seed, &self.options, &self.schema)?);
+        // A crash may have come between the loss of a branch and this.
+        shard.write_own_again()?;
         shards.insert(name.to_owned(), shard.clone());
         Ok(shard)
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 pub use vudo_crdt::Refusal;
+use vudo_crdt::head::SignedHead;
 use vudo_crdt::{
     ApplyError, ChunkError, CounterOverflow, MalformedFrame, ReplicaKey, SealError, WriteError,
 };
@@ -195,9 +196,27 @@ pub enum Error {
     CounterOverflow(#[from] CounterOverflow),
     /// A peer holds changes under this store's key that this store has not written.
     #[error(
-        "another store writes under this store's key: it was copied with its key, by restoring the image of a machine for example; go on with one of the two, and set up the other one anew: write again what it alone has"
+        "another store writes under this store's key: it was copied with its key, by restoring the image of a machine for example; close this store and open it again: it goes on under a key of its own, and writes again what has no effect otherwise"
     )]
     OwnKeyElsewhere,
+    /// A replica has signed another log than the one that is held, or what was sent has been altered.
+    #[error("a frame was refused: {}", SealError::OtherLog { signed: signed.clone() })]
+    OtherLog {
+        /// What it has signed.
+        signed: Box<SignedHead>,
+    },
+    /// Two logs of one replica differ below a checkpoint, up to which one of them stands.
+    #[error(
+        "replica {replica} has signed two logs of namespace '{namespace}' that differ before change {number}, up to which one of them has been compacted: make the store that holds the other one anew"
+    )]
+    ForkBelowCheckpoint {
+        /// The namespace.
+        namespace: String,
+        /// Whose logs.
+        replica: ReplicaKey,
+        /// Up to which number the log here has been compacted.
+        number: u64,
+    },
     /// Nobody who could pass changes on has the signature that they need.
     #[error(
         "nobody has signed the changes of replica {replica} up to number {number} here: they are older than signatures; sync with the store that wrote them"
@@ -216,7 +235,7 @@ pub enum Error {
 impl Error {
     /// Whether a peer caused the error by what it sent.
     pub fn is_peer_fault(&self) -> bool {
-        matches!(self, Error::Frame(_))
+        matches!(self, Error::Frame(_) | Error::OtherLog { .. })
     }
 
     pub(crate) fn refused(gen_name: &str, key: &str, error: WriteError<StorageError>) -> Error {
@@ -248,7 +267,10 @@ impl From<ChunkError<StorageError>> for Error {
 
 impl From<SealError> for Error {
     fn from(error: SealError) -> Error {
-        Error::Frame(error.to_string())
+        match error {
+            SealError::OtherLog { signed } => Error::OtherLog { signed },
+            other => Error::Frame(other.to_string()),
+        }
     }
 }
 

@@ -159,6 +159,14 @@ impl Replication {
         self.shard().signed_head_of(replica, number)
     }
 
+    /// The head of a replica's log as far as it is held durably: see [`Replication::signed_head_of`].
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn latest_signed_head_of(&self, replica: &ReplicaKey) -> Result<Option<SignedHead>> {
+        self.signed_head_of(replica, self.durable_vector().get(replica))
+    }
+
     /// Keeps the proof that a replica has signed two logs of one length: the head of the log that is
     /// held here, and that of another one. The first proof stays.
     ///

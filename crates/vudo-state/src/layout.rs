@@ -20,6 +20,8 @@
 //! r namespace replica number      the position of the log record that ends with this number
 //! s namespace position            the seals of a segment of the log, which ends with this record
 //! x namespace replica             a fork: the two heads that a replica signed at one length
+//! v namespace replica branch number   a change of a branch that has lost against another one
+//! i namespace key                 how many changes this store has written under a key that was its own
 //! h namespace                     hashes: the Merkle log of each replica at the checkpoint
 //! z namespace                     floor: the owner's checkpoint up to which the log is compacted
 //! o namespace replica leaf        hashes in place of dropped changes, from this leaf on
@@ -29,7 +31,7 @@
 //! Numbers in keys are big endian, so that they sort.
 
 use vudo_crdt::wire::{MalformedFrame, Reader, write_varint};
-use vudo_crdt::{ChunkId, GenIndex, ReplicaIndex, TablePart};
+use vudo_crdt::{ChunkId, GenIndex, ReplicaIndex, ReplicaKey, TablePart};
 
 /// The format of a store. A store of another version is refused, never guessed at.
 pub(crate) const FORMAT_VERSION: u32 = 8;
@@ -100,7 +102,7 @@ pub(crate) const BACKUP_OF: &str = "backup of";
 
 /// Whether an entry belongs to one store alone, and to none of its copies.
 pub(crate) fn is_of_one_store(key: &[u8]) -> bool {
-    ["secret", "identity", BACKUP_OF].iter().any(|name| key == meta(name))
+    ["secret", "identity", BACKUP_OF, KEY_ELSEWHERE].iter().any(|name| key == meta(name))
 }
 
 pub(crate) fn is_chunk(key: &[u8]) -> bool {
@@ -145,6 +147,31 @@ pub(crate) fn segment(id: NamespaceId, end: u64) -> Vec<u8> {
 pub(crate) fn fork(id: NamespaceId, replica: &[u8]) -> Vec<u8> {
     [b"x", &id.to_be_bytes()[..], replica].concat()
 }
+
+/// A change of a branch, which the leaf of its first change tells from others.
+pub(crate) fn orphan(
+    id: NamespaceId,
+    replica: ReplicaIndex,
+    (first, leaf): (u64, &[u8]),
+    number: u64,
+) -> Vec<u8> {
+    let (replica, first, number) =
+        (replica.to_be_bytes(), first.to_be_bytes(), number.to_be_bytes());
+    let leaf = leaf.first_chunk::<8>().copied().unwrap_or_default();
+    [b"v", &id.to_be_bytes()[..], &replica[..], &first[..], &leaf[..], &number[..]].concat()
+}
+
+/// From where on the changes of branches that have lost are.
+pub(crate) fn orphans(id: NamespaceId) -> Vec<u8> {
+    [b"v", &id.to_be_bytes()[..]].concat()
+}
+
+pub(crate) fn written_here(id: NamespaceId, key: &ReplicaKey) -> Vec<u8> {
+    [b"i", &id.to_be_bytes()[..], &key.0].concat()
+}
+
+/// The setting that says that another store writes under this one's key.
+pub(crate) const KEY_ELSEWHERE: &str = "key elsewhere";
 
 pub(crate) fn hashes(id: NamespaceId) -> Vec<u8> {
     [b"h", &id.to_be_bytes()[..]].concat()

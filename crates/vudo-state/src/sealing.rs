@@ -9,7 +9,7 @@ use vudo_crdt::{FrameWriter, ReplicaIndex, ReplicaKey, Seal, VersionVector, writ
 
 use crate::database::{Database, OpenOptions};
 use crate::error::{Error, Result};
-use crate::layout;
+use crate::layout::{self, NamespaceId};
 use crate::notices::SharedSchema;
 use crate::replication::OutgoingFrame;
 use crate::seals::{OpenSegment, Seals, SealsByReplica, Segment, for_each_segment};
@@ -17,10 +17,10 @@ use crate::shard::Shard;
 use crate::storage::{Storage, WriteBatch};
 
 /// What is on disk and sealed at one moment.
-struct Sealed {
+pub(crate) struct Sealed {
     own: ReplicaIndex,
-    keys: Vec<ReplicaKey>,
-    gen_names: Vec<String>,
+    pub(crate) keys: Vec<ReplicaKey>,
+    pub(crate) gen_names: Vec<String>,
     vector: VersionVector,
     open: OpenSegment,
     /// The first position behind it.
@@ -62,7 +62,7 @@ fn seal(key: &SigningKey, namespace: &str, log: &MerkleLog) -> Seal {
 impl Shard {
     /// Hashes what this store has written since it did so last and is on disk, and signs it where a
     /// segment ends.
-    fn seal_own(&self) -> Result<Sealed> {
+    pub(crate) fn seal_own(&self) -> Result<Sealed> {
         let _sealing = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut sealed, mut log, from, own_seal) = {
             let mut state = self.lock();
@@ -294,7 +294,7 @@ impl Shard {
 
     /// The segments from the one with a position on that fit into so many bytes, and one at least.
     /// Gives the first position behind them, and each writer's last seal there.
-    fn segments_from(
+    pub(crate) fn segments_from(
         &self,
         start: u64,
         sealed: &Sealed,
@@ -328,12 +328,20 @@ impl Shard {
 
 impl Database {
     /// Seals every log of a store with the key that wrote it, before the store goes on without it.
-    pub(crate) fn seal_with(storage: &Arc<dyn Storage>, key: &SigningKey) -> Result<()> {
+    /// Gives how many changes it has written in each namespace.
+    pub(crate) fn seal_with(
+        storage: &Arc<dyn Storage>,
+        key: &SigningKey,
+    ) -> Result<Vec<(NamespaceId, u64)>> {
+        let mut written = Vec::new();
         for (name, id) in crate::database::namespace_ids(&**storage)? {
             let (options, schema) = (OpenOptions::default(), SharedSchema::default());
             let (storage, key) = (storage.clone(), key.clone());
-            Shard::open(&name, id, storage, key, 0, &options, &schema)?.seal_all()?;
+            let shard = Shard::open(&name, id, storage, key, 0, &options, &schema)?;
+            shard.seal_all()?;
+            let state = shard.lock();
+            written.push((id, state.namespace.heard(state.own)));
         }
-        Ok(())
+        Ok(written)
     }
 }

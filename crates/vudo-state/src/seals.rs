@@ -230,3 +230,20 @@ pub(crate) fn for_each_segment(
     })?;
     damaged.map_or(Ok(()), Err)
 }
+
+/// Takes the seals of a replica above a number out of the segments that end at a position or later.
+pub(crate) fn rewrite_segments(
+    id: NamespaceId,
+    storage: &dyn Storage,
+    from: u64,
+    (replica, above): (ReplicaIndex, u64),
+    batch: &mut WriteBatch,
+) -> Result<()> {
+    for_each_segment(id, storage, from, u64::MAX, |end, mut segment| {
+        if segment.seals.get(&replica).is_some_and(|(number, _)| *number > above) {
+            segment.seals.remove(&replica);
+            batch.put(layout::segment(id, end), segment.encode());
+        }
+        true
+    })
+}

@@ -12,17 +12,16 @@
 //! Recovery: the tables of the last checkpoint, then the log after it is joined again. Joining is
 //! idempotent, so it does not matter how much of it the tables held already.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use ed25519_dalek::SigningKey;
-use vudo_crdt::merkle::MerkleLog;
 use vudo_crdt::wire::Reader;
 use vudo_crdt::{
     Applied, Change, ChunkError, ChunkId, ChunkSource, DifferentRows, Fingerprint, GenIndex,
-    GenSchema, Namespace, Ranges, ReplicaIndex, ReplicaKey, Seal, SealError, SignedFrame,
-    StoredTable, TablePart, Transaction, VersionVector, limits,
+    GenSchema, Namespace, Ranges, ReplicaIndex, ReplicaKey, Seal, SignedFrame, StoredTable,
+    TablePart, Transaction, VersionVector, limits,
 };
 
 use crate::compaction::join_at;
@@ -80,7 +79,7 @@ pub(crate) struct State {
     log_bytes_since_checkpoint: usize,
     next_position: u64,
     /// How many changes have been applied and how many of those are on disk, since opening.
-    applied_count: u64,
+    pub(crate) applied_count: u64,
     durable_count: u64,
     pub(crate) durable_vector: VersionVector,
     pub(crate) seals: Seals,
@@ -108,6 +107,18 @@ pub(crate) struct State {
     pub(crate) kept_chunks: Option<Vec<ChunkId>>,
     /// Chunks that nobody reads any more; the next checkpoint removes them.
     pub(crate) released_chunks: Vec<ChunkId>,
+    /// What has to go to disk in one batch with the changes that are pending, and the tables.
+    pub(crate) with_pending: WithPending,
+    /// How often the end of a log has been replaced by another branch, since opening.
+    pub(crate) branch_count: u64,
+}
+
+/// Writes that go to disk with the changes that are pending, and not before.
+#[derive(Clone, Default)]
+pub(crate) struct WithPending {
+    pub(crate) batch: WriteBatch,
+    /// Of this replica they take the changes above a number from the log that is on disk.
+    pub(crate) without: Option<(ReplicaIndex, u64)>,
 }
 
 /// The locked state of a namespace. When it is let go, chunks leave that memory has no room for.
@@ -257,6 +268,8 @@ impl Shard {
             floor,
             kept_chunks: None,
             released_chunks: Vec::new(),
+            with_pending: WithPending::default(),
+            branch_count: 0,
         };
         let shard = Shard {
             name: name.into(),
@@ -324,7 +337,8 @@ impl Shard {
         let (turn, mut state, sealed) = loop {
             let held = self.held_of(&signed)?;
             // Nobody waits for what is hashed and verified meanwhile.
-            let sealed = signed.verify(&self.name, |key| held.get(key).cloned(), is_signature)?;
+            let sealed = signed.verify(&self.name, |key| held.get(key).cloned(), is_signature);
+            let sealed = self.check_logs(sealed, &held)?;
             let (turn, mut state) = match has_to_judge {
                 true => {
                     let (turn, state) = self.turn();
@@ -376,37 +390,6 @@ impl Shard {
         Ok(applied)
     }
 
-    /// The logs of the replicas that a frame names, but for this store's own, which must not have
-    /// written there what is not held here.
-    fn held_of(&self, signed: &SignedFrame<'_>) -> Result<BTreeMap<ReplicaKey, MerkleLog>> {
-        let mut state = self.lock();
-        let own = *state.namespace.replicas().key(state.own);
-        if !self.is_held_of_own(&state, signed) {
-            let claimed = signed.head_of(&self.name, &own);
-            return Err(match claimed {
-                Some(claimed) if !claimed.holds(is_signature) => {
-                    let number = claimed.head.length;
-                    SealError::NotSigned { replica: own, number }.into()
-                }
-                _ => Error::OwnKeyElsewhere,
-            });
-        }
-        let mut held = BTreeMap::new();
-        for key in signed.frame().replicas().filter(|key| *key != own) {
-            let log = match state.namespace.replicas().find(&key) {
-                Some(replica) => state.seals.log(replica).clone(),
-                None => MerkleLog::new(),
-            };
-            held.insert(key, log);
-        }
-        Ok(held)
-    }
-
-    fn is_held_of_own(&self, state: &State, signed: &SignedFrame<'_>) -> bool {
-        let own = state.namespace.replicas().key(state.own);
-        signed.reached().get(own) <= state.namespace.heard(state.own)
-    }
-
     pub(crate) fn publish(&self, state: &mut State, origin: Origin) {
         let State { notices, namespace, .. } = state;
         notices.publish(&self.name, origin, &self.subscribers, namespace, &mut self.chunks());
@@ -418,6 +401,13 @@ impl Shard {
         let Some((turn, mut state)) = self.flush_turn(wanted_count) else {
             return Ok(());
         };
+        if !state.with_pending.batch.writes.is_empty() {
+            drop(state);
+            let written = self.checkpoint();
+            drop(turn);
+            self.durable_listeners.notify();
+            return written;
+        }
         let mut batch = WriteBatch::default();
         let flushed = state.write_pending(self.id, &mut batch);
         self.acknowledgements.write_changed(self.id, &mut batch);
@@ -507,14 +497,7 @@ impl Shard {
         &self,
         work: impl FnOnce(&mut State, &mut StoredLog<'_>, &mut StoredChunks<'_>) -> Result<usize>,
     ) -> Result<usize> {
-        let (turn, mut state) = loop {
-            self.flush_all()?;
-            let (turn, state) = self.turn();
-            // The log on disk has to be whole: what came since is flushed first.
-            if state.durable_count == state.applied_count {
-                break (turn, state);
-            }
-        };
+        let (turn, mut state) = self.turn_with_whole_log()?;
         let rebuilt = match work(&mut state, &mut self.stored_log(), &mut self.chunks()) {
             Ok(rebuilt) => rebuilt,
             Err(error) => {
@@ -530,6 +513,18 @@ impl Shard {
         // A callback may write, and so wait for a turn.
         self.subscribers.run_callbacks();
         written.map(|()| rebuilt)
+    }
+
+    /// Waits for the turn to write to disk, with everything on disk that has been applied.
+    pub(crate) fn turn_with_whole_log(&self) -> Result<(FlushTurn<'_>, StateGuard<'_>)> {
+        loop {
+            self.flush_all()?;
+            let (turn, state) = self.turn();
+            // What came since is flushed first.
+            if state.durable_count == state.applied_count {
+                return Ok((turn, state));
+            }
+        }
     }
 
     /// The log on disk.
@@ -759,8 +754,30 @@ impl State {
         })
     }
 
+    /// Appends changes of a peer, as the log keeps them, that are sealed together, to what is pending.
+    pub(crate) fn push_unit(
+        &mut self,
+        records: &[u8],
+        change_count: u64,
+        (replica, number, seal): (ReplicaIndex, u64, Seal),
+    ) {
+        let start = self.pending.record.len();
+        self.pending.record.extend_from_slice(records);
+        self.pending.change_count += change_count;
+        self.applied_count += change_count;
+        let end = self.pending.record.len();
+        self.pending.units.push(Unit { start, end, seals: vec![(replica, number, seal)] });
+    }
+
+    /// Takes back what [`State::push_unit`] has put where nothing was pending.
+    pub(crate) fn take_unit_back(&mut self) {
+        let pending = std::mem::take(&mut self.pending);
+        self.applied_count -= pending.change_count;
+    }
+
     /// Moves what is pending into a batch.
     fn write_pending(&mut self, id: NamespaceId, batch: &mut WriteBatch) -> Flushed {
+        batch.writes.extend(self.with_pending.batch.writes.iter().cloned());
         let pending = std::mem::take(&mut self.pending);
         let mut flushed = Flushed {
             vector: self.namespace.version_vector(),
@@ -905,6 +922,7 @@ impl State {
     }
 
     fn finish_flush(&mut self, flushed: Flushed) {
+        self.with_pending = WithPending::default();
         self.log_bytes_since_checkpoint += flushed.pending.record.len();
         self.durable_count += flushed.pending.change_count;
         self.durable_vector.join(&flushed.vector);

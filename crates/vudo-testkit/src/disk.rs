@@ -46,6 +46,12 @@ impl CrashingDisk {
         if state.is_off { Err(PowerLoss) } else { Ok(state) }
     }
 
+    /// Another disk with what is on this one.
+    pub fn copy(&self) -> CrashingDisk {
+        let entries = self.lock().entries.clone();
+        CrashingDisk { state: Mutex::new(State { entries, ..State::default() }) }
+    }
+
     /// Takes the power away now.
     pub fn power_off(&self) {
         let mut state = self.lock();

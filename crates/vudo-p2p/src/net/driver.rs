@@ -38,6 +38,8 @@ pub(super) struct Progress {
 /// What the session is about, once it is known.
 struct Served {
     replication: Replication,
+    /// How often a log's end had been replaced when the session began.
+    branch_count: u64,
     /// Says when more is durable, for as long as it is held.
     _listener: ListenerGuard,
 }
@@ -99,7 +101,8 @@ impl Driver {
     pub(super) fn serve(&mut self, replication: Replication) {
         let advanced = self.advanced.clone();
         let listener = replication.on_durable(move || advanced.notify_one());
-        self.served = Some(Served { replication, _listener: listener });
+        let branch_count = replication.branch_count();
+        self.served = Some(Served { replication, branch_count, _listener: listener });
     }
 
     /// Runs the session to its end. `Ok` means that one of the sides left; a lost connection is
@@ -140,6 +143,9 @@ impl Driver {
                     None => break Err(Error::Closed),
                 },
                 () = self.advanced.notified() => match &self.served {
+                    Some(served) if served.replication.branch_count() != served.branch_count => {
+                        Event::LogReplaced
+                    }
                     Some(served) => {
                         Event::LocalAdvanced { vector: served.replication.durable_vector() }
                     }
@@ -201,9 +207,21 @@ impl Driver {
                 Effect::CheckAccess(shown) => self.check_access(&shown, now),
                 Effect::ReadFrame { since, bytes_max } => self.read_frame(since, bytes_max),
                 Effect::Apply(frame) => self.apply(frame),
-                Effect::ReadHead { replica, number } => self.work(move |replication| {
-                    let head = replication.signed_head_of(&replica, number);
+                Effect::ReadHead { replica } => self.work(move |replication| {
+                    let head = replication.latest_signed_head_of(&replica);
                     head.map_or_else(|error| failed(&error), Event::HeadReady)
+                }),
+                Effect::CompareLogs { peer, said } => self.work(move |replication| {
+                    let compared = replication.compare_logs(&peer, &said);
+                    compared.map_or_else(|error| failed(&error), Event::LogsCompared)
+                }),
+                Effect::ReadBranch { replica, number } => self.work(move |replication| {
+                    let branch = replication.branch_from(&replica, number);
+                    branch.map_or_else(|error| failed(&error), Event::BranchReady)
+                }),
+                Effect::ApplyBranch(branch) => self.work(move |replication| {
+                    let applied = replication.apply_branch(&branch);
+                    applied.map_or_else(|error| failed(&error), Event::BranchApplied)
                 }),
                 Effect::ReadFingerprint => self.read_fingerprint(),
                 Effect::CompareRanges { said, key } => self.work(move |replication| {
@@ -314,11 +332,13 @@ impl Driver {
     /// Runs work that may wait for the disk, and answers with its event.
     fn work(&mut self, work: impl FnOnce(&Replication) -> Event + Send + 'static) {
         let Some(served) = &self.served else { return };
-        let replication = served.replication.clone();
+        let (replication, branch_count) = (served.replication.clone(), served.branch_count);
         let answers = self.answers.0.clone();
         self.tasks.spawn_blocking(move || {
+            let answer = work(&replication);
+            let is_replaced = replication.branch_count() != branch_count;
             // Nobody waits for the answer where the session has ended meanwhile.
-            let _ = answers.send(work(&replication));
+            let _ = answers.send(if is_replaced { Event::LogReplaced } else { answer });
         });
     }
 
@@ -374,6 +394,15 @@ impl Driver {
 }
 
 fn failed(error: &vudo_state::Error) -> Event {
+    match error {
+        vudo_state::Error::OtherLog { signed } => {
+            return Event::ForkFound { replica: signed.head.replica };
+        }
+        vudo_state::Error::ForkBelowCheckpoint { number, .. } => {
+            return Event::ForkStands { number: *number };
+        }
+        _ => {}
+    }
     Event::ApplyFailed { is_peer_fault: error.is_peer_fault(), what: error.to_string() }
 }
 
@@ -384,7 +413,7 @@ fn continue_event() -> Event {
 
 fn outcome(reason: CloseReason) -> Result<()> {
     match reason {
-        CloseReason::Done => Ok(()),
+        CloseReason::Done | CloseReason::BeginAgain => Ok(()),
         CloseReason::Refused => Err(Error::WrongSecret),
         CloseReason::AccessEnded => Err(Error::AccessEnded),
         CloseReason::OtherVersion | CloseReason::HandshakeTimeout => Err(Error::OtherProtocol),

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use vudo_crdt::{Fingerprint, SignedFrame, VersionVector};
+use vudo_crdt::{Fingerprint, ReplicaKey, SignedFrame, VersionVector};
 
 use super::dispute::Dispute;
 use super::holdings::Holdings;
@@ -17,12 +17,16 @@ type StateAt = (VersionVector, Fingerprint);
 
 /// Where the two sides are.
 pub(super) struct Exchange {
+    namespace: String,
+    is_client: bool,
     /// What was durable here as the session began.
     held: Holdings,
     /// Set where the sides hold different logs of one replica, and nothing else is of interest then.
     dispute: Option<Dispute>,
     /// What is durable here.
     own: VersionVector,
+    /// What was durable at the peer as the session began.
+    peer_held: VersionVector,
     /// What is known to be durable at the peer.
     peer_durable: VersionVector,
     /// What the peer holds or will hold once it has applied what is on its way: nothing that this
@@ -51,9 +55,12 @@ pub(super) struct Exchange {
 impl Exchange {
     pub(super) fn new(held: Holdings) -> Exchange {
         Exchange {
+            namespace: String::new(),
+            is_client: false,
             own: held.vector.clone(),
             held,
             dispute: None,
+            peer_held: VersionVector::new(),
             peer_durable: VersionVector::new(),
             peer_known: VersionVector::new(),
             needless: VersionVector::new(),
@@ -74,8 +81,8 @@ impl Exchange {
     }
 
     /// How states that differ are to be repaired.
-    pub(super) fn repair_with(&mut self, repair: Repair) {
-        self.repair = repair;
+    pub(super) fn repair_with(&mut self, is_client: bool, repair: Repair) {
+        (self.is_client, self.repair) = (is_client, repair);
     }
 
     /// What to tell the peer as the session begins.
@@ -108,13 +115,20 @@ impl Exchange {
         now: Milliseconds,
         effects: &mut Vec<Effect>,
     ) {
-        if let Some(difference) = self.held.first_difference(peer) {
-            self.dispute = Some(Dispute::begin(namespace.to_owned(), difference, effects));
+        self.namespace = namespace.to_owned();
+        self.peer_held = peer.vector.clone();
+        if let Some(replica) = self.held.first_difference(peer) {
+            self.dispute_about(replica, effects);
             return self.watch(now);
         }
         self.advance_peer(&peer.vector, effects);
         self.proceed(effects);
         self.watch(now);
+    }
+
+    fn dispute_about(&mut self, replica: ReplicaKey, effects: &mut Vec<Effect>) {
+        let namespace = self.namespace.clone();
+        self.dispute = Some(Dispute::begin(namespace, replica, self.is_client, effects));
     }
 
     /// When a peer that stays silent will have been silent for too long.
@@ -130,7 +144,25 @@ impl Exchange {
         now: Milliseconds,
         effects: &mut Vec<Effect>,
     ) -> Result<(), CloseReason> {
+        if self.dispute.is_none() {
+            let replica = match &event {
+                Event::ForkFound { replica } => Some(*replica),
+                Event::Received(Message::Head(signed)) => Some(signed.head.replica),
+                _ => None,
+            };
+            if let Some(replica) = replica {
+                self.dispute_about(replica, effects);
+            }
+        }
         if let Some(dispute) = &mut self.dispute {
+            let is_owed = matches!(
+                event,
+                Event::Progressed
+                    | Event::Received(Message::Head(_) | Message::Roots(_) | Message::Branch(_))
+            );
+            if is_owed {
+                self.owes_changes_since = None;
+            }
             dispute.handle(event, effects)?;
             return self.check_time(now);
         }
@@ -196,6 +228,12 @@ impl Exchange {
             | Event::Started
             | Event::ShareReady { .. }
             | Event::HeadReady(_)
+            | Event::ForkFound { .. }
+            | Event::ForkStands { .. }
+            | Event::LogReplaced
+            | Event::LogsCompared(_)
+            | Event::BranchReady(_)
+            | Event::BranchApplied(_)
             | Event::Signed(_)
             | Event::AccessChecked { .. }
             | Event::Leave(_) => {}
@@ -289,6 +327,11 @@ impl Exchange {
             return Ok(());
         }
         if *fingerprint != peer.1 {
+            // What came since the beginning, on either side, may be two logs of one replica, which only
+            // hashes of logs tell.
+            if *vector != self.held.vector || *vector != self.peer_held {
+                return Err(CloseReason::BeginAgain);
+            }
             self.forget_states();
             return self.repair.begin(effects);
         }

@@ -68,7 +68,7 @@ impl Holdings {
     }
 
     /// The first replica of which both sides hold as many changes, and not the same ones.
-    pub(super) fn first_difference(&self, other: &Holdings) -> Option<(ReplicaKey, u64)> {
+    pub(super) fn first_difference(&self, other: &Holdings) -> Option<ReplicaKey> {
         let mut others = other.entries().peekable();
         for (replica, number, hash) in self.entries() {
             while others.next_if(|(other, _, _)| *other < replica).is_some() {}
@@ -78,7 +78,7 @@ impl Holdings {
                 && hash != other_hash
                 && ![hash, other_hash].contains(&UNTOLD)
             {
-                return Some((replica, number));
+                return Some(replica);
             }
         }
         None

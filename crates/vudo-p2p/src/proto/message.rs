@@ -4,13 +4,15 @@ use vudo_crdt::head::{SIGNATURE_BYTES, SignedHead};
 use vudo_crdt::limits::MAX_SIGNED_FRAME_BYTES;
 use vudo_crdt::wire::{MalformedFrame, Reader, write_bytes, write_varint};
 use vudo_crdt::{RangeSummaries, VersionVector};
-use vudo_state::{NAMESPACE_NAME_BYTES_MAX, SignedRecord};
+use vudo_state::{NAMESPACE_NAME_BYTES_MAX, RootAt, SignedRecord};
 
 use super::holdings::Holdings;
-use crate::limits::{COMPRESSION_BYTES_MIN, COMPRESSION_FACTOR_MAX, SHOWN_RECORDS_MAX};
+use crate::limits::{
+    COMPRESSION_BYTES_MIN, COMPRESSION_FACTOR_MAX, LOG_ROOTS_MAX, SHOWN_RECORDS_MAX,
+};
 
 /// The version of the protocol that this build speaks.
-pub const PROTOCOL_VERSION: u64 = 3;
+pub const PROTOCOL_VERSION: u64 = 4;
 
 /// The name of a namespace, as a peer wrote it.
 pub type Namespace = String;
@@ -54,6 +56,10 @@ pub enum Message {
     },
     /// Where the two hold different logs of one replica, the head that it has signed for the sender's.
     Head(SignedHead),
+    /// Where the two hold different logs of one replica, the roots of the sender's at some lengths.
+    Roots(Vec<RootAt>),
+    /// Changes of the replica from where the logs differ, signed: a frame of nobody else's.
+    Branch(Vec<u8>),
     /// Where states differ at equal vectors, what the sender has of ranges of rows.
     Ranges(RangeSummaries),
     /// The last message of a session.
@@ -109,6 +115,8 @@ const COMPRESSED_FRAME: u8 = 8;
 const HEAD: u8 = 9;
 const RANGES: u8 = 10;
 const KEY_PROOF: u8 = 11;
+const ROOTS: u8 = 12;
+const BRANCH: u8 = 13;
 
 impl Message {
     /// Appends the message's bytes: a tag and its fields.
@@ -136,6 +144,18 @@ impl Message {
             Message::Head(head) => {
                 out.push(HEAD);
                 head.encode(out);
+            }
+            Message::Roots(roots) => {
+                out.push(ROOTS);
+                write_varint(out, roots.len() as u64);
+                for (length, root) in roots {
+                    write_varint(out, *length);
+                    out.extend_from_slice(root);
+                }
+            }
+            Message::Branch(bytes) => {
+                out.push(BRANCH);
+                write_bytes(out, bytes);
             }
             Message::Ranges(ranges) => {
                 out.push(RANGES);
@@ -185,6 +205,11 @@ impl Message {
             },
             HOLDINGS => Message::Holdings(Holdings::decode(&mut reader)?),
             HEAD => Message::Head(SignedHead::decode(&mut reader)?),
+            ROOTS => Message::Roots(read_roots(&mut reader)?),
+            BRANCH => {
+                let length = reader.varint_up_to(MAX_SIGNED_FRAME_BYTES as u64)?;
+                Message::Branch(reader.take(length as usize)?.to_vec())
+            }
             RANGES => Message::Ranges(RangeSummaries::decode(&mut reader)?),
             FRAME => {
                 let length = reader.varint_up_to(MAX_SIGNED_FRAME_BYTES as u64)?;
@@ -236,6 +261,18 @@ fn read_compressed(reader: &mut Reader<'_>) -> Result<Vec<u8>, MalformedFrame> {
     }
     let frame = lz4_flex::block::decompress(compressed, length);
     frame.ok().filter(|frame| frame.len() == length).ok_or(MalformedFrame::Truncated)
+}
+
+fn read_roots(reader: &mut Reader<'_>) -> Result<Vec<RootAt>, MalformedFrame> {
+    let mut roots: Vec<RootAt> = Vec::new();
+    for _ in 0..reader.varint_up_to(LOG_ROOTS_MAX as u64)? {
+        let length = reader.varint()?;
+        if roots.last().is_some_and(|(last, _)| *last >= length) {
+            return Err(MalformedFrame::NotSorted);
+        }
+        roots.push((length, reader.array()?));
+    }
+    Ok(roots)
 }
 
 fn read_namespace(reader: &mut Reader<'_>) -> Result<Namespace, MalformedFrame> {

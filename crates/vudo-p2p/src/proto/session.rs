@@ -7,7 +7,7 @@ use vudo_crdt::head::{SIGNATURE_BYTES, SignedHead};
 use vudo_crdt::{
     DifferentRows, Fingerprint, RangeSummaries, ReplicaKey, SessionKey, VersionVector,
 };
-use vudo_state::{OutgoingFrame, SignedRecord, is_signature};
+use vudo_state::{BranchOutcome, LogComparison, OutgoingFrame, RootAt, SignedRecord, is_signature};
 
 use super::exchange::Exchange;
 use super::holdings::Holdings;
@@ -59,8 +59,29 @@ pub enum Event {
         /// What is missing.
         what: String,
     },
+    /// Answers [`Effect::Apply`]: a replica has signed another log than the one that is held here, or
+    /// what was sent is not what it has signed.
+    ForkFound {
+        /// Whose log.
+        replica: ReplicaKey,
+    },
+    /// Answers [`Effect::CompareLogs`] or [`Effect::ApplyBranch`]: the logs differ below a checkpoint,
+    /// up to which the one that is held here stands.
+    ForkStands {
+        /// Up to which number.
+        number: u64,
+    },
+    /// The end of a log has been replaced here by another branch, so what the peer has been told is not
+    /// held any more.
+    LogReplaced,
     /// Answers [`Effect::ReadHead`]; `None` where it was not signed.
     HeadReady(Option<SignedHead>),
+    /// Answers [`Effect::CompareLogs`].
+    LogsCompared(LogComparison),
+    /// Answers [`Effect::ReadBranch`].
+    BranchReady(Vec<u8>),
+    /// Answers [`Effect::ApplyBranch`].
+    BranchApplied(BranchOutcome),
     /// Answers [`Effect::Sign`].
     Signed([u8; SIGNATURE_BYTES]),
     /// Answers [`Effect::CheckAccess`].
@@ -115,13 +136,27 @@ pub enum Effect {
     },
     /// Apply a frame durably. There is one at a time.
     Apply(Vec<u8>),
-    /// Read the head of a replica's log that it has signed at this length.
+    /// Read the head of a replica's log that it has signed, at the length that is held.
     ReadHead {
         /// Whose log.
         replica: ReplicaKey,
-        /// Its length.
+    },
+    /// Compare a log with the peer's.
+    CompareLogs {
+        /// The peer's log.
+        peer: SignedHead,
+        /// What the peer has said of it.
+        said: Vec<RootAt>,
+    },
+    /// Read what is held of a replica's log from a number on.
+    ReadBranch {
+        /// Whose log.
+        replica: ReplicaKey,
+        /// The first number.
         number: u64,
     },
+    /// Take a peer's branch durably, where it is the one that stands.
+    ApplyBranch(Vec<u8>),
     /// Read the fingerprint of the state; it may wait a little.
     ReadFingerprint,
     /// Compare ranges of rows with what the peer has said of them, or begin with what is to be said.
@@ -192,7 +227,10 @@ pub enum CloseReason {
     PeerCompacted,
     /// Equal vectors, different states, and no repair has helped.
     Diverged,
-    /// A replica has signed two logs, and the sides hold one each.
+    /// What one side has told the other does not hold any more, for the end of a log has been replaced:
+    /// the sides begin again from what they hold now.
+    BeginAgain,
+    /// A replica has signed two logs, and the sides hold one each which they cannot part with.
     Forked {
         /// Whose logs.
         replica: ReplicaKey,
@@ -308,6 +346,7 @@ impl Session {
                 Err(CloseReason::Done)
             }
             (_, Event::Received(Message::Goodbye(code))) => Err(left_by_peer(code)),
+            (_, Event::LogReplaced) => Err(CloseReason::BeginAgain),
             _ if is_over => Err(CloseReason::AccessEnded),
             (Phase::AwaitsHoldings | Phase::Open, Event::AccessChecked { until }) => {
                 self.admit_until(until)
@@ -453,7 +492,8 @@ impl Session {
     fn authenticated(&mut self, peer_nonce: &Nonce, secret: &Secret, effects: &mut Vec<Effect>) {
         self.phase = Phase::AwaitsHoldings;
         let key = self.binding(peer_nonce).range_key(secret);
-        self.exchange.repair_with(Repair::new(self.role == Role::Client, key));
+        let is_client = self.role == Role::Client;
+        self.exchange.repair_with(is_client, Repair::new(is_client, key));
         effects.push(Effect::Send(Message::Holdings(self.exchange.announce())));
         effects.push(Effect::Notify(Notice::Authenticated));
     }
@@ -518,7 +558,7 @@ fn left_by_peer(code: GoodbyeCode) -> CloseReason {
         GoodbyeCode::Done => CloseReason::Done,
         GoodbyeCode::Refused => CloseReason::Refused,
         GoodbyeCode::AccessEnded => CloseReason::AccessEnded,
-        // Whoever finds a fork has shown both heads before.
+        // Whoever holds a log that stands below a checkpoint has said so.
         GoodbyeCode::Diverged | GoodbyeCode::Forked => CloseReason::Diverged,
         GoodbyeCode::StorageFailed => CloseReason::PeerStorageFailed,
         GoodbyeCode::OtherVersion => CloseReason::OtherVersion,
@@ -531,6 +571,7 @@ fn left_by_peer(code: GoodbyeCode) -> CloseReason {
 fn farewell(reason: &CloseReason) -> Option<GoodbyeCode> {
     match reason {
         CloseReason::Done | CloseReason::PeerStorageFailed | CloseReason::PeerCompacted => None,
+        CloseReason::BeginAgain => Some(GoodbyeCode::Done),
         CloseReason::Refused => Some(GoodbyeCode::Refused),
         CloseReason::AccessEnded => Some(GoodbyeCode::AccessEnded),
         CloseReason::OtherVersion | CloseReason::HandshakeTimeout => {

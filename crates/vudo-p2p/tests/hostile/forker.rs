@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use vudo_crdt::VersionVector;
+use vudo_crdt::head::SignedHead;
+use vudo_crdt::{ReplicaKey, VersionVector};
 use vudo_p2p::proto::{Holdings, Message};
 use vudo_state::storage::{MemoryStorage, Storage, WriteBatch};
 use vudo_state::{Database, Replication};
@@ -41,44 +42,113 @@ fn forked() -> [Database; 2] {
     })
 }
 
-/// The first log that arrives is held. Of the second one nothing is applied, and both heads are kept.
-#[tokio::test(flavor = "multi_thread")]
-async fn two_logs_of_one_replica_are_found_and_proved() {
-    let victim = Victim::new(|| store(&["own"])).await;
-    let [one, other] = forked();
-    let mut honest = Attacker::trusted(&victim, 0x90, VersionVector::new()).await;
-    honest.send(&Message::Frame(frame_of(&one))).await;
-    while !matches!(honest.next().await, Some(Message::Ack(_))) {}
-
-    let held = Holdings::of(&replication(&other)).unwrap();
-    let mut forker = Attacker::trusted(&victim, 0x91, held).await;
+/// Shows the head of a store's log to a victim that disputes it, and gives the victim's.
+async fn show_head(forker: &mut Attacker, from: &Database, replica: &ReplicaKey) -> SignedHead {
     let shown = loop {
         let message = forker.next().await.expect("the victim shows the head that it holds");
         if let Message::Head(head) = message {
             break head;
         }
     };
-    assert_eq!((shown.head.replica, shown.head.length), (one.replica_key(), 2));
-    let signed = replication(&other).signed_head().unwrap();
-    forker.send(&Message::Head(signed.clone())).await;
-    forker.expect_cut_off("has signed two different logs of 2 changes").await;
-    let proofs = replication(&victim.database).forks().unwrap();
-    assert_eq!(proofs, [(shown, signed)]);
-    drop(honest);
-    victim.survives(3).await;
+    let head = replication(from).latest_signed_head_of(replica).unwrap().unwrap();
+    forker.send(&Message::Head(head)).await;
+    shown
 }
 
-/// A longer log that does not go on from the one that is held is refused by what was signed.
+/// Both logs are shown, and one of them stands: the same one whoever comes first. A forker that insists
+/// on the other one is cut off.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_logs_of_one_replica_one_stands_and_both_heads_are_kept() {
+    let [one, other] = forked();
+    let replica = one.replica_key();
+    let mut standing = Vec::new();
+    for (id, [first, second]) in [(0x90, [&one, &other]), (0x98, [&other, &one])] {
+        let victim = Victim::new(|| store(&["own"])).await;
+        let mut honest = Attacker::trusted(&victim, id, VersionVector::new()).await;
+        honest.send(&Message::Frame(frame_of(first))).await;
+        while !matches!(honest.next().await, Some(Message::Ack(_))) {}
+        drop(honest);
+
+        let held = Holdings::of(&replication(second)).unwrap();
+        let mut forker = Attacker::trusted(&victim, id + 1, held).await;
+        let shown = show_head(&mut forker, second, &replica).await;
+        assert_eq!((shown.head.replica, shown.head.length), (replica, 2));
+        let branch = replication(second).branch_from(&replica, 2).unwrap();
+        forker.send(&Message::Branch(branch.clone())).await;
+        let mut stands = false;
+        while let Some(message) = forker.next().await {
+            if let Message::Branch(_) = message {
+                stands = true;
+                forker.send(&Message::Branch(branch.clone())).await;
+                forker.expect_cut_off("a branch that does not stand").await;
+                break;
+            }
+        }
+        let proofs = replication(&victim.database).forks().unwrap();
+        let signed = replication(second).latest_signed_head_of(&replica).unwrap().unwrap();
+        assert_eq!(proofs, [(shown, signed)]);
+        let orphans = victim.database.orphans().unwrap();
+        assert_eq!(orphans.len(), usize::from(!stands), "what has lost is kept: {orphans:?}");
+        let keys: Vec<String> =
+            victim.database.list(&task()).unwrap().into_iter().map(|record| record.key).collect();
+        assert_eq!(keys.len(), 3);
+        standing.push(keys);
+        victim.survives(3).await;
+    }
+    assert_eq!(standing[0], standing[1]);
+}
+
+/// A longer log that does not go on from the one that is held is not applied, and whoever does not say
+/// where the two part is cut off.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_does_not_go_on_from_the_one_that_is_held_is_refused() {
     let victim = Victim::new(|| store(&["own"])).await;
     let [one, other] = forked();
+    let replica = one.replica_key();
     add(&other, "one more");
     let mut attacker = Attacker::trusted(&victim, 0x92, VersionVector::new()).await;
     attacker.send(&Message::Frame(frame_of(&one))).await;
     while !matches!(attacker.next().await, Some(Message::Ack(_))) {}
     attacker.send(&Message::Frame(frame_of(&other))).await;
-    attacker.expect_cut_off("has signed another log up to number 3").await;
+    show_head(&mut attacker, &other, &replica).await;
+    attacker.send(&Message::Roots(Vec::new())).await;
+    let roots = loop {
+        if let Message::Roots(roots) = attacker.next().await.expect("the victim asks") {
+            break roots;
+        }
+    };
+    // As if all of them were its own.
+    attacker.send(&Message::Roots(roots)).await;
+    attacker.expect_cut_off("changes that are not what was signed").await;
+    victim.survives(3).await;
+}
+
+/// A branch that its replica has not signed, or that begins somewhere else, changes nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_branch_that_is_none_is_refused() {
+    let [one, other] = forked();
+    let replica = one.replica_key();
+    let of = |number| replication(&other).branch_from(&replica, number).unwrap();
+    let mut unsigned = of(2);
+    let last = unsigned.len() - 1;
+    unsigned[last] ^= 1;
+    let same = replication(&one).branch_from(&replica, 2).unwrap();
+    let cases = [
+        (unsigned, "has not signed"),
+        (same, "does not differ"),
+        (frame_of(&store(&["somebody else"])), "behind the log that is held"),
+    ];
+    let victim = Victim::new(|| store(&["own"])).await;
+    let mut honest = Attacker::trusted(&victim, 0x94, VersionVector::new()).await;
+    honest.send(&Message::Frame(frame_of(&one))).await;
+    while !matches!(honest.next().await, Some(Message::Ack(_))) {}
+    for (id, (branch, reason)) in (0x95..).zip(cases) {
+        let held = Holdings::of(&replication(&other)).unwrap();
+        let mut forker = Attacker::trusted(&victim, id, held).await;
+        show_head(&mut forker, &other, &replica).await;
+        forker.send(&Message::Branch(branch)).await;
+        forker.expect_cut_off(reason).await;
+    }
     victim.survives(3).await;
 }
 

@@ -68,9 +68,10 @@ async fn what_it_writes_after_the_cut_has_no_effect_anywhere() {
     victim.survives(2).await;
 }
 
-/// It writes its past anew, below the cut: its own signatures are against it.
+/// It writes its past anew. Its signatures prove that there are two logs, of which everybody holds the
+/// same one: above the cut neither has an effect.
 #[tokio::test(flavor = "multi_thread")]
-async fn it_cannot_write_below_the_cut_what_it_did_not_write_then() {
+async fn it_has_no_more_below_the_cut_than_one_of_two_logs() {
     let victim = Victim::new(owned_store).await;
     let storage = Arc::new(MemoryStorage::default());
     let member = join(&victim, Database::with_storage(storage.clone(), None).unwrap());
@@ -85,7 +86,21 @@ async fn it_cannot_write_below_the_cut_what_it_did_not_write_then() {
     add(&other, "instead").unwrap();
     add(&other, "and more").unwrap();
     attacker.send(&Message::Frame(frame_of(&other))).await;
-    attacker.expect_cut_off("has signed another log").await;
+    let replica = member.replica_key();
+    let of_other = other.replication(other.namespace()).unwrap();
+    let first = member.replication(member.namespace()).unwrap().durable_vector().get(&replica);
+    while !matches!(attacker.next().await, Some(Message::Head(_))) {}
+    let head = of_other.latest_signed_head_of(&replica).unwrap().unwrap();
+    attacker.send(&Message::Head(head)).await;
+    let branch = of_other.branch_from(&replica, first).unwrap();
+    attacker.send(&Message::Branch(branch)).await;
+    loop {
+        match attacker.next().await {
+            Some(Message::Branch(_) | Message::Goodbye(_)) | None => break,
+            Some(_) => {}
+        }
+    }
+    drop(attacker);
     victim.survives(2).await;
 }
 

@@ -24,6 +24,7 @@ const TROUBLE: Microseconds = 8 * SECOND;
 const HEALING: Microseconds = 40 * SECOND;
 const SEED_COUNT: u64 = 300;
 const REVOCATION_SEED_COUNT: u64 = 100;
+const FORK_SEED_COUNT: u64 = 150;
 const CYCLE_COUNT: usize = 1_000;
 
 /// A world with its trouble behind it.
@@ -113,6 +114,22 @@ fn revocations_in_flight_end_in_the_same_judgement_everywhere() {
     });
     println!("revocations in flight: {count} seeds, {aside_count} of {change_count} set aside");
     assert!(aside_count > count / 2, "hardly anything was set aside");
+}
+
+/// Stores are copied with their keys, and both go on. Each of them gets a key of its own when it learns
+/// of the other, and what either wrote is everywhere in the end, once.
+#[test]
+fn forks_end_in_one_log_everywhere() {
+    let mut taken_count = 0;
+    let count = run_seeds("forks", FORK_SEED_COUNT, |seed| {
+        let mut world = World::new(5 + (seed % 5) as usize, seed, Omission::Nothing);
+        world.plan_copies(TROUBLE);
+        trouble(&mut world);
+        assert_converged(&world);
+        taken_count += world.taken_count;
+    });
+    println!("forks: {count} seeds, {taken_count} branches took the place of others");
+    assert!(taken_count > count, "hardly any branch took the place of another one");
 }
 
 #[test]

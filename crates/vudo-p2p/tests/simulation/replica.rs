@@ -85,6 +85,10 @@ pub(crate) struct Replica {
     acknowledged: Acknowledged,
     /// What it has told others that it holds.
     pub(crate) promised: VersionVector,
+    /// Keys that two stores write under: of their logs the end may be replaced.
+    pub(crate) forked: Vec<ReplicaKey>,
+    /// Whether it does not write before its disk is that of another one.
+    pub(crate) awaits_copy: bool,
 }
 
 impl Replica {
@@ -105,10 +109,18 @@ impl Replica {
             attempt_count: 0,
             acknowledged: Acknowledged::new(),
             promised: VersionVector::new(),
+            forked: Vec::new(),
+            awaits_copy: false,
         };
         replica.switch_on();
-        replica.key = replica.database().replica_key();
         replica
+    }
+
+    /// Puts the disk of another one in place of its own: two stores of one key go on.
+    pub(crate) fn become_copy_of(&mut self, other: &CrashingDisk) {
+        self.disk = Arc::new(other.copy());
+        self.promised = VersionVector::new();
+        self.awaits_copy = false;
     }
 
     /// Goes on in another namespace, with these records of it.
@@ -160,10 +172,12 @@ impl Replica {
         let surroundings = self.surroundings.clone();
         let opened = Database::with_environment(storage, None, surroundings, &options);
         let opened = opened.expect("a store opens after every crash");
+        self.key = opened.replica_key();
         self.database = Some(opened.in_namespace(&self.namespace));
         let held = self.replication().durable_vector();
+        let mut promised = self.promised.iter().filter(|(key, _)| !self.forked.contains(key));
         assert!(
-            held.covers(&self.promised),
+            promised.all(|(key, number)| held.get(&key) >= number),
             "replica {} broke its word after a crash",
             self.number
         );

@@ -6,11 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use vudo_crdt::VersionVector;
+use vudo_crdt::head::SignedHead;
+use vudo_crdt::{ReplicaKey, VersionVector};
 use vudo_p2p::proto::{
     CloseReason, Effect, Event, Holdings, Message, Milliseconds, Notice, Session,
 };
-use vudo_state::{Grant, RightsRecord, Scope};
+use vudo_state::{BranchOutcome, Error, Grant, RightsRecord, RootAt, Scope};
 use vudo_testkit::{Microseconds, Network, Packet, Random, Scheduler, Stream};
 
 use crate::replica::Replica;
@@ -46,6 +47,8 @@ struct End {
     stream: Stream,
     heard_at: Microseconds,
     synced: Option<VersionVector>,
+    /// How often the end of a log had been replaced when it opened.
+    branch_count: u64,
 }
 
 struct Link {
@@ -68,6 +71,7 @@ enum Happening {
     Crash(usize),
     SwitchOn(usize),
     Revoke { owner: usize, subject: usize },
+    Copy { from: usize, to: usize },
     Partition,
     Join,
 }
@@ -80,6 +84,10 @@ enum Work {
     Apply(Vec<u8>),
     ReadFingerprint,
     TellAdvanced,
+    ReadHead(ReplicaKey),
+    CompareLogs(SignedHead, Vec<RootAt>),
+    ReadBranch(ReplicaKey, u64),
+    ApplyBranch(Vec<u8>),
 }
 
 /// The simulation.
@@ -96,6 +104,8 @@ pub(crate) struct World {
     is_online: bool,
     log: Option<Vec<String>>,
     namespace: String,
+    /// How many branches have taken the place of others.
+    pub(crate) taken_count: u64,
 }
 
 impl World {
@@ -114,6 +124,7 @@ impl World {
             is_online: true,
             log: None,
             namespace: "default".to_owned(),
+            taken_count: 0,
         }
     }
 
@@ -155,6 +166,31 @@ impl World {
                 self.scheduler.schedule(at, Happening::Revoke { owner, subject });
             }
         }
+    }
+
+    /// Lets stores be copied with their keys, one or two of them, each in place of one that has not
+    /// written yet. No key has three stores.
+    pub(crate) fn plan_copies(&mut self, until: Microseconds) {
+        let count = self.replicas.len();
+        let first = self.random.below(count - 2);
+        for pair in 0..1 + self.random.below(2) {
+            let (from, to) = ((first + pair) % (count - 2), count - 1 - pair);
+            self.replicas[to].awaits_copy = true;
+            let at = self.random.between(0, until / 2);
+            self.scheduler.schedule(at, Happening::Copy { from, to });
+        }
+    }
+
+    fn copy(&mut self, from: usize, to: usize) {
+        if !self.replicas[from].is_on() || !self.replicas[to].is_on() {
+            return self.scheduler.schedule(50 * MILLISECOND, Happening::Copy { from, to });
+        }
+        let key = self.replicas[from].key();
+        self.replicas.iter_mut().for_each(|replica| replica.forked.push(key));
+        self.crash(to);
+        let disk = self.replicas[from].disk.clone();
+        self.replicas[to].become_copy_of(&disk);
+        self.replicas[to].disk.power_off();
     }
 
     fn revoke(&mut self, owner: usize, subject: usize) {
@@ -266,6 +302,7 @@ impl World {
             Happening::Crash(replica) => self.plan_crash(replica),
             Happening::SwitchOn(replica) => self.switch_on(replica),
             Happening::Revoke { owner, subject } => self.revoke(owner, subject),
+            Happening::Copy { from, to } => self.copy(from, to),
             Happening::Partition if self.has_faults => {
                 let groups = 2 + self.random.below(2);
                 self.network.partition(groups, &mut self.random);
@@ -328,7 +365,7 @@ impl World {
         let Some(writer) = self.replicas.get_mut(replica).filter(|writer| writer.is_on()) else {
             return;
         };
-        if !self.has_faults {
+        if !self.has_faults || writer.awaits_copy {
             return;
         }
         writer.set_time(milliseconds);
@@ -403,7 +440,9 @@ impl World {
 
     fn open(&mut self, id: EndId, session: Session) {
         let (stream, heard_at) = (Stream::default(), self.now());
-        self.ends.insert(id, End { session, stream, heard_at, synced: None });
+        let replica = self.links[id.link].replicas[id.side];
+        let branch_count = self.replicas[replica].replication().branch_count();
+        self.ends.insert(id, End { session, stream, heard_at, synced: None, branch_count });
         self.scheduler.schedule(TICK, Happening::Tick(id));
     }
 
@@ -492,13 +531,21 @@ impl World {
                 }
                 return;
             }
-            Effect::Notify(Notice::Forked { .. }) => panic!("{id:?}: nobody has signed two logs"),
+            Effect::Notify(Notice::Forked { heads }) => {
+                let replica = self.links[id.link].replicas[id.side];
+                let is_forked = self.replicas[replica].forked.contains(&heads[0].head.replica);
+                assert!(is_forked, "{id:?}: nobody has signed two logs");
+                return;
+            }
             Effect::Close(reason) => return self.close(id, &reason),
             Effect::Sign(_) | Effect::CheckAccess(_) => panic!("{id:?}: everybody has the secret"),
             Effect::ReadShare(_) => Work::ReadShare,
             Effect::ReadFrame { since, bytes_max } => Work::ReadFrame(since, bytes_max),
             Effect::Apply(frame) => Work::Apply(frame),
-            Effect::ReadHead { .. } => panic!("{id:?}: nobody has signed two logs"),
+            Effect::ReadHead { replica } => Work::ReadHead(replica),
+            Effect::CompareLogs { peer, said } => Work::CompareLogs(peer, said),
+            Effect::ReadBranch { replica, number } => Work::ReadBranch(replica, number),
+            Effect::ApplyBranch(branch) => Work::ApplyBranch(branch),
             Effect::ReadFingerprint => Work::ReadFingerprint,
             Effect::CompareRanges { .. } | Effect::Rebuild(_) => {
                 panic!("{id:?}: honest states differ at equal vectors")
@@ -522,11 +569,14 @@ impl World {
     }
 
     fn close(&mut self, id: EndId, reason: &CloseReason) {
-        // Honest replicas never misbehave, refuse or differ; they may be too slow.
+        // Honest replicas never misbehave, refuse or differ; they may be too slow. Where two stores have
+        // one key, what they have told may not hold any more.
         let is_expected = matches!(
             reason,
             CloseReason::Done | CloseReason::HandshakeTimeout | CloseReason::OtherVersion
         );
+        let has_forks = self.replicas.iter().any(|replica| !replica.forked.is_empty());
+        let is_expected = is_expected || has_forks && *reason == CloseReason::BeginAgain;
         assert!(is_expected, "{id:?}: {reason:?}");
         self.ends.remove(&id);
         if id.side == 0 {
@@ -555,8 +605,25 @@ impl World {
                 .fingerprint()
                 .map(|(vector, fingerprint)| Event::FingerprintReady { vector, fingerprint }),
             Work::TellAdvanced => Ok(Event::LocalAdvanced { vector: replication.durable_vector() }),
+            Work::ReadHead(of) => replication.latest_signed_head_of(&of).map(Event::HeadReady),
+            Work::CompareLogs(peer, said) => {
+                replication.compare_logs(&peer, &said).map(Event::LogsCompared)
+            }
+            Work::ReadBranch(of, number) => {
+                replication.branch_from(&of, number).map(Event::BranchReady)
+            }
+            Work::ApplyBranch(branch) => replication.apply_branch(&branch).map(|outcome| {
+                if outcome == BranchOutcome::Taken {
+                    self.taken_count += 1;
+                    self.tell_advanced(replica);
+                }
+                Event::BranchApplied(outcome)
+            }),
         };
+        let branch_count = replication.branch_count();
         drop(replication);
+        let is_replaced = self.ends[&id].branch_count != branch_count;
+        let result = result.map(|event| if is_replaced { Event::LogReplaced } else { event });
         match result {
             Ok(event) => {
                 if let Event::FrameReady(Some(frame)) = &event {
@@ -564,6 +631,12 @@ impl World {
                 }
                 self.feed(id, event);
             }
+            Err(Error::OtherLog { signed }) if !is_replaced => {
+                self.feed(id, Event::ForkFound { replica: signed.head.replica });
+            }
+            Err(error) if is_replaced && error.is_peer_fault() => self.feed(id, Event::LogReplaced),
+            // It goes on under another key when it is switched on again.
+            Err(Error::OwnKeyElsewhere) => self.crash(replica),
             Err(error) => {
                 assert!(self.replicas[replica].disk.is_off(), "replica {replica}: {error}");
                 self.crash(replica);

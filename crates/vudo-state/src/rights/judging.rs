@@ -23,6 +23,8 @@ use crate::subscription::Origin;
 /// The log on disk, and what is not there yet.
 pub(crate) struct WholeLog<'a> {
     stored: StoredLog<'a>,
+    /// Of this replica the changes above a number are about to leave the disk.
+    without: Option<(ReplicaIndex, u64)>,
     pending: Vec<u8>,
 }
 
@@ -30,7 +32,16 @@ impl LogSource for WholeLog<'_> {
     type Error = Error;
 
     fn visit(&mut self, visit: &mut dyn FnMut(&Change<'_>)) -> Result<()> {
-        self.stored.visit_from(0, visit)?;
+        let without = self.without;
+        let is_leaving = |change: &Change<'_>| {
+            without
+                .is_some_and(|(replica, above)| change.replica == replica && change.number > above)
+        };
+        self.stored.visit_from(0, &mut |change| {
+            if !is_leaving(change) {
+                visit(change);
+            }
+        })?;
         let mut reader = Reader::new(&self.pending);
         while !reader.is_empty() {
             let change = Change::read_log_record(&mut reader);
@@ -76,6 +87,26 @@ impl Rights {
         let judged = storage.get(&layout::judged(id))?;
         Ok(judged.is_some_and(|digest| digest == self.digest()))
     }
+}
+
+/// A record, and replica and number of a change that carries it.
+pub(crate) type Carried = (SignedRecord, Option<(PublicKey, u64)>);
+
+/// The records that the changes of a log carry, and who carries them. Its indexes are the namespace's.
+pub(crate) fn carried_in(
+    namespace: &Namespace,
+    log: &mut impl LogSource<Error = Error>,
+) -> Result<Vec<Carried>> {
+    let (mut records, rights_gen) = (Vec::new(), namespace.find_gen(RIGHTS_GEN));
+    log.visit(&mut |change| {
+        let carrier = (*namespace.replicas().key(change.replica), change.number);
+        let of_rights =
+            change.document_writes().filter(|write| Some(write.gen_index) == rights_gen);
+        records.extend(
+            of_rights.filter_map(|write| carried(&write)).map(|record| (record, Some(carrier))),
+        );
+    })?;
+    Ok(records)
 }
 
 /// Sets a change aside before it is joined, where it is not in effect. Its indexes are the namespace's.
@@ -194,7 +225,8 @@ impl Shard {
     /// The whole log, for whoever has the turn: nothing is on its way to disk then, so that it is what is
     /// there and what is pending. Takes a copy of that.
     pub(crate) fn whole_log(&self, state: &State) -> WholeLog<'_> {
-        WholeLog { stored: self.stored_log(), pending: state.pending_record().to_vec() }
+        let (without, pending) = (state.with_pending.without, state.pending_record().to_vec());
+        WholeLog { stored: self.stored_log(), without, pending }
     }
 
     /// Judges every change of the log by the records that are held, and rebuilds what that changes.

@@ -13,7 +13,7 @@ mod judging;
 mod record;
 
 pub use judgement::{MissingRight, Rights};
-pub(crate) use judging::set_aside_if_not_covered;
+pub(crate) use judging::{carried_in, set_aside_if_not_covered};
 pub use record::{
     Founding, Grant, OWNERS_MAX, PublicKey, RIGHTS_GEN, Record, RecordId, Revocation, SCOPES_MAX,
     Scope, SignedRecord, founding_hash,
