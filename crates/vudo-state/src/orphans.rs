@@ -54,9 +54,8 @@ impl Database {
         let shard = self.shard()?;
         let found = shard.stored_orphans()?;
         let state = shard.lock();
-        let key = |replica| *state.namespace.replicas().key(replica);
         let described = found.into_iter().map(|(branch, changes)| Orphans {
-            replica: key(branch.replica),
+            replica: key_of(&state, branch.replica),
             first: branch.first,
             changes: changes.len() as u64,
             leaf: branch.leaf,
@@ -180,7 +179,7 @@ impl Shard {
     pub(crate) fn write_own_again(&self) -> Result<()> {
         let mut own = BTreeSet::new();
         for branch in self.stored_orphans()?.into_keys() {
-            let key = *self.lock().namespace.replicas().key(branch.replica);
+            let key = key_of(&self.lock(), branch.replica);
             let written = WrittenHere::read(self, &key)?;
             if written.is_some_and(|written| written.lost == Some((branch.first, branch.leaf))) {
                 own.insert(branch);
@@ -257,21 +256,25 @@ impl Shard {
                 adoption.see(&change);
                 continue;
             }
-            if let Err(why) = self.check_adoption(state, &change) {
-                report.left.push(format!("change {number} of {}: {why}", key_of(state, replica)));
-                adoption.see(&change);
-                continue;
-            }
             let next = state.namespace.heard(own) + 1;
             let mut chunks = self.chunks();
-            let body = match adoption.rewrite(&mut state.namespace, &change, next, &mut chunks) {
+            let rewritten = match self.check_adoption(state, &change) {
+                Err(why) => Err(why),
+                Ok(()) => {
+                    match adoption.rewrite(&mut state.namespace, &change, next, &mut chunks) {
+                        Ok(body) => Ok(body),
+                        Err(AdoptError::Chunk(error)) => return Err(error.into()),
+                        Err(AdoptError::TooLarge) => {
+                            Err("it is too large to be written again".to_owned())
+                        }
+                    }
+                }
+            };
+            let body = match rewritten {
                 Ok(body) => body,
-                Err(AdoptError::Chunk(error)) => return Err(error.into()),
-                Err(AdoptError::TooLarge) => {
-                    let why = "it is too large to be written again";
-                    report
-                        .left
-                        .push(format!("change {number} of {}: {why}", key_of(state, replica)));
+                Err(why) => {
+                    let replica = key_of(state, replica);
+                    report.left.push(format!("change {number} of {replica}: {why}"));
                     adoption.see(&change);
                     continue;
                 }
@@ -300,7 +303,7 @@ impl Shard {
         change: &Change<'_>,
     ) -> std::result::Result<(), String> {
         let Some(rights) = &state.rights else { return Ok(()) };
-        let own = *state.namespace.replicas().key(state.own);
+        let own = key_of(state, state.own);
         let number = state.namespace.heard(state.own) + 1;
         // A record of rights answers for itself, whoever carries it.
         let others = writes_to(state, change).filter(|(name, _)| name != RIGHTS_GEN);
