@@ -14,6 +14,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use ed25519_dalek::SigningKey;
@@ -67,6 +68,8 @@ pub(crate) struct Shard {
     pub(crate) acknowledgements: Acknowledgements,
     /// Held while a pin is set, and while a compaction finds out which pins there are.
     pub(crate) pinning: Mutex<()>,
+    /// Whether somebody has asked for the namespace since this was last looked at.
+    was_used: AtomicBool,
 }
 
 pub(crate) struct State {
@@ -289,9 +292,25 @@ impl Shard {
             key,
             sealing: Mutex::default(),
             pinning: Mutex::default(),
+            was_used: AtomicBool::new(true),
         };
         shard.catch_up_with_judgement()?;
         Ok(shard)
+    }
+
+    /// Whether closing it would take something from somebody. Whoever asks keeps others from getting
+    /// it, and holds one handle to it.
+    pub(crate) fn is_in_use(self: &Arc<Shard>) -> bool {
+        Arc::strong_count(self) > 1 || self.subscribers.any() || self.durable_listeners.any()
+    }
+
+    pub(crate) fn note_use(&self) {
+        self.was_used.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has been used since this was called the last time.
+    pub(crate) fn was_used(&self) -> bool {
+        self.was_used.swap(false, Ordering::Relaxed)
     }
 
     pub(crate) fn id(&self) -> NamespaceId {
