@@ -212,8 +212,11 @@ impl<'a> Reader<'a> {
             return u64::from(first & 0x7f) | u64::from(*second) << 7;
         } else if let Some((length, word)) = self.varint_word() {
             // A last byte of zero is there for nothing.
-            self.check(word >> (8 * length - 8) != 0, MalformedFrame::VarintNotMinimal);
-            self.rest = self.rest.get(length..).unwrap_or_default();
+            if word >> (8 * length - 8) == 0 {
+                self.fail(MalformedFrame::VarintNotMinimal);
+                return 0;
+            }
+            self.rest = &self.rest[length..];
             return u64::from(first & 0x7f) | pack_sevens(word) << 7;
         }
         let mut number = u64::from(first & 0x7f);

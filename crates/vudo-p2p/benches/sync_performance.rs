@@ -136,20 +136,23 @@ fn connecting(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn throughput(criterion: &mut Criterion) {
-    const LIVE_COUNT: usize = 5_000;
-    let runtime = runtime();
-    let mut group = group(criterion, "throughput");
-    group.throughput(Throughput::Elements(LIVE_COUNT as u64));
+/// Times writing so many documents, a change each, until a server that is connected has them.
+fn live<S>(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    runtime: &Runtime,
+    count: usize,
+    start: impl Fn() -> (S, Ticket),
+) {
+    group.throughput(Throughput::Elements(count as u64));
     group.bench_function("live_single_op_changes", |bencher| {
         bencher.iter_custom(|iterations| {
             let run = || {
-                let (server, client) = (Peer::start(&runtime), Peer::start(&runtime));
-                let link = client.connect(&server.ticket());
+                let ((_server, ticket), client) = (start(), Peer::start(runtime));
+                let link = client.connect(&ticket);
                 client.wait(&link, 0);
                 let start = Instant::now();
-                write(&client.database, "live", LIVE_COUNT, 1);
-                client.wait(&link, LIVE_COUNT as u64);
+                write(&client.database, "live", count, 1);
+                client.wait(&link, count as u64);
                 let elapsed = start.elapsed();
                 client.close(link);
                 elapsed
@@ -157,27 +160,46 @@ fn throughput(criterion: &mut Criterion) {
             (0..iterations).map(|_| run()).sum()
         });
     });
+}
+
+/// Times getting so many documents, so many to a change, from the server behind a ticket.
+fn catch_up(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    runtime: &Runtime,
+    ticket: &Ticket,
+    (name, operations, change_operations): (&str, usize, usize),
+) {
+    group.throughput(Throughput::Elements(operations as u64));
+    group.bench_function(name, |bencher| {
+        bencher.iter_custom(|iterations| {
+            let run = || {
+                let client = Peer::start(runtime);
+                let start = Instant::now();
+                let link = client.connect(ticket);
+                client.wait(&link, (operations / change_operations) as u64);
+                let elapsed = start.elapsed();
+                client.close(link);
+                elapsed
+            };
+            (0..iterations).map(|_| run()).sum()
+        });
+    });
+}
+
+fn throughput(criterion: &mut Criterion) {
+    let runtime = runtime();
+    let mut group = group(criterion, "throughput");
+    live(&mut group, &runtime, 5_000, || {
+        let server = Peer::start(&runtime);
+        let ticket = server.ticket();
+        (server, ticket)
+    });
     let catching_up =
         [("catch_up_single_op_changes", 10_000, 1), ("catch_up_changes_of_100", 50_000, 100)];
-    for (name, operations, change_operations) in catching_up {
+    for row @ (_, operations, change_operations) in catching_up {
         let server = Peer::start(&runtime);
         write(&server.database, "held", operations, change_operations);
-        let ticket = server.ticket();
-        group.throughput(Throughput::Elements(operations as u64));
-        group.bench_function(name, |bencher| {
-            bencher.iter_custom(|iterations| {
-                let run = || {
-                    let client = Peer::start(&runtime);
-                    let start = Instant::now();
-                    let link = client.connect(&ticket);
-                    client.wait(&link, (operations / change_operations) as u64);
-                    let elapsed = start.elapsed();
-                    client.close(link);
-                    elapsed
-                };
-                (0..iterations).map(|_| run()).sum()
-            });
-        });
+        catch_up(&mut group, &runtime, &server.ticket(), row);
     }
     group.finish();
 }
@@ -236,45 +258,18 @@ fn serve(folder: &Path) {
 
 /// The throughput between two processes, each with a store on disk: what counts is durable in both.
 fn between_processes(criterion: &mut Criterion) {
-    const LIVE_COUNT: usize = 20_000;
     let runtime = runtime();
     let mut group = group(criterion, "between_processes");
-    group.throughput(Throughput::Elements(LIVE_COUNT as u64));
-    group.bench_function("live_single_op_changes", |bencher| {
-        bencher.iter_custom(|iterations| {
-            let run = || {
-                let (server, client) = (OtherProcess::start(0, 1), Peer::start(&runtime));
-                let link = client.connect(&server.ticket);
-                client.wait(&link, 0);
-                let start = Instant::now();
-                write(&client.database, "live", LIVE_COUNT, 1);
-                client.wait(&link, LIVE_COUNT as u64);
-                let elapsed = start.elapsed();
-                client.close(link);
-                elapsed
-            };
-            (0..iterations).map(|_| run()).sum()
-        });
+    live(&mut group, &runtime, 20_000, || {
+        let server = OtherProcess::start(0, 1);
+        let ticket = server.ticket.clone();
+        (server, ticket)
     });
     let catching_up =
         [("catch_up_single_op_changes", 50_000, 1), ("catch_up_changes_of_100", 200_000, 100)];
-    for (name, operations, change_operations) in catching_up {
+    for row @ (_, operations, change_operations) in catching_up {
         let server = OtherProcess::start(operations, change_operations);
-        group.throughput(Throughput::Elements(operations as u64));
-        group.bench_function(name, |bencher| {
-            bencher.iter_custom(|iterations| {
-                let run = || {
-                    let client = Peer::start(&runtime);
-                    let start = Instant::now();
-                    let link = client.connect(&server.ticket);
-                    client.wait(&link, (operations / change_operations) as u64);
-                    let elapsed = start.elapsed();
-                    client.close(link);
-                    elapsed
-                };
-                (0..iterations).map(|_| run()).sum()
-            });
-        });
+        catch_up(&mut group, &runtime, &server.ticket, row);
     }
     group.finish();
 }
