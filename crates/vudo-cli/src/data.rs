@@ -68,8 +68,7 @@ impl Assignment {
     /// The value to write; what is taken from a counter is negative.
     fn value(&self, gen_schema: &GenSchema) -> Result<Value> {
         let Some(field) = gen_schema.field(&self.field) else {
-            let known: Vec<&str> =
-                gen_schema.fields.iter().map(|field| field.name.as_str()).collect();
+            let known: Vec<&str> = gen_schema.fields.iter().map(|field| &*field.name).collect();
             bail!("{} has no field '{}'; it has {}", gen_schema.name, self.field, known.join(", "));
         };
         match (field.strategy.is_counter(), self.operator) {

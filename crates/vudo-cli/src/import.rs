@@ -247,7 +247,7 @@ fn csv_row(
         }
         // An empty cell is no value, so that a number may be missing.
         if let Some(field) = gen_schema.field(column).filter(|_| !text.is_empty()) {
-            row.fields.push((field.name.clone(), values::parse(field, text)?));
+            row.fields.push((field.name.to_string(), values::parse(field, text)?));
         }
     }
     checked_key(row)

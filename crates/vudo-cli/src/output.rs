@@ -66,7 +66,10 @@ pub(crate) fn value_to_json(value: &Value) -> Json {
 
 /// A record as JSON: its key under `key`, its fields under `fields`.
 pub(crate) fn record_to_json(record: &Record) -> Json {
-    let fields: Map<String, Json> =
-        record.fields.iter().map(|(name, value)| (name.clone(), value_to_json(value))).collect();
+    let fields: Map<String, Json> = record
+        .fields
+        .iter()
+        .map(|(name, value)| (name.to_string(), value_to_json(value)))
+        .collect();
     json!({ "key": record.key, "fields": fields })
 }

@@ -254,11 +254,11 @@ pub(crate) fn describe(context: &Context, field: &str, files: &[PathBuf]) -> Res
         .rsplit_once('.')
         .context("name a field as in Task.title: the Gen, a dot, the field")?;
     let gen_schema = schema.gen_named(gen_name).with_context(|| {
-        let known: Vec<&str> = schema.gens.iter().map(|one| one.name.as_str()).collect();
+        let known: Vec<&str> = schema.gens.iter().map(|one| &*one.name).collect();
         format!("there is no Gen {gen_name}; there is {}", known.join(", "))
     })?;
     let found = gen_schema.field(field_name).with_context(|| {
-        let known: Vec<&str> = gen_schema.fields.iter().map(|one| one.name.as_str()).collect();
+        let known: Vec<&str> = gen_schema.fields.iter().map(|one| &*one.name).collect();
         format!("{gen_name} has no field {field_name}; it has {}", known.join(", "))
     })?;
     let description = vudo_gen::describe(gen_schema, found);

@@ -5,6 +5,7 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::rule::{Expression, Rule};
@@ -42,8 +43,8 @@ pub struct GenSchema {
 /// One field of a record type.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FieldSchema {
-    /// As written in the source.
-    pub name: String,
+    /// As written in the source. Every record that is read names its fields, which costs no copy.
+    pub name: Arc<str>,
     /// Names the field in stored and sent bytes; never reused. `1 <= number <= MAX_FIELD_NUMBER`
     pub number: u32,
     /// How concurrent writes of the field merge.
@@ -225,7 +226,7 @@ impl GenSchema {
 
     /// The field of this name.
     pub fn field(&self, name: &str) -> Option<&FieldSchema> {
-        self.fields.iter().find(|field| field.name == name)
+        self.fields.iter().find(|field| *field.name == *name)
     }
 
     /// The field of this number.
@@ -238,7 +239,7 @@ impl FieldSchema {
     /// A field without default and options.
     pub fn new(name: &str, number: u32, strategy: Strategy, value_type: ValueType) -> FieldSchema {
         FieldSchema {
-            name: String::from(name),
+            name: Arc::from(name),
             number,
             strategy,
             value_type,

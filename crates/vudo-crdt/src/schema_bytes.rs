@@ -220,7 +220,7 @@ fn decode_field(
         predecessor = Some(Box::new(decode_predecessor(reader, left)?));
     }
     let field = FieldSchema::new("", number, strategy, value_type);
-    Ok(FieldSchema { name, default, counter, value_strategy, predecessor, ..field })
+    Ok(FieldSchema { name: name.into(), default, counter, value_strategy, predecessor, ..field })
 }
 
 fn decode_predecessor(

@@ -14,7 +14,7 @@
 //!     lock: None,
 //! };
 //! let compilation = vudo_gen::compile(&[source]);
-//! assert_eq!(compilation.schema.unwrap().gens[0].fields[0].name, "title");
+//! assert_eq!(&*compilation.schema.unwrap().gens[0].fields[0].name, "title");
 //! ```
 
 #![forbid(unsafe_code)]

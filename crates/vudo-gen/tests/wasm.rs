@@ -66,7 +66,7 @@ fn write_alike(schema: &Schema, host: &mut Host, native: &mut Native, seed: u64,
         if let (Value::Int(number), true) = (&value, field.strategy.is_counter()) {
             value = Value::Int((*number as i64).into());
         }
-        let name = (gen_name, field.name.as_str());
+        let name = (gen_name, &*field.name);
         let code = host.write(name, &key, &value, now);
         let is_done = native.write(name, &key, &value, now);
         assert_eq!(code == 0, is_done, "step {step}: {field:?} = {value}: {code}");
@@ -101,7 +101,7 @@ fn converge(schema: &Schema, seed: u64, count: usize) {
         assert_eq!(keys, other_host.keys(&gen_schema.name));
         for key in &keys {
             for field in &gen_schema.fields {
-                let name = (gen_schema.name.as_str(), field.name.as_str());
+                let name = (gen_schema.name.as_str(), &*field.name);
                 let read = host.read(name, key);
                 assert_eq!(read, other_host.read(name, key), "{key} {field:?}");
                 assert_eq!(read.map_err(|_| ()), native.read(name, key), "{key} {field:?}");
@@ -207,7 +207,7 @@ fn a_module_forwards_what_it_does_not_know() {
     let mut receiver = Native::open(&wide, 3);
     receiver.merge(&host.changes_since(&[]));
     for field in &wide.gens[0].fields {
-        let name = ("Thing", field.name.as_str());
+        let name = ("Thing", &*field.name);
         assert_eq!(receiver.read(name, "one"), sender.read(name, "one"));
     }
 }

@@ -38,7 +38,7 @@ pub(crate) fn take_numbers(numbers: &mut Schema, gen_schema: &GenSchema) -> Resu
                 let left = gen_schema.field(&holder.name);
                 let is_moved =
                     left.is_some_and(|one| one.lineage().all(|one| one.number != number));
-                let is_twice = taken.get(&number).is_some_and(|name| *name != field.name);
+                let is_twice = taken.get(&number).is_some_and(|name| **name != *field.name);
                 let is_same = holder.strategy == new.strategy
                     && holder.value_type == new.value_type
                     && holder.value_strategy == new.value_strategy;

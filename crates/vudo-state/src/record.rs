@@ -1,5 +1,7 @@
 //! A document as it was when it was read.
 
+use std::sync::Arc;
+
 use vudo_crdt::{FieldSchema, GenIndex, GenSchema, Namespace, Reading, Row, Strategy, Value};
 
 use crate::error::{Error, Result};
@@ -11,7 +13,7 @@ pub struct Record {
     /// The document's key.
     pub key: String,
     /// Name and value of every field that shows one, in the order of the Gen.
-    pub fields: Vec<(String, Value)>,
+    pub fields: Vec<(Arc<str>, Value)>,
 }
 
 impl Record {
@@ -69,7 +71,7 @@ impl Record {
 
     /// The value of a field; `None` where it shows none.
     pub fn get(&self, field: &str) -> Option<&Value> {
-        self.fields.iter().find(|(name, _)| name == field).map(|(_, value)| value)
+        self.fields.iter().find(|(name, _)| **name == *field).map(|(_, value)| value)
     }
 }
 
@@ -100,7 +102,7 @@ pub(crate) fn load_fields(
 /// The field of this name, or an error that names the fields there are.
 pub(crate) fn field_of<'a>(gen_schema: &'a GenSchema, name: &str) -> Result<&'a FieldSchema> {
     gen_schema.field(name).ok_or_else(|| {
-        let names: Vec<&str> = gen_schema.fields.iter().map(|field| field.name.as_str()).collect();
+        let names: Vec<&str> = gen_schema.fields.iter().map(|field| &*field.name).collect();
         Error::UnknownField {
             gen_name: gen_schema.name.clone(),
             field: name.to_owned(),

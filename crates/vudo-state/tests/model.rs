@@ -109,7 +109,7 @@ fn apply(
 
 /// What a record shows, without counters that nobody has added to, which show zero.
 fn shown(record: &Record) -> Fields {
-    let fields = record.fields.iter().cloned();
+    let fields = record.fields.iter().map(|(name, value)| (name.to_string(), value.clone()));
     fields.filter(|(name, value)| name != "votes" || *value != Value::Int(0)).collect()
 }
 
@@ -170,8 +170,8 @@ impl Follower {
                 for number in &document.fields {
                     let field = gen_schema.field_numbered(*number).expect("a known field");
                     match database.read_field(&gen_schema, &id, &field.name).unwrap() {
-                        Some(value) => copy.insert(field.name.clone(), value),
-                        None => copy.remove(&field.name),
+                        Some(value) => copy.insert(field.name.to_string(), value),
+                        None => copy.remove(&*field.name),
                     };
                 }
             }

@@ -146,7 +146,7 @@ impl Methods {
             strategy => strategy.is_counter(),
         };
         let verb = if adds { "add" } else { "set" };
-        let mut name = field.name.clone();
+        let mut name = String::from(&*field.name);
         loop {
             let methods = Methods {
                 read: escaped(&name),

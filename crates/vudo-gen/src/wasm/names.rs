@@ -111,7 +111,7 @@ fn field_names(fields: &[FieldSchema]) -> Vec<FieldNames> {
     let mut names: Vec<FieldNames> = fields
         .iter()
         .map(|field| FieldNames {
-            property: free(field.name.clone(), &mut members),
+            property: free(field.name.to_string(), &mut members),
             adder: None,
             rights: None,
         })

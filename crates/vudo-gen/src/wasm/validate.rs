@@ -30,7 +30,7 @@ fn validate_fields(gen_schema: &GenSchema) -> Result<(), BuildError> {
     let mut names = BTreeSet::new();
     let mut numbers = BTreeSet::new();
     for field in &gen_schema.fields {
-        let what = if !names.insert(field.name.as_str()) {
+        let what = if !names.insert(&*field.name) {
             Some("another field has this name")
         } else if !numbers.insert(field.number) {
             Some("another field has this number")
@@ -40,7 +40,7 @@ fn validate_fields(gen_schema: &GenSchema) -> Result<(), BuildError> {
         if let Some(what) = what {
             return Err(BuildError::Field {
                 gen_name: gen_schema.name.clone(),
-                name: field.name.clone(),
+                name: field.name.to_string(),
                 what,
             });
         }
