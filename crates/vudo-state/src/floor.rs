@@ -8,7 +8,7 @@
 //!
 //! **The invariant.** Below the floor the log has every change to which the state at the floor refers,
 //! or that of a pin; above it, every change. With the nodes, the leaves below give the very logs that
-//! the checkpoint names.
+//! the checkpoint names; what is there only for a pin may have a node in its place as well.
 
 use vudo_crdt::checkpoint::SignedCheckpoint;
 use vudo_crdt::merkle::{CollapsingLog, Hash, MerkleLog, NodeId};
@@ -21,7 +21,7 @@ use crate::seals::SealsByReplica;
 use crate::storage::{Storage, WriteBatch};
 
 /// So many nodes share an entry of storage.
-const NODES_PER_BLOCK: usize = 1_024;
+pub(crate) const NODES_PER_BLOCK: usize = 1_024;
 
 /// Where compaction has been.
 #[derive(Clone, Debug)]
@@ -80,6 +80,7 @@ impl Floor {
 }
 
 /// A replica's log, built anew from the changes that are retained and the nodes in place of others.
+#[derive(Default)]
 pub(crate) struct ReplicaLog {
     log: CollapsingLog,
     /// What is kept in place of dropped changes, from an earlier compaction; the first one last.
@@ -94,9 +95,20 @@ impl ReplicaLog {
         replica: ReplicaIndex,
         storage: &dyn Storage,
     ) -> Result<ReplicaLog> {
-        let mut nodes = read_nodes(id, replica, storage)?;
+        let (mut nodes, _) = read_nodes(id, replica, (0, usize::MAX), storage)?;
         nodes.reverse();
         Ok(ReplicaLog { log: CollapsingLog::default(), nodes, kept: Vec::new() })
+    }
+
+    /// Takes in further nodes, ascending behind those that it has. No change may have been taken.
+    pub(crate) fn add_nodes(&mut self, nodes: Vec<(NodeId, Hash)>) -> Result<()> {
+        let last = self.nodes.first().map(|(id, _)| id.first_leaf());
+        let firsts = last.into_iter().chain(nodes.iter().map(|(id, _)| id.first_leaf()));
+        if self.log.length() > 0 || !firsts.is_sorted_by(|one, other| one < other) {
+            return Err(Error::damaged("hashes in place of dropped changes out of their order"));
+        }
+        self.nodes.splice(0..0, nodes.into_iter().rev());
+        Ok(())
     }
 
     /// How many changes the log has so far, with those that have been dropped behind the last one.
@@ -143,20 +155,26 @@ impl ReplicaLog {
     }
 }
 
-/// The nodes in place of a replica's dropped changes, ascending.
-fn read_nodes(
+/// Nodes in place of a replica's dropped changes, ascending: those of the blocks that begin with a leaf
+/// or a later one, up to so many. Gives with which leaf the next block begins, if there is one.
+pub(crate) fn read_nodes(
     id: NamespaceId,
     replica: ReplicaIndex,
+    (first_leaf, count_max): (u64, usize),
     storage: &dyn Storage,
-) -> Result<Vec<(NodeId, Hash)>> {
-    let (mut nodes, mut malformed) = (Vec::new(), None);
-    let (from, to) = (layout::nodes(id, replica, 0), layout::nodes(id, replica, u64::MAX));
-    storage.scan(&from, &to, &mut |_, block| {
+) -> Result<(Vec<(NodeId, Hash)>, Option<u64>)> {
+    let (mut nodes, mut next, mut malformed) = (Vec::new(), None, None);
+    let (from, to) = (layout::nodes(id, replica, first_leaf), layout::nodes(id, replica, u64::MAX));
+    storage.scan(&from, &to, &mut |key, block| {
+        if nodes.len() + NODES_PER_BLOCK > count_max {
+            next = Some(layout::trailing_u64(key));
+            return false;
+        }
         malformed = read_block(block, &mut nodes).err();
         malformed.is_none()
     })?;
     match malformed {
-        None => Ok(nodes),
+        None => Ok((nodes, next)),
         Some(what) => {
             Err(Error::damaged(format!("the hashes in place of dropped changes: {what}")))
         }

@@ -30,6 +30,8 @@
 
 #[cfg(feature = "native")]
 mod backup;
+mod catch_up;
+mod checkpoint_offer;
 mod compaction;
 mod database;
 mod document;
@@ -71,6 +73,9 @@ mod verify;
 
 #[cfg(feature = "native")]
 pub use backup::BackupReport;
+pub use checkpoint_offer::{
+    CheckpointId, CheckpointOffer, CheckpointPart, PartCursor, PartRequest,
+};
 pub use compaction::{Compaction, CompactionProgress, CompactionReport, CompactionStage};
 pub use database::{
     DEFAULT_NAMESPACE, Database, DocumentId, Durability, NAMESPACE_NAME_BYTES_MAX, OpenOptions,
@@ -83,7 +88,9 @@ pub use folder::open_storage;
 pub use fork::{BranchOutcome, LogComparison, RootAt};
 pub use history::{Blame, is_signature};
 pub use identity::SecretKeyBytes;
-pub use limits::{MEMORY_BYTES_MAX, QUEUE_DOCUMENTS_MAX, QUEUE_STEPS_MAX, SEGMENT_BYTES};
+pub use limits::{
+    CATCH_UP_BYTES_MAX, MEMORY_BYTES_MAX, QUEUE_DOCUMENTS_MAX, QUEUE_STEPS_MAX, SEGMENT_BYTES,
+};
 pub use listeners::ListenerGuard;
 pub use live::{LiveQuery, ResultChange, Step};
 pub use orphans::{AdoptReport, Orphans};

@@ -65,6 +65,8 @@ pub(crate) struct Shard {
     pub(crate) acknowledgements: Acknowledgements,
     /// Held while a pin is set, and while a compaction finds out which pins there are.
     pub(crate) pinning: Mutex<()>,
+    /// How much of what a peer retains below its checkpoint is taken.
+    pub(crate) catch_up_bytes_max: u64,
 }
 
 pub(crate) struct State {
@@ -77,7 +79,7 @@ pub(crate) struct State {
     /// Replicas and Gens on disk: the directory is written again when there are more.
     directory_counts: (usize, usize),
     log_bytes_since_checkpoint: usize,
-    next_position: u64,
+    pub(crate) next_position: u64,
     /// How many changes have been applied and how many of those are on disk, since opening.
     pub(crate) applied_count: u64,
     durable_count: u64,
@@ -284,6 +286,7 @@ impl Shard {
             key,
             sealing: Mutex::default(),
             pinning: Mutex::default(),
+            catch_up_bytes_max: options.catch_up_bytes_max,
         };
         shard.catch_up_with_judgement()?;
         Ok(shard)
@@ -767,6 +770,12 @@ impl State {
         self.applied_count += change_count;
         let end = self.pending.record.len();
         self.pending.units.push(Unit { start, end, seals: vec![(replica, number, seal)] });
+    }
+
+    /// Makes the next flush write what goes with what is pending, though no change is.
+    pub(crate) fn expect_flush(&mut self) {
+        self.pending.change_count += 1;
+        self.applied_count += 1;
     }
 
     /// Takes back what [`State::push_unit`] has put where nothing was pending.
