@@ -1,14 +1,20 @@
 //! What two stores say to each other where one of them is further behind than the other's log goes: a
-//! checkpoint, and in parts what is retained below it. See `catch_up` for what becomes of it.
+//! checkpoint, and in parts what is retained below it. It is made here; see `catch_up` for what becomes
+//! of it.
 
 use sha2::{Digest, Sha256};
 use vudo_crdt::checkpoint::SignedCheckpoint;
 use vudo_crdt::limits::MAX_FRAME_BYTES;
-use vudo_crdt::merkle::{Hash, NodeId};
+use vudo_crdt::merkle::{MerkleLog, NodeId};
 use vudo_crdt::wire::{MalformedFrame, Reader, write_bytes, write_varint};
-use vudo_crdt::{Frame, ReplicaKey, Seal};
+use vudo_crdt::{Frame, FrameWriter, ReplicaIndex, ReplicaKey, Seal};
 
-use crate::limits::PART_HASHES_MAX;
+use crate::error::Result;
+use crate::floor::{Floor, Nodes, read_nodes};
+use crate::layout;
+use crate::limits::{PART_BYTES, PART_HASHES_MAX};
+use crate::recovery::visit_changes;
+use crate::shard::Shard;
 
 type Decoded<T> = std::result::Result<T, MalformedFrame>;
 
@@ -51,13 +57,13 @@ pub struct CheckpointPart {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PartContent {
     /// Hashes in place of dropped changes of one replica, ascending.
-    Hashes(ReplicaKey, Vec<(NodeId, Hash)>),
+    Hashes(ReplicaKey, Nodes),
     /// A frame of retained changes, with gaps between their numbers.
     Changes(Vec<u8>),
 }
 
 /// What a checkpoint is named.
-pub(crate) fn id_of(signed: &SignedCheckpoint) -> CheckpointId {
+fn id_of(signed: &SignedCheckpoint) -> CheckpointId {
     Sha256::digest(signed.checkpoint.bytes_to_sign()).into()
 }
 
@@ -168,5 +174,127 @@ impl CheckpointPart {
                 Frame::parse(frame).is_ok_and(|frame| frame.changes().next().is_none())
             }
         }
+    }
+}
+
+/// Where a giver goes on: hashes of the replicas first, from a leaf on, then changes from a position on.
+enum Place {
+    Hashes { replica: ReplicaIndex, first_leaf: u64 },
+    Changes { position: u64 },
+}
+
+impl Place {
+    /// In place of a replica.
+    const CHANGES: ReplicaIndex = ReplicaIndex::MAX;
+
+    fn to_cursor(&self) -> PartCursor {
+        let (one, other) = match *self {
+            Place::Hashes { replica, first_leaf } => (replica, first_leaf),
+            Place::Changes { position } => (Place::CHANGES, position),
+        };
+        let mut cursor = PartCursor::default();
+        cursor[..4].copy_from_slice(&one.to_be_bytes());
+        cursor[4..].copy_from_slice(&other.to_be_bytes());
+        cursor
+    }
+
+    fn of_cursor(cursor: &PartCursor) -> Place {
+        let replica = cursor.first_chunk().map_or(0, |bytes| ReplicaIndex::from_be_bytes(*bytes));
+        let other = layout::trailing_u64(cursor);
+        match replica {
+            Place::CHANGES => Place::Changes { position: other },
+            replica => Place::Hashes { replica, first_leaf: other },
+        }
+    }
+}
+
+impl Shard {
+    pub(crate) fn offer_of(&self, floor: &Floor) -> Option<CheckpointOffer> {
+        let state = self.lock();
+        let seal_of = |(key, _): &(ReplicaKey, MerkleLog)| {
+            let replica = state.namespace.replicas().find(key)?;
+            floor.seals.get(&replica).map(|(_, seal)| *seal)
+        };
+        let seals = floor.signed.checkpoint.logs.iter().map(seal_of).collect::<Option<_>>()?;
+        Some(CheckpointOffer { signed: floor.signed.clone(), seals })
+    }
+
+    pub(crate) fn checkpoint_part(&self, request: &PartRequest) -> Result<Option<CheckpointPart>> {
+        let (floor, keys, gen_names) = {
+            let state = self.lock();
+            let names: Vec<String> = state.namespace.gen_names().map(str::to_owned).collect();
+            (state.floor.clone(), state.namespace.replicas().keys().to_vec(), names)
+        };
+        let Some(floor) = floor.filter(|floor| id_of(&floor.signed) == request.checkpoint) else {
+            return Ok(None);
+        };
+        let (content, next) = match Place::of_cursor(&request.cursor) {
+            Place::Hashes { replica, first_leaf } => {
+                self.hashes_from(replica, first_leaf, &keys, &gen_names, &floor)?
+            }
+            Place::Changes { position } => {
+                self.changes_from(position, &keys, &gen_names, &floor)?
+            }
+        };
+        // Another checkpoint may have taken its place while this was read.
+        let now = Floor::read(&self.name, self.id(), self.storage())?;
+        let is_current = now.is_some_and(|now| now.signed == floor.signed);
+        let next = next.map(|next| next.to_cursor());
+        let part = CheckpointPart { request: request.clone(), next, content };
+        Ok(is_current.then_some(part))
+    }
+
+    /// Hashes from a leaf of a replica on, or changes where there are no more hashes. Gives where the
+    /// next part begins.
+    fn hashes_from(
+        &self,
+        mut replica: ReplicaIndex,
+        mut first_leaf: u64,
+        keys: &[ReplicaKey],
+        gen_names: &[String],
+        floor: &Floor,
+    ) -> Result<(PartContent, Option<Place>)> {
+        while let Some(key) = keys.get(replica as usize) {
+            let from = (first_leaf, PART_HASHES_MAX);
+            let (nodes, next) = read_nodes(self.id(), replica, from, self.storage())?;
+            if !nodes.is_empty() {
+                let next = match next {
+                    Some(first_leaf) => Place::Hashes { replica, first_leaf },
+                    None => Place::Hashes { replica: replica + 1, first_leaf: 0 },
+                };
+                return Ok((PartContent::Hashes(*key, nodes), Some(next)));
+            }
+            (replica, first_leaf) = (replica + 1, 0);
+        }
+        self.changes_from(0, keys, gen_names, floor)
+    }
+
+    /// Retained changes from a position on.
+    fn changes_from(
+        &self,
+        position: u64,
+        keys: &[ReplicaKey],
+        gen_names: &[String],
+        floor: &Floor,
+    ) -> Result<(PartContent, Option<Place>)> {
+        let mut writer = FrameWriter::new(keys, gen_names.iter());
+        let (mut byte_count, mut next, mut failure) = (0, None, None);
+        // Storage takes no range that ends before it begins.
+        let end = floor.position.max(position);
+        let (from, to) = (layout::log(self.id(), position), layout::log(self.id(), end));
+        self.storage().scan(&from, &to, &mut |key, record| {
+            if byte_count > 0 && byte_count + record.len() > PART_BYTES {
+                next = Some(Place::Changes { position: layout::trailing_u64(key) });
+                return false;
+            }
+            byte_count += record.len();
+            let pushed = visit_changes(&self.name, record, &mut |change| {
+                writer.push(change);
+                Ok(())
+            });
+            failure = pushed.err();
+            failure.is_none()
+        })?;
+        failure.map_or(Ok((PartContent::Changes(writer.finish()), next)), Err)
     }
 }

@@ -169,9 +169,10 @@ pub enum Error {
         /// How many of them are held there.
         held: u64,
     },
-    /// Two stores have compacted their logs up to checkpoints of which neither covers the other.
+    /// Two stores have compacted their logs up to checkpoints that cannot be joined: they have other logs
+    /// of some replica below, or changes are set aside there.
     #[error(
-        "the log of namespace '{namespace}' has been compacted here up to a checkpoint that the peer's does not cover: sync both with a store that has not compacted its log"
+        "the log of namespace '{namespace}' has been compacted here up to a checkpoint that contradicts the peer's: make one of the two stores anew of a backup of the other"
     )]
     CheckpointsDiffer {
         /// The namespace.

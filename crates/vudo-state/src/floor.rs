@@ -13,7 +13,7 @@
 use vudo_crdt::checkpoint::SignedCheckpoint;
 use vudo_crdt::merkle::{CollapsingLog, Hash, MerkleLog, NodeId};
 use vudo_crdt::wire::{MalformedFrame, Reader, write_varint};
-use vudo_crdt::{ReplicaIndex, Seal, VersionVector};
+use vudo_crdt::{ReplicaIndex, ReplicaKey, Seal, VersionVector};
 
 use crate::error::{Error, Result};
 use crate::layout::{self, NamespaceId};
@@ -22,6 +22,9 @@ use crate::storage::{Storage, WriteBatch};
 
 /// So many nodes share an entry of storage.
 pub(crate) const NODES_PER_BLOCK: usize = 1_024;
+
+/// Hashes in place of dropped changes of one replica, ascending.
+pub(crate) type Nodes = Vec<(NodeId, Hash)>;
 
 /// Where compaction has been.
 #[derive(Clone, Debug)]
@@ -39,6 +42,12 @@ impl Floor {
     pub(crate) fn new(signed: SignedCheckpoint, position: u64, seals: SealsByReplica) -> Floor {
         let vector = signed.checkpoint.vector();
         Floor { signed, vector, position, seals }
+    }
+
+    /// A replica's log there; `None` where it has not written below.
+    pub(crate) fn log_of(&self, key: &ReplicaKey) -> Option<&MerkleLog> {
+        let logs = &self.signed.checkpoint.logs;
+        logs.binary_search_by_key(key, |(key, _)| *key).ok().map(|place| &logs[place].1)
     }
 
     /// The floor of a namespace; `None` where nothing has been compacted.
@@ -84,9 +93,9 @@ impl Floor {
 pub(crate) struct ReplicaLog {
     log: CollapsingLog,
     /// What is kept in place of dropped changes, from an earlier compaction; the first one last.
-    nodes: Vec<(NodeId, Hash)>,
+    nodes: Nodes,
     /// The same from this one.
-    kept: Vec<(NodeId, Hash)>,
+    kept: Nodes,
 }
 
 impl ReplicaLog {
@@ -101,7 +110,7 @@ impl ReplicaLog {
     }
 
     /// Takes in further nodes, ascending behind those that it has. No change may have been taken.
-    pub(crate) fn add_nodes(&mut self, nodes: Vec<(NodeId, Hash)>) -> Result<()> {
+    pub(crate) fn add_nodes(&mut self, nodes: Nodes) -> Result<()> {
         let last = self.nodes.first().map(|(id, _)| id.first_leaf());
         let firsts = last.into_iter().chain(nodes.iter().map(|(id, _)| id.first_leaf()));
         if self.log.length() > 0 || !firsts.is_sorted_by(|one, other| one < other) {
@@ -146,7 +155,7 @@ impl ReplicaLog {
     }
 
     /// The log, and what is to be kept in place of dropped changes, ascending.
-    pub(crate) fn finish(mut self) -> Result<(MerkleLog, Vec<(NodeId, Hash)>)> {
+    pub(crate) fn finish(mut self) -> Result<(MerkleLog, Nodes)> {
         self.take_nodes()?;
         let ReplicaLog { log, mut kept, .. } = self;
         let log = log.finish(|id, hash| kept.push((id, *hash)));
@@ -162,7 +171,7 @@ pub(crate) fn read_nodes(
     replica: ReplicaIndex,
     (first_leaf, count_max): (u64, usize),
     storage: &dyn Storage,
-) -> Result<(Vec<(NodeId, Hash)>, Option<u64>)> {
+) -> Result<(Nodes, Option<u64>)> {
     let (mut nodes, mut next, mut malformed) = (Vec::new(), None, None);
     let (from, to) = (layout::nodes(id, replica, first_leaf), layout::nodes(id, replica, u64::MAX));
     storage.scan(&from, &to, &mut |key, block| {
@@ -181,10 +190,7 @@ pub(crate) fn read_nodes(
     }
 }
 
-fn read_block(
-    block: &[u8],
-    nodes: &mut Vec<(NodeId, Hash)>,
-) -> std::result::Result<(), MalformedFrame> {
+fn read_block(block: &[u8], nodes: &mut Nodes) -> std::result::Result<(), MalformedFrame> {
     let mut reader = Reader::new(block);
     while !reader.is_empty() {
         let level = reader.varint_up_to(63)? as u8;

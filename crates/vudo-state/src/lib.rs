@@ -49,6 +49,7 @@ mod layout;
 mod limits;
 mod listeners;
 mod live;
+mod new_floor;
 mod notices;
 mod observe;
 mod orphans;

@@ -5,6 +5,8 @@ mod common;
 
 use std::sync::Arc;
 
+use ed25519_dalek::{Signer, SigningKey};
+use vudo_crdt::checkpoint::SignedCheckpoint;
 use vudo_crdt::wire::Reader;
 use vudo_crdt::{FieldSchema, GenSchema, ReplicaKey, Strategy, Value, ValueType};
 use vudo_state::storage::{MemoryStorage, Storage, WriteBatch};
@@ -107,12 +109,10 @@ fn sync(from: &Database, to: &Database) -> bool {
             Ok(Some(frame)) => {
                 target.apply_frame(&frame.bytes).unwrap();
             }
-            Err(Error::Compacted { .. }) => match catch_up(from, to) {
-                Ok(()) => has_caught_up = true,
-                // Each has compacted what the other one lacks: a third one helps.
-                Err(Error::CheckpointsDiffer { .. }) => return has_caught_up,
-                Err(error) => panic!("{error}"),
-            },
+            Err(Error::Compacted { .. }) => {
+                catch_up(from, to).unwrap();
+                has_caught_up = true;
+            }
             Err(error) => panic!("{error}"),
         }
     }
@@ -130,9 +130,10 @@ fn whoever_is_behind_a_compacted_log_catches_up_with_everything() {
         for number in 0..60 {
             let place = random.below(3);
             match random.below(12) {
-                // Only one compacts, so that no two have dropped what the other needs.
                 0 => {
-                    stores[0].compact().unwrap();
+                    // Those of two in every second history, so that each drops what the other needs.
+                    let place = place % (1 + (seed % 2) as usize);
+                    stores[place].compact().unwrap();
                 }
                 1 => {
                     stores[place] = new();
@@ -175,6 +176,39 @@ fn whoever_is_behind_a_compacted_log_catches_up_with_everything() {
     });
     println!("catching up: {count} times in {seeds} seeds");
     assert!(count > seeds, "hardly anybody was behind");
+}
+
+/// Two stores that have compacted apart from each other: neither has what the other dropped.
+#[test]
+fn two_checkpoints_of_which_neither_covers_the_other_become_one() {
+    let (one, other) = (new(), new());
+    write(&one, "note 0", "before");
+    sync(&one, &other);
+    for number in 0..20 {
+        write(&one, "note 0", &format!("one {number}"));
+        write(&other, "note 0", &format!("other {number}"));
+        write(&one, &format!("of one {}", number % 3), "one");
+        write(&other, &format!("of other {}", number % 3), "other");
+    }
+    assert!(one.compact().unwrap().dropped_changes > 0);
+    assert!(other.compact().unwrap().dropped_changes > 0);
+    write(&one, "above", "one");
+    write(&other, "above", "other");
+    assert!(sync(&one, &other), "neither log goes back so far");
+    assert!(sync(&other, &one), "the checkpoint of both is new to the first one");
+    assert!(!sync(&one, &other));
+    assert_eq!(state(&one), state(&other));
+    for store in [&one, &other] {
+        assert_eq!(store.verify().unwrap().damages, [""; 0]);
+        let votes = store.read_field(&note(), &store.document_id("note 0"), "votes").unwrap();
+        assert_eq!(votes, Some(Value::from(41)));
+        let last = new();
+        assert!(sync(store, &last));
+        assert_eq!(state(&last), state(store));
+    }
+    one.compact().unwrap();
+    sync(&one, &other);
+    assert_eq!(state(&one), state(&other));
 }
 
 /// A compacted store, and what it gives.
@@ -225,7 +259,7 @@ fn what_is_not_what_the_checkpoint_says_is_refused() {
     for place in 0..parts.len() {
         let mut hostile = parts.clone();
         let request = hostile[place].request.clone();
-        let next = hostile[place].next.clone();
+        let next = hostile[place].next;
         // The same place of another log.
         hostile[place] = other[place.min(other.len() - 1)].clone();
         (hostile[place].request, hostile[place].next) = (request, next);
@@ -237,8 +271,10 @@ fn what_is_not_what_the_checkpoint_says_is_refused() {
         let request = replication.begin_catching_up(&GIVER, &offer).unwrap().unwrap();
         assert_eq!(request.cursor, PartCursor::default(), "what was wrong has been forgotten");
     }
-    let refused = replication(&behind).take_part(&GIVER, &parts[1]).unwrap_err();
-    assert!(refused.to_string().contains("not asked for"), "{refused}");
+    // What is not the next part has no effect.
+    assert_eq!(replication(&behind).take_part(&GIVER, &parts[1]).unwrap(), None);
+    let request = replication(&behind).begin_catching_up(&GIVER, &offer).unwrap().unwrap();
+    assert_eq!(request.cursor, PartCursor::default());
     // One part less: what ends too early.
     let mut short = parts.clone();
     let last = short.pop().unwrap();
@@ -340,6 +376,35 @@ fn a_checkpoint_without_what_is_held_here_is_refused() {
     // A store whose own key has written there what is not here sees that at once.
     let error = catch_up(&other, &writer).unwrap_err();
     assert!(matches!(error, Error::OwnKeyElsewhere), "{error}");
+}
+
+/// A checkpoint over another state than the one that its changes make, well signed.
+#[test]
+fn a_checkpoint_over_another_state_is_refused() {
+    let (_, offer, parts) = giver();
+    let mut bytes = Vec::new();
+    offer.encode(&mut bytes);
+    let mut reader = Reader::new(&bytes);
+    let mut signed = SignedCheckpoint::decode(&mut reader).unwrap();
+    signed.checkpoint.state.root[0] ^= 1;
+    let key = SigningKey::from_bytes(&[3; 32]);
+    signed.owner = ReplicaKey(key.verifying_key().to_bytes());
+    signed.signature = key.sign(&signed.checkpoint.bytes_to_sign()).to_bytes();
+    let mut altered = Vec::new();
+    signed.encode(&mut altered);
+    altered.extend_from_slice(reader.rest());
+    let altered = CheckpointOffer::decode(&mut Reader::new(&altered)).unwrap();
+    let behind = new();
+    let replication = replication(&behind);
+    let before = state(&behind);
+    let request = replication.begin_catching_up(&GIVER, &altered).unwrap().unwrap();
+    let refused = parts.into_iter().find_map(|mut part| {
+        part.request.checkpoint = request.checkpoint;
+        replication.take_part(&GIVER, &part).err()
+    });
+    let refused = refused.expect("its state is not that of the changes");
+    assert!(refused.is_peer_fault() && refused.to_string().contains("state"), "{refused}");
+    assert_eq!(state(&behind), before);
 }
 
 /// The disk fails and crashes at any call while a checkpoint is taken. Afterwards there is what was held
