@@ -1,6 +1,6 @@
 //! A store, and the handle that applications hold.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 #[cfg(feature = "native")]
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -125,10 +125,10 @@ struct Engine {
 /// The namespaces that are open, by name. The flusher shares them, and nothing else of the engine:
 /// so the store closes when its last handle goes, not some time later on another thread.
 #[derive(Default)]
-struct OpenShards(Mutex<HashMap<String, Arc<Shard>>>);
+struct OpenShards(Mutex<BTreeMap<String, Arc<Shard>>>);
 
 impl OpenShards {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Shard>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Shard>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -675,6 +675,11 @@ impl Database {
             shards.remove(name);
         }
         run()
+    }
+
+    /// Whether nobody else has a handle to the store.
+    pub(crate) fn is_only_handle(&self) -> bool {
+        Arc::strong_count(&self.engine) == 1
     }
 
     fn wake_flusher(&self) {

@@ -33,6 +33,7 @@ mod backup;
 mod catch_up;
 mod checkpoint_offer;
 mod compaction;
+mod cut;
 mod database;
 mod document;
 mod environment;
@@ -78,6 +79,7 @@ pub use checkpoint_offer::{
     CheckpointId, CheckpointOffer, CheckpointPart, PartCursor, PartRequest,
 };
 pub use compaction::{Compaction, CompactionProgress, CompactionReport, CompactionStage};
+pub use cut::{CutReport, LogCut};
 pub use database::{
     DEFAULT_NAMESPACE, Database, DocumentId, Durability, NAMESPACE_NAME_BYTES_MAX, OpenOptions,
 };
