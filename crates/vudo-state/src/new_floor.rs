@@ -19,7 +19,7 @@
 //! or the new one.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use ed25519_dalek::Signer;
 use vudo_crdt::checkpoint::{Checkpoint, SignedCheckpoint};
@@ -122,12 +122,14 @@ fn record_of(change: &Change<'_>) -> Vec<u8> {
 impl Shard {
     /// Goes on from a peer's checkpoint whose parts are staged, durably.
     pub(crate) fn go_on_from(&self, peer: &ReplicaKey, offer: &CheckpointOffer) -> Result<()> {
-        let (turn, mut state, new) = loop {
+        let (pinning, turn, mut state, new) = loop {
             // Nobody waits for that.
             let new = self.verify_staged(peer, offer)?;
+            // A pin that is set from here on is of a moment that has this checkpoint below it.
+            let pinning = self.pinning.lock().unwrap_or_else(PoisonError::into_inner);
             let (turn, state) = self.turn_with_whole_log()?;
             if counts(&state.namespace) == new.known_counts {
-                break (turn, state, new);
+                break (pinning, turn, state, new);
             }
         };
         // The turn ends with the state unlocked.
@@ -136,7 +138,14 @@ impl Shard {
             return Err(error);
         }
         self.publish(&mut state, Origin::Remote);
-        self.judge_and_write(turn, state)
+        drop(state);
+        let written = self.checkpoint();
+        drop(turn);
+        drop(pinning);
+        self.durable_listeners.notify();
+        // A callback may write or set a pin.
+        self.subscribers.run_callbacks();
+        written
     }
 
     fn take_floor(&self, state: &mut State, mut new: NewFloor) -> Result<()> {
