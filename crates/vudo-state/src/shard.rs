@@ -14,14 +14,15 @@
 
 use std::collections::BTreeSet;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use ed25519_dalek::SigningKey;
 use vudo_crdt::wire::Reader;
 use vudo_crdt::{
     Applied, Change, ChunkError, ChunkId, ChunkSource, DifferentRows, Fingerprint, GenIndex,
-    GenSchema, Namespace, Ranges, ReplicaIndex, ReplicaKey, Seal, SignedFrame, StoredTable,
-    TablePart, Transaction, VersionVector, limits,
+    GenSchema, Namespace, Ranges, ReplicaIndex, ReplicaKey, Seal, SignedFrame, TablePart,
+    Transaction, VersionVector, limits,
 };
 
 use crate::compaction::join_at;
@@ -69,6 +70,8 @@ pub(crate) struct Shard {
     pub(crate) pinning: Mutex<()>,
     /// How much of what a peer retains below its checkpoint is taken.
     pub(crate) catch_up_bytes_max: u64,
+    /// Whether somebody has asked for the namespace since this was last looked at.
+    was_used: AtomicBool,
 }
 
 pub(crate) struct State {
@@ -292,9 +295,25 @@ impl Shard {
             sealing: Mutex::default(),
             pinning: Mutex::default(),
             catch_up_bytes_max: options.catch_up_bytes_max,
+            was_used: AtomicBool::new(true),
         };
         shard.catch_up_with_judgement()?;
         Ok(shard)
+    }
+
+    /// Whether closing it would take something from somebody. Whoever asks keeps others from getting
+    /// it, and holds one handle to it.
+    pub(crate) fn is_in_use(self: &Arc<Shard>) -> bool {
+        Arc::strong_count(self) > 1 || self.subscribers.any() || self.durable_listeners.any()
+    }
+
+    pub(crate) fn note_use(&self) {
+        self.was_used.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has been used since this was called the last time.
+    pub(crate) fn was_used(&self) -> bool {
+        self.was_used.swap(false, Ordering::Relaxed)
     }
 
     pub(crate) fn id(&self) -> NamespaceId {
@@ -969,18 +988,4 @@ impl State {
             ..unit
         }));
     }
-}
-
-/// A table as it is on disk; `None` where it has never had rows.
-pub(crate) fn stored_table(
-    storage: &dyn Storage,
-    id: NamespaceId,
-    gen_index: GenIndex,
-    part: TablePart,
-) -> std::result::Result<Option<StoredTable>, StorageError> {
-    let directory = storage.get(&layout::table(id, gen_index, part))?;
-    let buffer = storage.get(&layout::buffer(id, gen_index, part))?;
-    let is_there = directory.is_some() || buffer.is_some();
-    let (directory, buffer) = (directory.unwrap_or_default(), buffer.unwrap_or_default());
-    Ok(is_there.then_some(StoredTable { directory, buffer }))
 }
