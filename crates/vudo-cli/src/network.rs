@@ -12,6 +12,9 @@ use vudo_state::Database;
 
 use crate::{Context, data, rights};
 
+/// A namespace that nobody uses for so long leaves memory, within twice that.
+const IDLE_PERIOD: Duration = Duration::from_secs(60);
+
 pub(crate) fn runtime() -> Result<Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.enable_all().build().context("cannot start the network's threads")
@@ -37,10 +40,28 @@ pub(crate) fn serve(
             println!("{ticket}");
         }
         std::io::stdout().flush()?;
+        let idle = tokio::spawn(close_idle_namespaces(database.clone()));
         interrupted().await?;
+        idle.abort();
         node.shutdown().await;
         Ok(())
     })
+}
+
+/// Has namespaces leave memory that nobody has used for a while.
+async fn close_idle_namespaces(database: Database) {
+    let mut minutes = tokio::time::interval(IDLE_PERIOD);
+    loop {
+        minutes.tick().await;
+        let database = database.clone();
+        // It may write to disk.
+        let closed = tokio::task::spawn_blocking(move || database.close_idle_namespaces()).await;
+        match closed {
+            Ok(Ok(0)) | Err(_) => {}
+            Ok(Ok(count)) => tracing::debug!("{count} idle namespaces were closed"),
+            Ok(Err(error)) => tracing::error!("closing idle namespaces: {error}"),
+        }
+    }
 }
 
 /// Waits for whoever wants this program to end: a user's Ctrl-C, or a service manager.

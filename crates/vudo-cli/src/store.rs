@@ -86,7 +86,16 @@ pub(crate) enum StoreCommand {
     /// Read everything that is on disk, and name what is damaged.
     Verify,
     /// Mend what is damaged, as far as this store itself has what it takes.
-    Repair,
+    Repair {
+        /// Cut off a damaged log in front of the damage as well, so that peers can send again what
+        /// follows.
+        ///
+        /// Documents show less until a peer has been synced with. What can be read behind the damage
+        /// is kept: when all peers have been synced with, `vudo adopt` writes again what none of them
+        /// had. The store goes on under a new key.
+        #[arg(long)]
+        cut_log: bool,
+    },
     #[command(flatten)]
     Rights(RightsCommand),
     /// Say what this store wrote that no other one has acknowledged as durable.
@@ -116,6 +125,9 @@ pub(crate) fn open_and_run(context: &Context, command: StoreCommand) -> Result<(
     match data::open(context) {
         Ok(database) => {
             let mut output = std::io::BufWriter::new(std::io::stdout().lock());
+            if let StoreCommand::Repair { cut_log: true } = command {
+                return cut_log(database, context, &mut output);
+            }
             run(&database, context, command, &mut output, &mut std::io::stderr())?;
             output.flush()?;
             Ok(())
@@ -160,7 +172,10 @@ pub(crate) fn run(
         StoreCommand::Compact => retention::compact(database, is_json, output),
         StoreCommand::Backup { folder } => backup(database, is_json, &folder, output),
         StoreCommand::Verify => verify(database, is_json, output),
-        StoreCommand::Repair => repair(database, is_json, output),
+        StoreCommand::Repair { cut_log: false } => repair(database, is_json, output),
+        StoreCommand::Repair { cut_log: true } => {
+            bail!("the store is in use: stop the process that has it open, then cut its log")
+        }
         StoreCommand::Rights(command) => rights::run(database, is_json, command, output),
         StoreCommand::Outbox { limit } => outbox(database, is_json, limit, output),
     }
@@ -220,10 +235,42 @@ fn repair(database: &Database, is_json: bool, output: &mut dyn Write) -> Result<
         count => {
             output.flush()?;
             bail!(
-                "{count} places of the store are damaged still: restore a backup, or sync a new \
-                 store from a peer"
+                "{count} places of the store are damaged still: `vudo repair --cut-log` lets peers \
+                 send again what a damaged log had; else restore a backup, or sync a new store from a \
+                 peer"
             )
         }
+    }
+}
+
+fn cut_log(database: Database, context: &Context, output: &mut dyn Write) -> Result<()> {
+    database.repair()?;
+    let report = database.cut_damaged_logs()?;
+    // Opened again it has its new key, and tables of what is left of its logs.
+    let database = data::open(context)?;
+    if context.json {
+        let cut = report.cut.iter().map(
+            |log| json!({ "namespace": log.namespace, "kept": log.kept, "orphans": log.orphans }),
+        );
+        let cut: Vec<_> = cut.collect();
+        writeln!(output, "{}", json!({ "cut": cut, "left": report.left }))?;
+    } else {
+        for log in &report.cut {
+            let (namespace, kept, orphans) = (&log.namespace, log.kept, log.orphans);
+            writeln!(
+                output,
+                "namespace '{namespace}': {kept} changes stay, {orphans} behind the damage are kept \
+                 aside. Sync with all peers, then `vudo adopt` writes again what none of them had"
+            )?;
+        }
+        report.left.iter().try_for_each(|damage| writeln!(output, "damaged: {damage}"))?;
+    }
+    output.flush()?;
+    let left = report.left.len() + database.verify()?.damages.len();
+    match (left, report.cut.is_empty()) {
+        (0, true) => Ok(writeln!(output, "no log is damaged")?),
+        (0, false) => Ok(()),
+        _ => bail!("the store is damaged still: `vudo verify` names where. Restore a backup"),
     }
 }
 

@@ -404,6 +404,8 @@ fn commands_work_while_another_process_serves_the_store() {
     place.succeed(&on_store(&["backup", "copy"]));
     let verified = place.succeed(&on_store(&["verify"]));
     assert!(verified.contains("3002 documents"), "{verified}");
+    let refused = place.fail(&on_store(&["repair", "--cut-log"]));
+    assert!(refused.contains("stop the process that has it open"), "{refused}");
 
     let socket = place.path("held/control.sock");
     assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
@@ -479,4 +481,5 @@ fn a_pin_shows_its_moment_and_compaction_leaves_it() {
     assert!(place.fail(&["get", "Task/milk", "--at", "monday"]).contains("no pin 'monday'"));
     assert!(place.succeed(&["compact"]).contains("1 of 2 changes dropped"));
     assert!(place.succeed(&["verify"]).contains("and 1 changes read"));
+    assert!(place.succeed(&["repair", "--cut-log"]).contains("no log is damaged"));
 }

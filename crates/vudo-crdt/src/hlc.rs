@@ -60,6 +60,12 @@ impl Hlc {
         }
     }
 
+    /// Whether what begins these bytes is a time with a counter, which is a varint more.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn begins_with_counter(bytes: &[u8]) -> bool {
+        bytes.first().is_some_and(|first| first & 1 == 1)
+    }
+
     /// Reads a time; zero where the reader fails.
     pub(crate) fn read(reader: &mut Reader<'_>) -> Hlc {
         let head = reader.varint_or_zero();

@@ -56,18 +56,48 @@ impl FieldSchema {
         match self.strategy {
             Strategy::MvRegister | Strategy::OrSet | Strategy::Map => Ok(None),
             _ if self.predecessor.is_some() => self.show(self.held(row, &mut |_| {})),
+            _ => self.read_state(row.state(self.id())),
+        }
+    }
+
+    /// What fields show in a row, in their order: as [`FieldSchema::read`] of each, but where they
+    /// ascend by number the cells are gone through once.
+    pub fn read_all<'a>(
+        fields: &'a [FieldSchema],
+        row: &'a Row<'_>,
+    ) -> impl Iterator<Item = Result<Option<Value>, CounterOverflow>> + use<'a> {
+        let mut cells = row.cells();
+        fields.iter().map(move |field| {
+            if field.predecessor.is_some() || field.strategy.is_collection() {
+                return field.read(row);
+            }
+            // Where it has not begun it is past every cell.
+            if cells.cell.id > field.id() {
+                cells = row.cells();
+                cells.advance();
+            }
+            while cells.cell.id < field.id() {
+                cells.advance();
+            }
+            let is_there = cells.cell.id == field.id();
+            field.read_state(if is_there { cells.cell.state } else { &[] })
+        })
+    }
+
+    /// What the field shows of the state of its cell, which is empty where there is none.
+    fn read_state(&self, state: &[u8]) -> Result<Option<Value>, CounterOverflow> {
+        match self.strategy {
+            Strategy::MvRegister | Strategy::OrSet | Strategy::Map => Ok(None),
             Strategy::PnCounter | Strategy::GCounter => {
-                self.show_total(counter_total(row.state(self.id()))).map(Some)
+                self.show_total(counter_total(state)).map(Some)
             }
             Strategy::BoundedCounter => {
-                let total = bounded_total(row.state(self.id()), self.counter_bounds());
+                let total = bounded_total(state, self.counter_bounds());
                 self.show_total(total).map(Some)
             }
-            Strategy::PnCounterFloat => {
-                Ok(Some(self.rounded(counter::float_sum(row.state(self.id())))))
-            }
+            Strategy::PnCounterFloat => Ok(Some(self.rounded(counter::float_sum(state)))),
             _ => {
-                let stored = row.register(self.id());
+                let stored = Value::decode(state);
                 let fitting = stored.filter(|value| self.value_type.admits(value));
                 Ok(fitting.or_else(|| self.default.clone()))
             }

@@ -3,7 +3,6 @@
 //! They lie in blocks, so that a new one moves some hundreds of others and not all of them. Where
 //! code size counts and there are few, the sorted vector in `sorted.rs` takes its place.
 
-use alloc::vec;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
@@ -21,11 +20,13 @@ pub(crate) struct Sorted {
     /// None of them is empty.
     blocks: Vec<Vec<Vec<u8>>>,
     count: usize,
+    /// An empty block that was in use, with the room that it has.
+    spare: Vec<Vec<u8>>,
 }
 
 impl Sorted {
     pub(crate) const fn new() -> Sorted {
-        Sorted { blocks: Vec::new(), count: 0 }
+        Sorted { blocks: Vec::new(), count: 0, spare: Vec::new() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -71,7 +72,7 @@ impl Sorted {
         }
         self.count += 1;
         if self.blocks.is_empty() {
-            self.blocks.push(vec![]);
+            self.blocks.push(core::mem::take(&mut self.spare));
         }
         let is_last_block = block + 1 == self.blocks.len();
         let strings = &mut self.blocks[block];
@@ -103,7 +104,11 @@ impl Sorted {
     }
 
     pub(crate) fn clear(&mut self) {
-        self.blocks.clear();
+        self.blocks.truncate(1);
+        if let Some(mut block) = self.blocks.pop() {
+            block.clear();
+            self.spare = block;
+        }
         self.count = 0;
     }
 }

@@ -21,8 +21,8 @@ use core::cmp::Ordering;
 
 use crate::limits::{MAX_FIELD_NUMBER, MAX_VALUE_DEPTH};
 use crate::wire::{
-    MalformedFrame, Reader, is_utf8, write_byte, write_bytes, write_varint, zigzag_decode,
-    zigzag_encode,
+    MalformedFrame, Reader, buffer_for, is_utf8, write_byte, write_bytes, write_varint,
+    zigzag_decode, zigzag_encode,
 };
 
 const WIRE_NOTHING: u8 = 0;
@@ -457,7 +457,7 @@ impl Value {
 
     /// The value's bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Vec::new();
+        let mut out = buffer_for(16);
         self.encode(&mut out);
         out
     }

@@ -208,6 +208,16 @@ impl<'a> Reader<'a> {
 
     #[inline(never)]
     fn varint_rest(&mut self, first: u8) -> u64 {
+        #[cfg(not(target_arch = "wasm32"))]
+        if let [second @ 1..0x80, rest @ ..] = self.rest {
+            self.rest = rest;
+            return u64::from(first & 0x7f) | u64::from(*second) << 7;
+        } else if let Some((length, word)) = self.varint_word() {
+            // A last byte of zero is there for nothing.
+            self.check(word >> (8 * length - 8) != 0, MalformedFrame::VarintNotMinimal);
+            self.rest = self.rest.get(length..).unwrap_or_default();
+            return u64::from(first & 0x7f) | pack_sevens(word) << 7;
+        }
         let mut number = u64::from(first & 0x7f);
         let mut shift = 7;
         loop {
@@ -223,6 +233,40 @@ impl<'a> Reader<'a> {
             }
             shift += 7;
         }
+    }
+
+    /// The length of the varint, or end of one, that is next, and its bytes as a number, lowest first.
+    /// `None` where it is longer than eight bytes, or not whole.
+    #[cfg(not(target_arch = "wasm32"))]
+    #[inline]
+    fn varint_word(&self) -> Option<(usize, u64)> {
+        let word = match self.rest.first_chunk() {
+            Some(bytes) => u64::from_le_bytes(*bytes),
+            None => self.rest.iter().rfold(0, |word, byte| word << 8 | u64::from(*byte)),
+        };
+        let ends = !word & 0x8080_8080_8080_8080;
+        if ends == 0 {
+            return None;
+        }
+        let length = ends.trailing_zeros() as usize / 8 + 1;
+        if length > self.rest.len() {
+            return None;
+        }
+        Some((length, word & (u64::MAX >> (64 - 8 * length))))
+    }
+
+    /// Steps over a varint that is known to be one: most are not worth decoding.
+    #[cfg(not(target_arch = "wasm32"))]
+    #[inline]
+    pub(crate) fn step_over_varint(&mut self) {
+        let length = if let [0..0x80, ..] = self.rest {
+            1
+        } else if let Some((length, _)) = self.varint_word() {
+            length
+        } else {
+            self.rest.iter().take_while(|byte| **byte >= 0x80).count() + 1
+        };
+        self.take_or_empty(length);
     }
 
     /// A varint that is at most `bound`.
@@ -262,6 +306,23 @@ impl<'a> Reader<'a> {
         // A length past the address space is past the end as well.
         self.take_or_empty(usize::try_from(length).unwrap_or(usize::MAX))
     }
+}
+
+/// The lower seven bits of each byte of a varint, one after the other.
+#[cfg(not(target_arch = "wasm32"))]
+#[inline]
+fn pack_sevens(word: u64) -> u64 {
+    let word = word & 0x7f7f_7f7f_7f7f_7f7f;
+    let word = word & 0x007f_007f_007f_007f | (word & 0x7f00_7f00_7f00_7f00) >> 1;
+    let word = word & 0x0000_3fff_0000_3fff | (word & 0x3fff_0000_3fff_0000) >> 2;
+    word & 0x0fff_ffff | (word & 0x0fff_ffff_0000_0000) >> 4
+}
+
+/// An empty buffer with room for what will probably be written. In a module it has none: asking for
+/// room is code, and there is little to save.
+#[inline]
+pub(crate) fn buffer_for(byte_count: usize) -> Vec<u8> {
+    if cfg!(target_arch = "wasm32") { Vec::new() } else { Vec::with_capacity(byte_count) }
 }
 
 /// Whether bytes are UTF-8.

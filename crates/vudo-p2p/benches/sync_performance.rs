@@ -5,19 +5,24 @@
 //! is part of what a round costs.
 
 use std::fs::File;
-use std::io::{Seek, Write};
+use std::io::{BufRead, BufReader, Read, Seek, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use criterion::measurement::WallTime;
-use criterion::{
-    BatchSize, BenchmarkGroup, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
-};
+use criterion::{BatchSize, BenchmarkGroup, Criterion, SamplingMode, Throughput, criterion_group};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use vudo_crdt::{FieldSchema, GenSchema, Strategy, ValueType, VersionVector};
 use vudo_p2p::proto::Message;
 use vudo_p2p::{Config, Link, Node, Ticket};
 use vudo_state::{Database, Durability, Interest};
+
+/// Where the other process has its store: it serves where this is set.
+const SERVES: &str = "VUDO_BENCH_SERVES";
+/// How many documents the other process begins with, and how many of them are in a change.
+const HOLDS: &str = "VUDO_BENCH_HOLDS";
 
 /// A peer that is silent for this long has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -165,6 +170,103 @@ fn throughput(criterion: &mut Criterion) {
                     let client = Peer::start(&runtime);
                     let start = Instant::now();
                     let link = client.connect(&ticket);
+                    client.wait(&link, (operations / change_operations) as u64);
+                    let elapsed = start.elapsed();
+                    client.close(link);
+                    elapsed
+                };
+                (0..iterations).map(|_| run()).sum()
+            });
+        });
+    }
+    group.finish();
+}
+
+/// A process of its own with a store on disk and a node. It ends when this is dropped.
+struct OtherProcess {
+    child: Child,
+    ticket: Ticket,
+    _folder: TempDir,
+}
+
+impl OtherProcess {
+    /// Starts this program once more, with a store of so many documents.
+    fn start(operations: usize, change_operations: usize) -> OtherProcess {
+        let folder = tempfile::tempdir().expect("a folder for a store");
+        let mut child = Command::new(std::env::current_exe().expect("this program"))
+            .env(SERVES, folder.path())
+            .env(HOLDS, format!("{operations} {change_operations}"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a process can be started");
+        let mut line = String::new();
+        let output = child.stdout.take().expect("it is piped");
+        BufReader::new(output).read_line(&mut line).expect("the process tells its ticket");
+        let ticket = line.trim().parse().expect("a ticket");
+        OtherProcess { child, ticket, _folder: folder }
+    }
+}
+
+impl Drop for OtherProcess {
+    fn drop(&mut self) {
+        // It ends with its input.
+        drop(self.child.stdin.take());
+        self.child.wait().expect("the process ends");
+    }
+}
+
+/// What the other process does.
+fn serve(folder: &Path) {
+    let holds = std::env::var(HOLDS).expect("how much it holds");
+    let mut counts = holds.split(' ').map(|count| count.parse().expect("a count"));
+    let (operations, change_operations) = (counts.next(), counts.next());
+    let database = Database::open(folder).expect("a new store");
+    let (Some(operations), Some(change_operations)) = (operations, change_operations) else {
+        panic!("'{holds}' are no two counts");
+    };
+    write(&database, "held", operations, change_operations);
+    let runtime = runtime();
+    let node = runtime.block_on(Node::spawn(&database, Config::loopback()));
+    let node = node.expect("loopback has ports");
+    println!("{}", node.share("default").expect("the namespace can be served"));
+    std::io::stdin().read_to_end(&mut Vec::new()).expect("the input ends");
+    runtime.block_on(node.shutdown());
+}
+
+/// The throughput between two processes, each with a store on disk: what counts is durable in both.
+fn between_processes(criterion: &mut Criterion) {
+    const LIVE_COUNT: usize = 20_000;
+    let runtime = runtime();
+    let mut group = group(criterion, "between_processes");
+    group.throughput(Throughput::Elements(LIVE_COUNT as u64));
+    group.bench_function("live_single_op_changes", |bencher| {
+        bencher.iter_custom(|iterations| {
+            let run = || {
+                let (server, client) = (OtherProcess::start(0, 1), Peer::start(&runtime));
+                let link = client.connect(&server.ticket);
+                client.wait(&link, 0);
+                let start = Instant::now();
+                write(&client.database, "live", LIVE_COUNT, 1);
+                client.wait(&link, LIVE_COUNT as u64);
+                let elapsed = start.elapsed();
+                client.close(link);
+                elapsed
+            };
+            (0..iterations).map(|_| run()).sum()
+        });
+    });
+    let catching_up =
+        [("catch_up_single_op_changes", 50_000, 1), ("catch_up_changes_of_100", 200_000, 100)];
+    for (name, operations, change_operations) in catching_up {
+        let server = OtherProcess::start(operations, change_operations);
+        group.throughput(Throughput::Elements(operations as u64));
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|iterations| {
+                let run = || {
+                    let client = Peer::start(&runtime);
+                    let start = Instant::now();
+                    let link = client.connect(&server.ticket);
                     client.wait(&link, (operations / change_operations) as u64);
                     let elapsed = start.elapsed();
                     client.close(link);
@@ -492,6 +594,7 @@ criterion_group!(
     benches,
     connecting,
     throughput,
+    between_processes,
     merge_latency,
     bulk,
     delta_sync,
@@ -501,4 +604,11 @@ criterion_group!(
     parallel_sync,
     visible_latency
 );
-criterion_main!(benches);
+
+fn main() {
+    if let Some(folder) = std::env::var_os(SERVES) {
+        return serve(Path::new(&folder));
+    }
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+}

@@ -1,6 +1,6 @@
 //! A store, and the handle that applications hold.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 #[cfg(feature = "native")]
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -117,10 +117,10 @@ struct Engine {
 /// The namespaces that are open, by name. The flusher shares them, and nothing else of the engine:
 /// so the store closes when its last handle goes, not some time later on another thread.
 #[derive(Default)]
-struct OpenShards(Mutex<HashMap<String, Arc<Shard>>>);
+struct OpenShards(Mutex<BTreeMap<String, Arc<Shard>>>);
 
 impl OpenShards {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Shard>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Shard>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -654,6 +654,34 @@ impl Database {
         self.engine.shards.write_out(0)
     }
 
+    /// Closes the namespaces that nobody has used since this was called the last time, so that they
+    /// leave memory; they are opened again when they are used. Those that have subscriptions, live
+    /// queries, outboxes or sync sessions stay. Gives how many were closed. A server calls this every
+    /// minute or so.
+    ///
+    /// # Errors
+    /// The disk failed. What could not be written stays open.
+    pub fn close_idle_namespaces(&self) -> Result<usize> {
+        check_outside(&self.engine.storage)?;
+        let open = self.engine.shards.all();
+        let idle: Vec<Arc<Shard>> = open.into_iter().filter(|shard| !shard.was_used()).collect();
+        // Before others have to wait.
+        idle.iter().try_for_each(|shard| shard.write_out(0))?;
+        let names: Vec<Arc<str>> = idle.into_iter().map(|shard| shard.name.clone()).collect();
+        let mut shards = self.engine.shards.lock();
+        let mut closed_count = 0;
+        for name in names {
+            if let Some(shard) = shards.get(&*name)
+                && !shard.is_in_use()
+            {
+                shard.close()?;
+                shards.remove(&*name);
+                closed_count += 1;
+            }
+        }
+        Ok(closed_count)
+    }
+
     /// Runs something while a namespace is closed, and nobody can open it. What was committed of it
     /// is in its log then, but may be missing in its tables.
     pub(crate) fn while_closed<T>(&self, name: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
@@ -661,12 +689,17 @@ impl Database {
         let mut shards = self.engine.shards.lock();
         if let Some(shard) = shards.get(name) {
             shard.flush_all()?;
-            if Arc::strong_count(shard) > 1 {
+            if shard.is_in_use() {
                 return Err(Error::NamespaceInUse { namespace: name.to_owned() });
             }
             shards.remove(name);
         }
         run()
+    }
+
+    /// Whether nobody else has a handle to the store.
+    pub(crate) fn is_only_handle(&self) -> bool {
+        Arc::strong_count(&self.engine) == 1
     }
 
     fn wake_flusher(&self) {
@@ -689,6 +722,7 @@ impl Engine {
         check_outside(&self.storage)?;
         let mut shards = self.shards.lock();
         if let Some(shard) = shards.get(name) {
+            shard.note_use();
             return Ok(shard.clone());
         }
         if name.is_empty() || name.len() > NAMESPACE_NAME_BYTES_MAX {

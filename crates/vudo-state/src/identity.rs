@@ -32,7 +32,8 @@ pub(crate) fn load_or_mint(
     let stored = storage.get(&layout::meta("secret"))?;
     let stored_identity = storage.get(&layout::meta("identity"))?;
     let is_copy = stored.is_some() && stored_identity != file_identity;
-    let is_elsewhere = storage.get(&layout::meta(layout::KEY_ELSEWHERE))?.is_some();
+    let elsewhere = storage.get(&layout::meta(layout::KEY_ELSEWHERE))?;
+    let is_elsewhere = elsewhere.is_some();
     let mut batch = WriteBatch::default();
     if let Some(secret) = &stored {
         let secret: &SecretKeyBytes = secret
@@ -61,6 +62,8 @@ pub(crate) fn load_or_mint(
     }
     if storage.get(&layout::meta(layout::BACKUP_OF))?.is_some() {
         tracing::info!("this store is a backup of another one: it becomes a replica of its own");
+    } else if elsewhere.is_some_and(|why| !why.is_empty()) {
+        tracing::info!("a log of this store has been cut: it goes on under another key");
     } else if is_elsewhere {
         tracing::warn!("another store writes under this one's key: it gets a key of its own");
     } else if is_copy {

@@ -118,6 +118,11 @@ pub(crate) fn is_log(key: &[u8]) -> bool {
     key.first() == Some(&b'l')
 }
 
+/// Whether a key is that of the seals of a segment of the log.
+pub(crate) fn is_segment(key: &[u8]) -> bool {
+    key.first() == Some(&b's')
+}
+
 /// Whether a key is that of the place of a change in the log.
 pub(crate) fn is_log_index(key: &[u8]) -> bool {
     key.first() == Some(&b'r')
@@ -170,7 +175,8 @@ pub(crate) fn written_here(id: NamespaceId, key: &ReplicaKey) -> Vec<u8> {
     [b"i", &id.to_be_bytes()[..], &key.0].concat()
 }
 
-/// The setting that says that another store writes under this one's key.
+/// The setting that says that this store needs another key: because another one writes under the one
+/// that it has, or, where it is not empty, because it cannot read what it has written under it.
 pub(crate) const KEY_ELSEWHERE: &str = "key elsewhere";
 
 pub(crate) fn hashes(id: NamespaceId) -> Vec<u8> {

@@ -31,6 +31,7 @@
 #[cfg(feature = "native")]
 mod backup;
 mod compaction;
+mod cut;
 mod database;
 mod document;
 mod environment;
@@ -72,6 +73,7 @@ mod verify;
 #[cfg(feature = "native")]
 pub use backup::BackupReport;
 pub use compaction::{Compaction, CompactionProgress, CompactionReport, CompactionStage};
+pub use cut::{CutReport, LogCut};
 pub use database::{
     DEFAULT_NAMESPACE, Database, DocumentId, Durability, NAMESPACE_NAME_BYTES_MAX, OpenOptions,
 };

@@ -31,6 +31,10 @@ impl Listeners {
         ListenerGuard { entries: self.entries.clone(), id }
     }
 
+    pub(crate) fn any(&self) -> bool {
+        !self.entries.lock().unwrap_or_else(PoisonError::into_inner).callbacks.is_empty()
+    }
+
     pub(crate) fn notify(&self) {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let callbacks: Vec<Callback> =

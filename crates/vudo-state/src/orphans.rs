@@ -28,7 +28,8 @@ pub struct Orphans {
     pub first: u64,
     /// How many there are.
     pub changes: u64,
-    /// The start of the leaf of the first of them, which tells branches apart.
+    /// The start of the leaf of the first of them, which tells branches apart; zeros where they lay
+    /// behind what was damaged of a log: see [`Database::cut_damaged_logs`].
     pub leaf: [u8; 8],
 }
 
@@ -89,6 +90,10 @@ pub(crate) struct BranchId {
     first: u64,
     leaf: [u8; 8],
 }
+
+/// In place of the leaf of a branch: its changes have not lost against others, but lay behind what was
+/// damaged of the log.
+pub(crate) const OF_CUT_LOG: [u8; 8] = [0; 8];
 
 /// By branch: its changes as the log keeps them, ascending.
 type OrphansByBranch = BTreeMap<BranchId, Vec<(u64, Vec<u8>)>>;
@@ -230,6 +235,8 @@ impl Shard {
         let BranchId { replica, first, leaf } = branch;
         let own = state.own;
         let mut adoption = Adoption::new(replica, first - 1, own);
+        // Where the log was cut, peers may have sent some of it again, under its own numbers.
+        let (is_cut, mut sent_again) = (leaf == OF_CUT_LOG, BTreeMap::new());
         // By what is alike of them: the orphans, and how many changes of others are like them.
         let mut alike: BTreeMap<[u8; 32], (Vec<u64>, usize)> = BTreeMap::new();
         for (number, record) in changes {
@@ -238,17 +245,27 @@ impl Shard {
         self.whole_log(state).visit(&mut |change| {
             if change.replica == replica && change.number < first {
                 adoption.see(change);
+            } else if change.replica == replica && is_cut {
+                let mut record = Vec::new();
+                change.write_log_record(&mut record);
+                sent_again.insert(change.number, record);
             } else if let Some((_, count)) = alike.get_mut(&likeness(change)) {
                 *count += 1;
             }
         })?;
-        let known: BTreeSet<u64> = alike
+        let mut known: BTreeSet<u64> = alike
             .into_values()
             .flat_map(|(numbers, count)| numbers.into_iter().take(count))
             .collect();
+        known.extend(sent_again.keys());
         let mut has_records = false;
         for (number, record) in changes {
             let change = read(record)?;
+            // What could not be read of the log comes in between.
+            let later = sent_again.split_off(number);
+            for record in std::mem::replace(&mut sent_again, later).into_values() {
+                adoption.see(&read(&record)?);
+            }
             let place = layout::orphan(self.id(), replica, (first, &leaf), *number);
             if known.contains(number) {
                 report.known += 1;

@@ -34,8 +34,9 @@ impl Record {
     /// Reads a document of a Gen for which [`is_in_rows`] from its row.
     pub(crate) fn read_row(gen_schema: &GenSchema, row: &Row<'_>) -> Result<Record> {
         let mut fields = Vec::with_capacity(gen_schema.fields.len());
-        for field in &gen_schema.fields {
-            if let Some(value) = field.read(row)? {
+        let values = FieldSchema::read_all(&gen_schema.fields, row);
+        for (field, value) in gen_schema.fields.iter().zip(values) {
+            if let Some(value) = value? {
                 fields.push((field.name.clone(), value));
             }
         }

@@ -4,9 +4,10 @@
 //! is damaged of them is thrown away with the rest of them, and opening the namespace joins the log
 //! again, as it does after a crash. What else can be computed is computed. Damage to the log itself,
 //! and to what says who signed it, can only be mended by a store that has the same: those places are
-//! named, and left alone.
+//! named, and left alone. `cut.rs` makes room for what other stores have.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use vudo_crdt::{GenIndex, ReplicaIndex, TablePart};
 
@@ -50,7 +51,7 @@ impl Database {
     }
 
     /// The keys of damaged entries, and what is wrong with the pages that they lie in.
-    fn damaged_entries(&self) -> (BTreeSet<Vec<u8>>, Option<String>) {
+    pub(crate) fn damaged_entries(&self) -> (BTreeSet<Vec<u8>>, Option<String>) {
         let mut damaged = BTreeSet::new();
         let checked = self.storage().verify(&mut |key| {
             damaged.insert(key.to_vec());
@@ -100,7 +101,8 @@ impl Database {
             }
             if is_log_whole && of_namespace.iter().any(|key| layout::is_log_index(key)) {
                 let above = floor.as_ref().ok().and_then(|floor| floor.as_ref());
-                self.index_log(name, id, above.map_or(0, |floor| floor.position), &mut batch)?;
+                let first = above.map_or(0, |floor| floor.position);
+                self.index_log(name, id, first..u64::MAX, &mut batch)?;
                 of_namespace.retain(|key| !layout::is_log_index(key));
                 repaired.push(format!("namespace '{name}', the places of changes in its log"));
             }
@@ -116,7 +118,7 @@ impl Database {
     }
 
     /// Removes the tables of a namespace, so that opening it makes them of the log.
-    fn forget_tables(
+    pub(crate) fn forget_tables(
         &self,
         name: &str,
         id: NamespaceId,
@@ -144,16 +146,16 @@ impl Database {
         Ok(())
     }
 
-    /// Writes anew where in the log the numbers of each replica are, from a position on.
-    fn index_log(
+    /// Writes anew where in the log the numbers of each replica are, of these positions.
+    pub(crate) fn index_log(
         &self,
         name: &str,
         id: NamespaceId,
-        from: u64,
+        positions: Range<u64>,
         batch: &mut WriteBatch,
     ) -> Result<()> {
         let log = StoredLog { storage: self.storage(), id, name };
-        log.visit_records(from, u64::MAX, usize::MAX, &mut |position, record| {
+        log.visit_records(positions.start, positions.end, usize::MAX, &mut |position, record| {
             let mut last_numbers: Vec<(ReplicaIndex, u64)> = Vec::new();
             visit_changes(name, record, &mut |change| {
                 last_numbers.retain(|(replica, _)| *replica != change.replica);

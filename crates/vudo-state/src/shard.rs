@@ -14,6 +14,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use ed25519_dalek::SigningKey;
@@ -44,6 +45,8 @@ use crate::subscription::{Origin, Subscribers};
 
 /// After this much log the tables are written out, which bounds how much opening replays.
 const CHECKPOINT_BYTES: usize = 1 << 20;
+/// A transaction of more than this is not kept for the room that it has.
+const SPARE_BYTES_MAX: usize = 64 << 10;
 /// A log record ends when it is this large, so that reading the log needs little memory.
 pub(crate) const RECORD_BYTES: usize = 256 << 10;
 
@@ -65,6 +68,8 @@ pub(crate) struct Shard {
     pub(crate) acknowledgements: Acknowledgements,
     /// Held while a pin is set, and while a compaction finds out which pins there are.
     pub(crate) pinning: Mutex<()>,
+    /// Whether somebody has asked for the namespace since this was last looked at.
+    was_used: AtomicBool,
 }
 
 pub(crate) struct State {
@@ -111,6 +116,8 @@ pub(crate) struct State {
     pub(crate) with_pending: WithPending,
     /// How often the end of a log has been replaced by another branch, since opening.
     pub(crate) branch_count: u64,
+    /// The last small transaction: the next one uses the room that it has.
+    spare: Option<Transaction>,
 }
 
 /// Writes that go to disk with the changes that are pending, and not before.
@@ -270,6 +277,7 @@ impl Shard {
             released_chunks: Vec::new(),
             with_pending: WithPending::default(),
             branch_count: 0,
+            spare: None,
         };
         let shard = Shard {
             name: name.into(),
@@ -284,9 +292,25 @@ impl Shard {
             key,
             sealing: Mutex::default(),
             pinning: Mutex::default(),
+            was_used: AtomicBool::new(true),
         };
         shard.catch_up_with_judgement()?;
         Ok(shard)
+    }
+
+    /// Whether closing it would take something from somebody. Whoever asks keeps others from getting
+    /// it, and holds one handle to it.
+    pub(crate) fn is_in_use(self: &Arc<Shard>) -> bool {
+        Arc::strong_count(self) > 1 || self.subscribers.any() || self.durable_listeners.any()
+    }
+
+    pub(crate) fn note_use(&self) {
+        self.was_used.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has been used since this was called the last time.
+    pub(crate) fn was_used(&self) -> bool {
+        self.was_used.swap(false, Ordering::Relaxed)
     }
 
     pub(crate) fn id(&self) -> NamespaceId {
@@ -325,6 +349,7 @@ impl Shard {
         let (namespace, mut recorder) = state.recorder(self.subscribers.any());
         let number = transaction.commit(namespace, &mut self.chunks(), &mut recorder)?;
         state.applied_count += u64::from(number.is_some());
+        state.spare = (transaction.byte_count() <= SPARE_BYTES_MAX).then_some(transaction);
         self.publish(state, Origin::Local);
         state.keep_within_memory();
         Ok(state.applied_count)
@@ -728,6 +753,13 @@ struct Flushed {
 }
 
 impl State {
+    /// Begins a transaction of this replica.
+    pub(crate) fn begin(&mut self, now_milliseconds: u64) -> Transaction {
+        let mut transaction = self.spare.take().unwrap_or_else(|| Transaction::idle(self.own));
+        transaction.begin_again(&self.namespace, now_milliseconds);
+        transaction
+    }
+
     /// The namespace, and what takes down how it changes.
     pub(crate) fn recorder(&mut self, has_subscribers: bool) -> (&mut Namespace, Recorder<'_>) {
         let State { namespace, pending, notices, .. } = self;

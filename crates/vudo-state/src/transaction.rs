@@ -26,7 +26,7 @@ pub struct Transaction<'a> {
 
 impl<'a> Transaction<'a> {
     pub(crate) fn begin(shard: &'a Shard, state: &'a mut State, now_milliseconds: u64) -> Self {
-        let writes = vudo_crdt::Transaction::begin(&state.namespace, state.own, now_milliseconds);
+        let writes = state.begin(now_milliseconds);
         Transaction { shard, state, writes, ruled: BTreeMap::new() }
     }
 

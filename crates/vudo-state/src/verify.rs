@@ -8,6 +8,7 @@ use vudo_crdt::{
     Change, ChunkError, GenIndex, Namespace, ReplicaIndex, ReplicaKey, Seal, wire::Reader,
 };
 
+use crate::cut::LastNumbers;
 use crate::database::Database;
 use crate::error::Result;
 use crate::floor::{Floor, ReplicaLog};
@@ -71,7 +72,7 @@ impl Database {
         floor: Option<&Floor>,
         report: &mut VerifyReport,
     ) {
-        let mut last_numbers: Vec<(ReplicaIndex, u64)> = Vec::new();
+        let mut last_numbers = LastNumbers::default();
         let mut damages = Vec::new();
         let (from, to) = (layout::log(id, 0), layout::log(id, u64::MAX));
         let scanned = self.storage().scan(&from, &to, &mut |key, record| {
@@ -87,24 +88,12 @@ impl Database {
                 };
                 report.changes += 1;
                 let (number, replica) = (change.number, change.replica);
-                let place = match last_numbers.iter().position(|(found, _)| *found == replica) {
-                    Some(place) => place,
-                    None => {
-                        last_numbers.push((replica, 0));
-                        last_numbers.len() - 1
-                    }
-                };
-                let last = &mut last_numbers[place].1;
-                let floor = floor.and_then(|floor| floor.seals.get(&replica));
-                // Up to its floor a log may have gaps.
-                let expected_max = (*last + 1).max(floor.map_or(0, |(floor, _)| *floor + 1));
-                if number <= *last || number > expected_max {
+                if let Err(last) = last_numbers.follow(&change, floor) {
                     damages.push(format!(
                         "log record {position}: change {number} of replica {replica} follows on \
                          {last}"
                     ));
                 }
-                *last = number;
             }
             true
         });

@@ -25,7 +25,7 @@ use crate::sorted::Sorted;
 use crate::sorted::place_after;
 use crate::source::{ChunkError, ChunkSource};
 use crate::value::{Value, encode_counts, step_over_value, write_counts};
-use crate::wire::Reader;
+use crate::wire::{Reader, buffer_for};
 
 /// What a document's head and an operation's header take in a change, at most: document count 4,
 /// Gen 5, key length 2, life 10, operations' length 4, field 3, time 10.
@@ -86,6 +86,12 @@ impl Transaction {
     /// How many documents have been written to.
     pub fn document_count(&self) -> usize {
         self.documents.len()
+    }
+
+    /// What the change takes at most, but for the replicas that it refers to.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn byte_count(&self) -> usize {
+        self.byte_count
     }
 
     /// What is written to each document, in the bytes of a change's body.
@@ -404,12 +410,13 @@ impl Transaction {
     }
 
     /// Applies the transaction as one change and hands it to the observer; nothing happens where
-    /// nothing was written. Gives the number of the change.
+    /// nothing was written. Gives the number of the change. Unless the transaction begins again, it
+    /// must not be used any more.
     ///
     /// # Errors
     /// A chunk could not be read; nothing has been applied.
     pub fn commit<S: ChunkSource, O: Observer>(
-        self,
+        &self,
         namespace: &mut Namespace,
         source: &mut S,
         observer: &mut O,
@@ -429,7 +436,7 @@ impl Transaction {
         if self.is_empty() {
             return;
         }
-        let mut body = Vec::new();
+        let mut body = buffer_for(self.byte_count + HEADERS_BYTES_MAX);
         let mut referred: &[ReplicaIndex] = &[];
         if cfg!(feature = "registers") {
             referred = self.joiner.references.get(1..).unwrap_or_default();
@@ -559,11 +566,12 @@ impl Transaction {
         life: u64,
         operation: Operation<'_>,
     ) -> Result<(), Refusal> {
-        let mut operations = Vec::new();
         let document = DocumentChange { gen_index, key, life, operations: &[] };
         let document = self.pending(gen_index, key).unwrap_or(document);
-        document.write_operations_with(operation, self.stamp.hlc, &mut operations);
         let value_bytes = operation.value.len();
+        let mut operations =
+            buffer_for(document.operations.len() + HEADERS_BYTES_MAX + value_bytes);
+        document.write_operations_with(operation, self.stamp.hlc, &mut operations);
         self.put(&DocumentChange { gen_index, key, life, operations: &operations }, value_bytes)
     }
 
@@ -600,7 +608,8 @@ impl Transaction {
             return Err(Refusal::ChangeTooLarge);
         }
         self.byte_count = byte_count;
-        let mut bytes = Vec::new();
+        let mut bytes =
+            buffer_for(HEADERS_BYTES_MAX + document.key.len() + document.operations.len());
         document.encode(document.gen_index, &mut bytes);
         let is_entry = is_entry_key(document.key);
         let list = if is_entry { &mut self.entries } else { &mut self.documents };

@@ -230,7 +230,7 @@ pub(super) fn recover(bytes: &[u8], generation: u64) -> Result<Recovered, Storag
         let found = read_record(&rest[*at..], generation);
         found.is_some_and(|(sequence, _)| sequence > expected)
     };
-    if let Some(at) = (1..rest.len()).find(later) {
+    if let Some(at) = memchr::memmem::find_iter(rest, &MAGIC).filter(|at| *at > 0).find(later) {
         return Err(failed(format!(
             "record {expected} at byte {position} is damaged, while one at byte {} is whole",
             position + at
