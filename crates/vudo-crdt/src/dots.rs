@@ -232,7 +232,7 @@ fn is_dated_value(payload: &[u8]) -> bool {
 
 /// Reads an operation on an `mv_register` that has been checked. Shows reference and number of each
 /// covered write, ascending by reference; gives whether it writes, and the value or nothing.
-fn read_register<'a>(operation: &'a [u8], mut see: impl FnMut(u64, u64)) -> (bool, &'a [u8]) {
+fn read_register(operation: &[u8], mut see: impl FnMut(u64, u64)) -> (bool, &[u8]) {
     let mut reader = Reader::new(decode_counts(operation).unwrap_or_default());
     let head = reader.varint_or_zero();
     for _ in 0..head >> 1 {
