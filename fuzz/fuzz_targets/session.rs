@@ -87,6 +87,8 @@ fn key_proof_of_client(records: Vec<SignedRecord>) -> Message {
     Message::KeyProof { signature: sign(&KEYS[0], bytes), records }
 }
 
+const PEER: vudo_crdt::ReplicaKey = vudo_crdt::ReplicaKey([9; 32]);
+
 fn failed(error: vudo_state::Error) -> Event {
     match error {
         vudo_state::Error::OtherLog { signed } => {
@@ -127,6 +129,23 @@ fuzz_target!(|input: &[u8]| {
                     Effect::CheckAccess(shown) => {
                         let until = (!shown.is_empty()).then_some(now + 3_000);
                         events.push_back(Event::AccessChecked { until });
+                    }
+                    Effect::ReadCheckpoint => {
+                        let offer = replication.checkpoint_offer().map(Box::new);
+                        events.push_back(Event::CheckpointReady(offer));
+                    }
+                    Effect::ReadPart(request) => {
+                        let part = replication.checkpoint_part(&request);
+                        let ready = |part: Option<_>| Event::PartReady(part.map(Box::new));
+                        events.push_back(part.map_or_else(failed, ready));
+                    }
+                    Effect::TakeCheckpoint(offer) => {
+                        let begun = replication.begin_catching_up(&PEER, &offer);
+                        events.push_back(begun.map_or_else(failed, Event::CheckpointTaken));
+                    }
+                    Effect::TakePart(part) => {
+                        let taken = replication.take_part(&PEER, &part);
+                        events.push_back(taken.map_or_else(failed, Event::CheckpointTaken));
                     }
                     Effect::ReadHead { replica } => {
                         let head = replication.latest_signed_head_of(&replica).unwrap();

@@ -89,6 +89,12 @@ const MUTATIONS: &[Mutation] = &[
         target: Some("forks"),
         test: "what_nobody_writes_again_can_be_adopted_once",
     },
+    Mutation {
+        package: "vudo-state",
+        name: "checkpoint_without_held",
+        target: Some("catch_up"),
+        test: "a_checkpoint_without_what_is_held_here_is_refused",
+    },
     credit("negative_amounts", "an_amount_that_wraps_around_is_no_amount"),
     credit("unverified_votes", "forged_votes_settle_nothing"),
     credit("duplicate_votes", "one_members_votes_are_one_vote"),

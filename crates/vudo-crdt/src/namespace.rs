@@ -832,7 +832,7 @@ impl Gaps {
 }
 
 /// Appends a change's body with the namespace's gen indexes in place of the frame's.
-fn rewrite_gens(change: &Change<'_>, gen_map: &[GenIndex], out: &mut Vec<u8>) {
+pub(crate) fn rewrite_gens(change: &Change<'_>, gen_map: &[GenIndex], out: &mut Vec<u8>) {
     let mut reader = change::documents(change.body);
     out.extend_from_slice(&change.body[..change.body.len() - reader.rest().len()]);
     while !reader.is_empty() {

@@ -10,12 +10,15 @@
 //!
 //! It has to be the state *at* the checkpoint: a value that was superseded above it is needed again
 //! if what superseded it is set aside.
+//!
+//! What is retained below a checkpoint goes to others in frames with gaps.
 
 use alloc::vec::Vec;
 
-use crate::change::{self, Change, DocumentChange, Operation};
+use crate::change::{self, Change, DocumentChange, GenIndex, Operation};
 use crate::dots::{Entries, covers};
-use crate::namespace::Namespace;
+use crate::frame::Frame;
+use crate::namespace::{Namespace, rewrite_gens};
 use crate::replica::{REPLICA_KEY_BYTES, ReplicaIndex, ReplicaKey, VersionVector};
 use crate::row::{Row, entry_key};
 use crate::schema::Strategy;
@@ -43,6 +46,35 @@ impl Namespace {
             }
         })?;
         Ok(state)
+    }
+
+    /// Visits the changes of a frame with the indexes of this namespace, which takes in the replicas and
+    /// Gens that it does not know. Joins none of them, and does not mind gaps between their numbers.
+    /// Gives whether there was room for the frame's Gens; if not, nothing is visited.
+    ///
+    /// # Errors
+    /// What the visitor refuses; no further change is visited then.
+    pub fn visit_frame<E>(
+        &mut self,
+        frame: &Frame<'_>,
+        mut visit: impl FnMut(&mut Namespace, &Change<'_>) -> Result<(), E>,
+    ) -> Result<bool, E> {
+        let new_gen_count = frame.gens.iter().filter(|name| self.is_new_gen(name)).count();
+        if !self.has_room_for_gens(new_gen_count) {
+            return Ok(false);
+        }
+        let intern = |name: &&[u8]| self.intern_gen_bytes(name).unwrap_or_default();
+        let gens: Vec<GenIndex> = frame.gens.iter().map(intern).collect();
+        let replicas: Vec<ReplicaIndex> =
+            frame.keys.iter().map(|key| self.intern_replica_bytes(key)).collect();
+        let mut body = Vec::new();
+        for change in frame.changes() {
+            body.clear();
+            rewrite_gens(&change, &gens, &mut body);
+            let replica = replicas[change.replica as usize];
+            visit(self, &Change { replica, body: &body, ..change })?;
+        }
+        Ok(true)
     }
 
     /// Whether a change has to be retained for the state of this namespace to be made again, which

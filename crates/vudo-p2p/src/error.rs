@@ -97,15 +97,16 @@ pub enum Error {
     /// The peer's store failed.
     #[error("the peer's store failed; look for the cause there, then connect again")]
     PeerStorage,
-    /// The peer is further behind than this store's log goes.
+    /// One of the two stores is further behind than the other's log goes, and no checkpoint helps.
     #[error("{what}")]
     Compacted {
-        /// What the peer lacks.
+        /// What is missing, or why the peer's checkpoint does not help.
         what: String,
     },
-    /// This store is further behind than the peer's log goes.
+    /// One of the two stores is further behind than the other's log goes, and the peer says that no
+    /// checkpoint helps.
     #[error(
-        "the peer has compacted its log, and this store lacks changes that it dropped: sync with a store that still has them, or make this one anew of a backup of the peer's"
+        "one of the two stores has compacted its log, and the other one cannot go on from its checkpoint: look at the peer for why, and sync both with a store that has everything"
     )]
     PeerCompacted,
     /// It took longer than the caller wanted to wait.

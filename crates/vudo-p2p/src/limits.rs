@@ -57,6 +57,9 @@ pub const RANGE_MESSAGES_MAX: usize = 64;
 pub const LOG_ROOTS_MAX: usize = 32;
 /// Most messages with roots of one side. Each leaves a sixteenth of what there was of the log.
 pub const LOG_ROOT_MESSAGES_MAX: usize = 40;
+/// Most checkpoints that one side offers in a session: another one where it has compacted its log while
+/// it gave the first one.
+pub const CHECKPOINTS_MAX: usize = 4;
 /// How often one session repairs states that differ. One repair is enough unless there are writes
 /// meanwhile.
 pub const REPAIRS_MAX: usize = 3;

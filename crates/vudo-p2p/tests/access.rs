@@ -73,6 +73,10 @@ impl Side {
                     let (vector, fingerprint) = replication.fingerprint().unwrap();
                     Event::FingerprintReady { vector, fingerprint }
                 }
+                Effect::ReadCheckpoint
+                | Effect::ReadPart(_)
+                | Effect::TakeCheckpoint(_)
+                | Effect::TakePart(_) => panic!("nobody is behind a compacted log"),
                 Effect::ReadHead { .. }
                 | Effect::CompareLogs { .. }
                 | Effect::ReadBranch { .. }

@@ -59,6 +59,10 @@ impl Side {
                     let vector = replication.durable_vector();
                     self.events.push_back(Event::Applied { vector });
                 }
+                Effect::ReadCheckpoint
+                | Effect::ReadPart(_)
+                | Effect::TakeCheckpoint(_)
+                | Effect::TakePart(_) => panic!("nobody is behind a compacted log"),
                 Effect::ReadHead { .. }
                 | Effect::CompareLogs { .. }
                 | Effect::ReadBranch { .. }

@@ -271,7 +271,7 @@ fn a_ticket_survives_its_text_and_every_slip_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_peer_further_behind_than_the_log_goes_is_told_so_and_not_misled() {
+async fn a_peer_further_behind_than_the_log_goes_goes_on_from_the_checkpoint() {
     let (server, behind) =
         (Database::open_in_memory().unwrap(), Database::open_in_memory().unwrap());
     let near = Database::open_in_memory().unwrap();
@@ -292,10 +292,21 @@ async fn a_peer_further_behind_than_the_log_goes_is_told_so_and_not_misled() {
     create(&server, "salt", "Salt");
     synced(&link).await;
     assert_eq!(fingerprint(&near), fingerprint(&server));
-    // Who has not is told why, and shows nothing of a state that is not whole.
+    // Who has not is given what is retained below the checkpoint, and keeps what is its own.
+    create(&behind, "own", "Own");
     let late = spawn(&behind).await;
     let link = late.connect(&ticket).await.unwrap();
-    let error = link.wait_until_synced(PATIENCE).await.unwrap_err();
-    assert!(matches!(error, Error::PeerCompacted), "{error}");
-    assert_eq!(keys(&behind), [""; 0]);
+    synced(&link).await;
+    assert_eq!(keys(&behind), ["bread", "milk", "own", "salt"]);
+    assert_eq!(fingerprint(&behind), fingerprint(&server));
+    create(&server, "tea", "Tea");
+    create(&behind, "rice", "Rice");
+    synced(&link).await;
+    assert_eq!(keys(&behind).len(), 6);
+    // It can give all of that to others.
+    let node = spawn(&behind).await;
+    let last = Database::open_in_memory().unwrap();
+    let client = spawn(&last).await;
+    synced(&client.connect(&node.share("default").unwrap()).await.unwrap()).await;
+    assert_eq!(fingerprint(&last), fingerprint(&server));
 }

@@ -110,7 +110,8 @@ impl Database {
     ///
     /// A checkpoint of each namespace is signed with this store's key: where one person owns all of
     /// its replicas. What is set aside below it stays so. A peer that does not hold everything below
-    /// cannot go on from the log afterwards: see [`Error::Compacted`].
+    /// cannot go on from the log afterwards, and takes the checkpoint instead: see
+    /// [`crate::Replication::begin_catching_up`].
     ///
     /// # Errors
     /// The disk failed, something in the store is damaged, or another compaction is going on.
@@ -449,8 +450,9 @@ impl Underway {
             let replica = change.replica as usize;
             let replica_log = logs.get_mut(replica).ok_or_else(unknown_replica)?;
             let is_there = replica_log.is_next(change.number)?;
-            let is_retained = is_there
-                && (namespace.refers_to(change, &mut chunks)? || any_refers_to(pins, change));
+            // One that a checkpoint from elsewhere has dropped may be there for a pin alone.
+            let is_retained = (is_there && namespace.refers_to(change, &mut chunks)?)
+                || any_refers_to(pins, change);
             if is_there {
                 replica_log.take(leaf_hash(&shard.name, namespace, change), !is_retained)?;
             }
@@ -574,6 +576,8 @@ impl Underway {
             })?;
         }
         self.frozen.remove_left_over()?;
+        // What peers have left that did not come back; those that do begin anew.
+        shard.forget_staged(&mut batch)?;
         shard.storage().commit(&batch)?;
         Ok(Outcome::Over)
     }

@@ -21,7 +21,8 @@ use crate::identity::{self, SecretKeyBytes};
 use crate::inside::check_outside;
 use crate::layout::{self, NamespaceId};
 use crate::limits::{
-    EVENTUAL_DELAY, MEMORY_BYTES_MAX, SEGMENT_BYTES, SETTLE_DELAY, SETTLE_LOG_BYTES,
+    CATCH_UP_BYTES_MAX, EVENTUAL_DELAY, MEMORY_BYTES_MAX, SEGMENT_BYTES, SETTLE_DELAY,
+    SETTLE_LOG_BYTES,
 };
 use crate::notices::SharedSchema;
 use crate::record::{Record, field_of, is_in_row, is_in_rows, load_fields};
@@ -46,11 +47,18 @@ pub struct OpenOptions {
     pub memory_bytes_max: usize,
     /// How much of the log one signature answers for: see [`crate::SEGMENT_BYTES`].
     pub segment_bytes: usize,
+    /// How much of what a peer retains below its checkpoint is taken: see
+    /// [`crate::CATCH_UP_BYTES_MAX`].
+    pub catch_up_bytes_max: u64,
 }
 
 impl Default for OpenOptions {
     fn default() -> OpenOptions {
-        OpenOptions { memory_bytes_max: MEMORY_BYTES_MAX, segment_bytes: SEGMENT_BYTES }
+        OpenOptions {
+            memory_bytes_max: MEMORY_BYTES_MAX,
+            segment_bytes: SEGMENT_BYTES,
+            catch_up_bytes_max: CATCH_UP_BYTES_MAX,
+        }
     }
 }
 

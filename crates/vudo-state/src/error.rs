@@ -157,7 +157,7 @@ pub enum Error {
     UnknownPin(String),
     /// Whoever asks for changes is further behind than the log goes.
     #[error(
-        "the log of namespace '{namespace}' has been compacted up to change {number} of replica {replica}, and whoever holds {held} of its changes cannot go on from there: take the state at its checkpoint first"
+        "the log of namespace '{namespace}' has been compacted up to change {number} of replica {replica}, and whoever holds {held} of its changes cannot go on from there: take the checkpoint first"
     )]
     Compacted {
         /// The namespace.
@@ -168,6 +168,25 @@ pub enum Error {
         number: u64,
         /// How many of them are held there.
         held: u64,
+    },
+    /// Two stores have compacted their logs up to checkpoints that cannot be joined: they have other logs
+    /// of some replica below, or changes are set aside there.
+    #[error(
+        "the log of namespace '{namespace}' has been compacted here up to a checkpoint that contradicts the peer's: make one of the two stores anew of a backup of the other"
+    )]
+    CheckpointsDiffer {
+        /// The namespace.
+        namespace: String,
+    },
+    /// A peer retains more below its checkpoint than is taken from it.
+    #[error(
+        "the peer retains more than {bytes_max} bytes of namespace '{namespace}' below its checkpoint, and no more than that is taken: make this store anew of a backup of the peer's"
+    )]
+    CheckpointTooLarge {
+        /// The namespace.
+        namespace: String,
+        /// How many bytes are taken.
+        bytes_max: u64,
     },
     /// A namespace cannot be repaired while somebody uses it.
     #[error(
@@ -236,6 +255,17 @@ impl Error {
     /// Whether a peer caused the error by what it sent.
     pub fn is_peer_fault(&self) -> bool {
         matches!(self, Error::Frame(_) | Error::OtherLog { .. })
+    }
+
+    /// Whether it is nobody's fault that a store cannot go on from a peer's checkpoint.
+    pub fn keeps_from_catching_up(&self) -> bool {
+        matches!(
+            self,
+            Error::CheckpointsDiffer { .. }
+                | Error::CheckpointTooLarge { .. }
+                | Error::CompactionRuns { .. }
+                | Error::ForkBelowCheckpoint { .. }
+        )
     }
 
     pub(crate) fn refused(gen_name: &str, key: &str, error: WriteError<StorageError>) -> Error {

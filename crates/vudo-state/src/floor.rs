@@ -8,12 +8,12 @@
 //!
 //! **The invariant.** Below the floor the log has every change to which the state at the floor refers,
 //! or that of a pin; above it, every change. With the nodes, the leaves below give the very logs that
-//! the checkpoint names.
+//! the checkpoint names; what is there only for a pin may have a node in its place as well.
 
 use vudo_crdt::checkpoint::SignedCheckpoint;
 use vudo_crdt::merkle::{CollapsingLog, Hash, MerkleLog, NodeId};
 use vudo_crdt::wire::{MalformedFrame, Reader, write_varint};
-use vudo_crdt::{ReplicaIndex, Seal, VersionVector};
+use vudo_crdt::{ReplicaIndex, ReplicaKey, Seal, VersionVector};
 
 use crate::error::{Error, Result};
 use crate::layout::{self, NamespaceId};
@@ -21,7 +21,10 @@ use crate::seals::SealsByReplica;
 use crate::storage::{Storage, WriteBatch};
 
 /// So many nodes share an entry of storage.
-const NODES_PER_BLOCK: usize = 1_024;
+pub(crate) const NODES_PER_BLOCK: usize = 1_024;
+
+/// Hashes in place of dropped changes of one replica, ascending.
+pub(crate) type Nodes = Vec<(NodeId, Hash)>;
 
 /// Where compaction has been.
 #[derive(Clone, Debug)]
@@ -39,6 +42,12 @@ impl Floor {
     pub(crate) fn new(signed: SignedCheckpoint, position: u64, seals: SealsByReplica) -> Floor {
         let vector = signed.checkpoint.vector();
         Floor { signed, vector, position, seals }
+    }
+
+    /// A replica's log there; `None` where it has not written below.
+    pub(crate) fn log_of(&self, key: &ReplicaKey) -> Option<&MerkleLog> {
+        let logs = &self.signed.checkpoint.logs;
+        logs.binary_search_by_key(key, |(key, _)| *key).ok().map(|place| &logs[place].1)
     }
 
     /// The floor of a namespace; `None` where nothing has been compacted.
@@ -80,12 +89,13 @@ impl Floor {
 }
 
 /// A replica's log, built anew from the changes that are retained and the nodes in place of others.
+#[derive(Default)]
 pub(crate) struct ReplicaLog {
     log: CollapsingLog,
     /// What is kept in place of dropped changes, from an earlier compaction; the first one last.
-    nodes: Vec<(NodeId, Hash)>,
+    nodes: Nodes,
     /// The same from this one.
-    kept: Vec<(NodeId, Hash)>,
+    kept: Nodes,
 }
 
 impl ReplicaLog {
@@ -94,9 +104,20 @@ impl ReplicaLog {
         replica: ReplicaIndex,
         storage: &dyn Storage,
     ) -> Result<ReplicaLog> {
-        let mut nodes = read_nodes(id, replica, storage)?;
+        let (mut nodes, _) = read_nodes(id, replica, (0, usize::MAX), storage)?;
         nodes.reverse();
         Ok(ReplicaLog { log: CollapsingLog::default(), nodes, kept: Vec::new() })
+    }
+
+    /// Takes in further nodes, ascending behind those that it has. No change may have been taken.
+    pub(crate) fn add_nodes(&mut self, nodes: Nodes) -> Result<()> {
+        let last = self.nodes.first().map(|(id, _)| id.first_leaf());
+        let firsts = last.into_iter().chain(nodes.iter().map(|(id, _)| id.first_leaf()));
+        if self.log.length() > 0 || !firsts.is_sorted_by(|one, other| one < other) {
+            return Err(Error::damaged("hashes in place of dropped changes out of their order"));
+        }
+        self.nodes.splice(0..0, nodes.into_iter().rev());
+        Ok(())
     }
 
     /// How many changes the log has so far, with those that have been dropped behind the last one.
@@ -134,7 +155,7 @@ impl ReplicaLog {
     }
 
     /// The log, and what is to be kept in place of dropped changes, ascending.
-    pub(crate) fn finish(mut self) -> Result<(MerkleLog, Vec<(NodeId, Hash)>)> {
+    pub(crate) fn finish(mut self) -> Result<(MerkleLog, Nodes)> {
         self.take_nodes()?;
         let ReplicaLog { log, mut kept, .. } = self;
         let log = log.finish(|id, hash| kept.push((id, *hash)));
@@ -143,30 +164,33 @@ impl ReplicaLog {
     }
 }
 
-/// The nodes in place of a replica's dropped changes, ascending.
-fn read_nodes(
+/// Nodes in place of a replica's dropped changes, ascending: those of the blocks that begin with a leaf
+/// or a later one, up to so many. Gives with which leaf the next block begins, if there is one.
+pub(crate) fn read_nodes(
     id: NamespaceId,
     replica: ReplicaIndex,
+    (first_leaf, count_max): (u64, usize),
     storage: &dyn Storage,
-) -> Result<Vec<(NodeId, Hash)>> {
-    let (mut nodes, mut malformed) = (Vec::new(), None);
-    let (from, to) = (layout::nodes(id, replica, 0), layout::nodes(id, replica, u64::MAX));
-    storage.scan(&from, &to, &mut |_, block| {
+) -> Result<(Nodes, Option<u64>)> {
+    let (mut nodes, mut next, mut malformed) = (Vec::new(), None, None);
+    let (from, to) = (layout::nodes(id, replica, first_leaf), layout::nodes(id, replica, u64::MAX));
+    storage.scan(&from, &to, &mut |key, block| {
+        if nodes.len() + NODES_PER_BLOCK > count_max {
+            next = Some(layout::trailing_u64(key));
+            return false;
+        }
         malformed = read_block(block, &mut nodes).err();
         malformed.is_none()
     })?;
     match malformed {
-        None => Ok(nodes),
+        None => Ok((nodes, next)),
         Some(what) => {
             Err(Error::damaged(format!("the hashes in place of dropped changes: {what}")))
         }
     }
 }
 
-fn read_block(
-    block: &[u8],
-    nodes: &mut Vec<(NodeId, Hash)>,
-) -> std::result::Result<(), MalformedFrame> {
+fn read_block(block: &[u8], nodes: &mut Nodes) -> std::result::Result<(), MalformedFrame> {
     let mut reader = Reader::new(block);
     while !reader.is_empty() {
         let level = reader.varint_up_to(63)? as u8;

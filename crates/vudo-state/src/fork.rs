@@ -250,10 +250,7 @@ impl Shard {
             let names: Vec<String> = state.namespace.gen_names().map(str::to_owned).collect();
             (state.floor.clone(), replica, names, state.seals.end)
         };
-        let of_floor = floor.as_ref().and_then(|floor| {
-            let mut logs = floor.signed.checkpoint.logs.iter();
-            logs.find(|(found, _)| found == key).map(|(_, log)| log.clone())
-        });
+        let of_floor = floor.as_ref().and_then(|floor| floor.log_of(key)).cloned();
         let mut leaves = Leaves { floor: of_floor.unwrap_or_default(), leaves: Vec::new() };
         let Some(replica) = replica else { return Ok(leaves) };
         let from = floor.map_or(0, |floor| floor.position);
@@ -406,10 +403,7 @@ impl Shard {
         let (mut log, mut position) = (MerkleLog::new(), 0);
         let mut sealed = 0;
         if let Some(floor) = &state.floor {
-            let mut logs = floor.signed.checkpoint.logs.iter();
-            if let Some((_, found)) = logs.find(|(found, _)| *found == key) {
-                log = found.clone();
-            }
+            log = floor.log_of(&key).cloned().unwrap_or_default();
             (position, sealed) = (floor.position, log.length());
             if first <= sealed {
                 let (namespace, number) = (self.name.to_string(), sealed);

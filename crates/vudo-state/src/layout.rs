@@ -26,6 +26,8 @@
 //! z namespace                     floor: the owner's checkpoint up to which the log is compacted
 //! o namespace replica leaf        hashes in place of dropped changes, from this leaf on
 //! y namespace                     there while a compaction goes on
+//! q namespace peer                a checkpoint of a peer's that is being taken, and how far that is
+//! q namespace peer part           a part of what the peer retains below it
 //! ```
 //!
 //! Numbers in keys are big endian, so that they sort.
@@ -194,6 +196,20 @@ pub(crate) fn nodes(id: NamespaceId, replica: ReplicaIndex, first_leaf: u64) -> 
 
 pub(crate) fn compacting(id: NamespaceId) -> Vec<u8> {
     [b"y", &id.to_be_bytes()[..]].concat()
+}
+
+/// From where on the checkpoints are that are being taken.
+pub(crate) fn staged(id: NamespaceId) -> Vec<u8> {
+    [b"q", &id.to_be_bytes()[..]].concat()
+}
+
+/// Where a peer's checkpoint is, with its parts behind it.
+pub(crate) fn staged_of(id: NamespaceId, peer: &ReplicaKey) -> Vec<u8> {
+    [b"q", &id.to_be_bytes()[..], &peer.0].concat()
+}
+
+pub(crate) fn staged_part(id: NamespaceId, peer: &ReplicaKey, part: u64) -> Vec<u8> {
+    [b"q", &id.to_be_bytes()[..], &peer.0, &part.to_be_bytes()[..]].concat()
 }
 
 /// A number at the end of a key, or a whole value.

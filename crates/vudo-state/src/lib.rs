@@ -30,6 +30,8 @@
 
 #[cfg(feature = "native")]
 mod backup;
+mod catch_up;
+mod checkpoint_offer;
 mod compaction;
 mod cut;
 mod database;
@@ -48,6 +50,7 @@ mod layout;
 mod limits;
 mod listeners;
 mod live;
+mod new_floor;
 mod notices;
 mod observe;
 mod orphans;
@@ -72,6 +75,9 @@ mod verify;
 
 #[cfg(feature = "native")]
 pub use backup::BackupReport;
+pub use checkpoint_offer::{
+    CheckpointId, CheckpointOffer, CheckpointPart, PartCursor, PartRequest,
+};
 pub use compaction::{Compaction, CompactionProgress, CompactionReport, CompactionStage};
 pub use cut::{CutReport, LogCut};
 pub use database::{
@@ -85,7 +91,9 @@ pub use folder::open_storage;
 pub use fork::{BranchOutcome, LogComparison, RootAt};
 pub use history::{Blame, is_signature};
 pub use identity::SecretKeyBytes;
-pub use limits::{MEMORY_BYTES_MAX, QUEUE_DOCUMENTS_MAX, QUEUE_STEPS_MAX, SEGMENT_BYTES};
+pub use limits::{
+    CATCH_UP_BYTES_MAX, MEMORY_BYTES_MAX, QUEUE_DOCUMENTS_MAX, QUEUE_STEPS_MAX, SEGMENT_BYTES,
+};
 pub use listeners::ListenerGuard;
 pub use live::{LiveQuery, ResultChange, Step};
 pub use orphans::{AdoptReport, Orphans};

@@ -30,6 +30,13 @@ pub const MEMORY_BYTES_MAX: usize = 64 << 20;
 pub(crate) const COMPACTION_STEP_BYTES: usize = 1 << 20;
 /// How much memory the chunks take up that a compaction reads.
 pub(crate) const COMPACTION_MEMORY_BYTES: usize = 16 << 20;
+/// How many bytes of what a peer retains below its checkpoint are taken: they are in memory, some times
+/// over, when they take their place.
+pub const CATCH_UP_BYTES_MAX: u64 = 256 << 20;
+/// A part of that has so many bytes, and more only where a single record of the log does.
+pub(crate) const PART_BYTES: usize = 512 << 10;
+/// Most hashes in a part.
+pub(crate) const PART_HASHES_MAX: usize = 8_192;
 /// A subscriber that is this many changed documents behind is told that it lagged.
 pub const QUEUE_DOCUMENTS_MAX: usize = 16_384;
 /// A reader of a live query that is this many steps behind is told that it lagged.

@@ -1,15 +1,17 @@
 //! Reading the log on disk, and what opening a namespace makes of it.
 
 use vudo_crdt::wire::{MalformedFrame, Reader};
-use vudo_crdt::{Change, Namespace, Ranges, ReplicaIndex, ReplicaKey};
+use vudo_crdt::{
+    Change, GenIndex, Namespace, Ranges, ReplicaIndex, ReplicaKey, StoredTable, TablePart,
+};
 
 use crate::error::{Error, Result};
 use crate::floor::Floor;
 use crate::layout::{self, Checkpoint, NamespaceId};
 use crate::rights::{Rights, set_aside_if_not_covered};
 use crate::seals::Seals;
-use crate::shard::{StoredChunks, stored_table};
-use crate::storage::Storage;
+use crate::shard::StoredChunks;
+use crate::storage::{Storage, StorageError};
 
 /// The changes on disk.
 pub(crate) struct StoredLog<'a> {
@@ -140,6 +142,20 @@ pub(crate) fn open_namespace(
         })?;
     }
     Ok((namespace, judgements.is_some()))
+}
+
+/// A table as it is on disk; `None` where it has never had rows.
+pub(crate) fn stored_table(
+    storage: &dyn Storage,
+    id: NamespaceId,
+    gen_index: GenIndex,
+    part: TablePart,
+) -> std::result::Result<Option<StoredTable>, StorageError> {
+    let directory = storage.get(&layout::table(id, gen_index, part))?;
+    let buffer = storage.get(&layout::buffer(id, gen_index, part))?;
+    let is_there = directory.is_some() || buffer.is_some();
+    let (directory, buffer) = (directory.unwrap_or_default(), buffer.unwrap_or_default());
+    Ok(is_there.then_some(StoredTable { directory, buffer }))
 }
 
 /// Up to where the tables of a namespace hold its log.

@@ -21,8 +21,8 @@ use ed25519_dalek::SigningKey;
 use vudo_crdt::wire::Reader;
 use vudo_crdt::{
     Applied, Change, ChunkError, ChunkId, ChunkSource, DifferentRows, Fingerprint, GenIndex,
-    GenSchema, Namespace, Ranges, ReplicaIndex, ReplicaKey, Seal, SignedFrame, StoredTable,
-    TablePart, Transaction, VersionVector, limits,
+    GenSchema, Namespace, Ranges, ReplicaIndex, ReplicaKey, Seal, SignedFrame, TablePart,
+    Transaction, VersionVector, limits,
 };
 
 use crate::compaction::join_at;
@@ -68,6 +68,8 @@ pub(crate) struct Shard {
     pub(crate) acknowledgements: Acknowledgements,
     /// Held while a pin is set, and while a compaction finds out which pins there are.
     pub(crate) pinning: Mutex<()>,
+    /// How much of what a peer retains below its checkpoint is taken.
+    pub(crate) catch_up_bytes_max: u64,
     /// Whether somebody has asked for the namespace since this was last looked at.
     was_used: AtomicBool,
 }
@@ -82,7 +84,7 @@ pub(crate) struct State {
     /// Replicas and Gens on disk: the directory is written again when there are more.
     directory_counts: (usize, usize),
     log_bytes_since_checkpoint: usize,
-    next_position: u64,
+    pub(crate) next_position: u64,
     /// How many changes have been applied and how many of those are on disk, since opening.
     pub(crate) applied_count: u64,
     durable_count: u64,
@@ -292,6 +294,7 @@ impl Shard {
             key,
             sealing: Mutex::default(),
             pinning: Mutex::default(),
+            catch_up_bytes_max: options.catch_up_bytes_max,
             was_used: AtomicBool::new(true),
         };
         shard.catch_up_with_judgement()?;
@@ -801,6 +804,12 @@ impl State {
         self.pending.units.push(Unit { start, end, seals: vec![(replica, number, seal)] });
     }
 
+    /// Makes the next flush write what goes with what is pending, though no change is.
+    pub(crate) fn expect_flush(&mut self) {
+        self.pending.change_count += 1;
+        self.applied_count += 1;
+    }
+
     /// Takes back what [`State::push_unit`] has put where nothing was pending.
     pub(crate) fn take_unit_back(&mut self) {
         let pending = std::mem::take(&mut self.pending);
@@ -979,18 +988,4 @@ impl State {
             ..unit
         }));
     }
-}
-
-/// A table as it is on disk; `None` where it has never had rows.
-pub(crate) fn stored_table(
-    storage: &dyn Storage,
-    id: NamespaceId,
-    gen_index: GenIndex,
-    part: TablePart,
-) -> std::result::Result<Option<StoredTable>, StorageError> {
-    let directory = storage.get(&layout::table(id, gen_index, part))?;
-    let buffer = storage.get(&layout::buffer(id, gen_index, part))?;
-    let is_there = directory.is_some() || buffer.is_some();
-    let (directory, buffer) = (directory.unwrap_or_default(), buffer.unwrap_or_default());
-    Ok(is_there.then_some(StoredTable { directory, buffer }))
 }

@@ -14,9 +14,9 @@ use crate::error::Result;
 use crate::floor::{Floor, ReplicaLog};
 use crate::history::is_signature;
 use crate::layout::{self, NamespaceId};
-use crate::recovery::{StoredLog, unknown_replica, visit_changes};
+use crate::recovery::{StoredLog, stored_table, unknown_replica, visit_changes};
 use crate::seals::{Seals, for_each_segment};
-use crate::shard::{StoredChunks, stored_table};
+use crate::shard::StoredChunks;
 
 /// What a look through a store has found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

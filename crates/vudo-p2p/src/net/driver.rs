@@ -7,7 +7,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use vudo_crdt::{Fingerprint, ReplicaKey, VersionVector};
-use vudo_state::{Database, ListenerGuard, Replication, SignedRecord};
+use vudo_state::{CheckpointOffer, Database, ListenerGuard, Replication, SignedRecord};
 
 use crate::error::{Error, Result};
 use crate::limits::{
@@ -207,6 +207,33 @@ impl Driver {
                 Effect::CheckAccess(shown) => self.check_access(&shown, now),
                 Effect::ReadFrame { since, bytes_max } => self.read_frame(since, bytes_max),
                 Effect::Apply(frame) => self.apply(frame),
+                Effect::ReadCheckpoint => self.work(|replication| {
+                    let offer = replication.checkpoint_offer().map(Box::new);
+                    Event::CheckpointReady(offer.filter(|offer| fits(offer)))
+                }),
+                Effect::ReadPart(request) => self.work(move |replication| {
+                    let part = replication.checkpoint_part(&request);
+                    part.map_or_else(
+                        |error| failed(&error),
+                        |part| Event::PartReady(part.map(Box::new)),
+                    )
+                }),
+                Effect::TakeCheckpoint(offer) => {
+                    let peer = self.peer;
+                    self.work(move |replication| {
+                        let begun = replication.begin_catching_up(&peer, &offer);
+                        begun
+                            .map_or_else(|error| failed_to_catch_up(&error), Event::CheckpointTaken)
+                    });
+                }
+                Effect::TakePart(part) => {
+                    let peer = self.peer;
+                    self.work(move |replication| {
+                        let taken = replication.take_part(&peer, &part);
+                        taken
+                            .map_or_else(|error| failed_to_catch_up(&error), Event::CheckpointTaken)
+                    });
+                }
                 Effect::ReadHead { replica } => self.work(move |replication| {
                     let head = replication.latest_signed_head_of(&replica);
                     head.map_or_else(|error| failed(&error), Event::HeadReady)
@@ -390,6 +417,20 @@ impl Driver {
             // Nobody waits for the answer where the session has ended meanwhile.
             let _ = answers.send(event);
         });
+    }
+}
+
+/// Whether a message can hold a checkpoint.
+fn fits(offer: &CheckpointOffer) -> bool {
+    let mut bytes = Vec::new();
+    offer.encode(&mut bytes);
+    bytes.len() < MESSAGE_BYTES_MAX
+}
+
+fn failed_to_catch_up(error: &vudo_state::Error) -> Event {
+    match error.keeps_from_catching_up() {
+        true => Event::CannotCatchUp { what: error.to_string() },
+        false => failed(error),
     }
 }
 

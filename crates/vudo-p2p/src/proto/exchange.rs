@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use vudo_crdt::{Fingerprint, ReplicaKey, SignedFrame, VersionVector};
 
+use super::catch_up::CatchUp;
 use super::dispute::Dispute;
 use super::holdings::Holdings;
 use super::message::Message;
@@ -48,6 +49,7 @@ pub(super) struct Exchange {
     is_reading_fingerprint: bool,
     own_state: Option<StateAt>,
     peer_state: Option<StateAt>,
+    catch_up: CatchUp,
     repair: Repair,
     owes_ranges_since: Option<Milliseconds>,
 }
@@ -74,6 +76,7 @@ impl Exchange {
             is_reading_fingerprint: false,
             own_state: None,
             peer_state: None,
+            catch_up: CatchUp::default(),
             // The handshake puts another one in its place.
             repair: Repair::new(false, [0; 32]),
             owes_ranges_since: None,
@@ -169,7 +172,9 @@ impl Exchange {
         match event {
             Event::Received(message) => {
                 match message {
-                    Message::Frame(_) => self.owes_changes_since = None,
+                    Message::Frame(_) | Message::Checkpoint(_) | Message::Part(_) => {
+                        self.owes_changes_since = None;
+                    }
                     Message::Ack(_) => self.owes_acknowledgement_since = None,
                     Message::Ranges(_) => self.owes_ranges_since = None,
                     // Chatter does not count as what is owed.
@@ -202,7 +207,11 @@ impl Exchange {
             Event::ApplyFailed { is_peer_fault: false, what } => {
                 return Err(CloseReason::StorageFailed(what));
             }
-            Event::Compacted { what } => return Err(CloseReason::Compacted(what)),
+            Event::Compacted { what } => self.catch_up.offer(what, effects),
+            Event::CheckpointReady(offer) => self.catch_up.checkpoint_ready(offer, effects)?,
+            Event::PartReady(part) => self.catch_up.part_ready(part, effects),
+            Event::CheckpointTaken(next) => self.catch_up.taken(next, effects)?,
+            Event::CannotCatchUp { what } => return Err(CloseReason::Compacted(what)),
             Event::FingerprintReady { vector, fingerprint } => {
                 self.is_reading_fingerprint = false;
                 // The state may have moved on meanwhile; then another event asks for it again.
@@ -269,7 +278,7 @@ impl Exchange {
 
     /// Whether the peer has what is missing here, and none of it waits to be applied.
     fn is_owed_changes(&self) -> bool {
-        let has_none = !self.is_applying && self.incoming.is_empty();
+        let has_none = !self.is_applying && self.incoming.is_empty() && !self.catch_up.is_taking();
         self.dispute.is_some() || (has_none && !self.own.covers(&self.peer_durable))
     }
 
@@ -306,7 +315,7 @@ impl Exchange {
                     self.forget_states();
                 }
             }
-            _ => return Err(misbehaved("a message out of turn")),
+            message => return self.catch_up.receive(message, effects),
         }
         Ok(())
     }

@@ -4,7 +4,9 @@ use vudo_crdt::head::{SIGNATURE_BYTES, SignedHead};
 use vudo_crdt::limits::MAX_SIGNED_FRAME_BYTES;
 use vudo_crdt::wire::{MalformedFrame, Reader, write_bytes, write_varint};
 use vudo_crdt::{RangeSummaries, VersionVector};
-use vudo_state::{NAMESPACE_NAME_BYTES_MAX, RootAt, SignedRecord};
+use vudo_state::{
+    CheckpointOffer, CheckpointPart, NAMESPACE_NAME_BYTES_MAX, PartRequest, RootAt, SignedRecord,
+};
 
 use super::holdings::Holdings;
 use crate::limits::{
@@ -12,7 +14,7 @@ use crate::limits::{
 };
 
 /// The version of the protocol that this build speaks.
-pub const PROTOCOL_VERSION: u64 = 4;
+pub const PROTOCOL_VERSION: u64 = 5;
 
 /// The name of a namespace, as a peer wrote it.
 pub type Namespace = String;
@@ -60,6 +62,12 @@ pub enum Message {
     Roots(Vec<RootAt>),
     /// Changes of the replica from where the logs differ, signed: a frame of nobody else's.
     Branch(Vec<u8>),
+    /// The receiver is further behind than the sender's log goes: the checkpoint to go on from.
+    Checkpoint(Box<CheckpointOffer>),
+    /// Asks for a part of what is retained below that.
+    PartRequest(PartRequest),
+    /// The part.
+    Part(Box<CheckpointPart>),
     /// Where states differ at equal vectors, what the sender has of ranges of rows.
     Ranges(RangeSummaries),
     /// The last message of a session.
@@ -84,7 +92,8 @@ pub enum GoodbyeCode {
     OtherVersion = 5,
     /// A replica has signed two logs.
     Forked = 6,
-    /// The sender's log does not go back to what the receiver holds.
+    /// The sender's log does not go back to what the receiver holds, and no checkpoint can be given, or
+    /// the sender cannot go on from the receiver's.
     Compacted = 7,
     /// The receiver's right to read has ended.
     AccessEnded = 8,
@@ -117,6 +126,9 @@ const RANGES: u8 = 10;
 const KEY_PROOF: u8 = 11;
 const ROOTS: u8 = 12;
 const BRANCH: u8 = 13;
+const CHECKPOINT: u8 = 14;
+const PART_REQUEST: u8 = 15;
+const PART: u8 = 16;
 
 impl Message {
     /// Appends the message's bytes: a tag and its fields.
@@ -156,6 +168,18 @@ impl Message {
             Message::Branch(bytes) => {
                 out.push(BRANCH);
                 write_bytes(out, bytes);
+            }
+            Message::Checkpoint(offer) => {
+                out.push(CHECKPOINT);
+                offer.encode(out);
+            }
+            Message::PartRequest(request) => {
+                out.push(PART_REQUEST);
+                request.encode(out);
+            }
+            Message::Part(part) => {
+                out.push(PART);
+                part.encode(out);
             }
             Message::Ranges(ranges) => {
                 out.push(RANGES);
@@ -210,6 +234,9 @@ impl Message {
                 let length = reader.varint_up_to(MAX_SIGNED_FRAME_BYTES as u64)?;
                 Message::Branch(reader.take(length as usize)?.to_vec())
             }
+            CHECKPOINT => Message::Checkpoint(Box::new(CheckpointOffer::decode(&mut reader)?)),
+            PART_REQUEST => Message::PartRequest(PartRequest::decode(&mut reader)?),
+            PART => Message::Part(Box::new(CheckpointPart::decode(&mut reader)?)),
             RANGES => Message::Ranges(RangeSummaries::decode(&mut reader)?),
             FRAME => {
                 let length = reader.varint_up_to(MAX_SIGNED_FRAME_BYTES as u64)?;

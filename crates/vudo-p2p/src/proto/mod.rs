@@ -4,6 +4,7 @@
 //! session can be driven by a network, by a test that loses its connection at every step, or by a
 //! simulation, and behaves the same.
 
+mod catch_up;
 mod dispute;
 mod exchange;
 mod holdings;

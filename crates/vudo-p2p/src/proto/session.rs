@@ -7,7 +7,10 @@ use vudo_crdt::head::{SIGNATURE_BYTES, SignedHead};
 use vudo_crdt::{
     DifferentRows, Fingerprint, RangeSummaries, ReplicaKey, SessionKey, VersionVector,
 };
-use vudo_state::{BranchOutcome, LogComparison, OutgoingFrame, RootAt, SignedRecord, is_signature};
+use vudo_state::{
+    BranchOutcome, CheckpointOffer, CheckpointPart, LogComparison, OutgoingFrame, PartRequest,
+    RootAt, SignedRecord, is_signature,
+};
 
 use super::exchange::Exchange;
 use super::holdings::Holdings;
@@ -40,7 +43,7 @@ pub enum Event {
         /// What is held durably.
         vector: VersionVector,
     },
-    /// Answers [`Effect::Apply`] where it failed.
+    /// Answers [`Effect::Apply`], and whatever else failed.
     ApplyFailed {
         /// Whether the peer caused it by what it sent.
         is_peer_fault: bool,
@@ -74,6 +77,18 @@ pub enum Event {
     /// The end of a log has been replaced here by another branch, so what the peer has been told is not
     /// held any more.
     LogReplaced,
+    /// Answers [`Effect::ReadCheckpoint`]; `None` where there is none that a message can hold.
+    CheckpointReady(Option<Box<CheckpointOffer>>),
+    /// Answers [`Effect::ReadPart`]; `None` where the log has been compacted further meanwhile.
+    PartReady(Option<Box<CheckpointPart>>),
+    /// Answers [`Effect::TakeCheckpoint`] and [`Effect::TakePart`]: what to ask for next, if anything.
+    CheckpointTaken(Option<PartRequest>),
+    /// Answers [`Effect::TakeCheckpoint`] and [`Effect::TakePart`]: nobody is at fault, and yet this
+    /// side cannot go on from the checkpoint.
+    CannotCatchUp {
+        /// Why.
+        what: String,
+    },
     /// Answers [`Effect::ReadHead`]; `None` where it was not signed.
     HeadReady(Option<SignedHead>),
     /// Answers [`Effect::CompareLogs`].
@@ -136,6 +151,14 @@ pub enum Effect {
     },
     /// Apply a frame durably. There is one at a time.
     Apply(Vec<u8>),
+    /// Read the checkpoint up to which the log has been compacted.
+    ReadCheckpoint,
+    /// Read a part of what is retained below it.
+    ReadPart(PartRequest),
+    /// Begin to take a peer's checkpoint.
+    TakeCheckpoint(Box<CheckpointOffer>),
+    /// Take a part of what the peer retains below it, durably.
+    TakePart(Box<CheckpointPart>),
     /// Read the head of a replica's log that it has signed, at the length that is held.
     ReadHead {
         /// Whose log.
@@ -221,14 +244,14 @@ pub enum CloseReason {
     PeerStorageFailed,
     /// This side's store failed.
     StorageFailed(String),
-    /// The log of this side does not go back to what the peer holds.
+    /// The log of one side does not go back to what the other one holds, and no checkpoint helps.
     Compacted(String),
-    /// The peer's log does not go back to what this side holds.
+    /// The same, as the peer says.
     PeerCompacted,
     /// Equal vectors, different states, and no repair has helped.
     Diverged,
-    /// What one side has told the other does not hold any more, for the end of a log has been replaced:
-    /// the sides begin again from what they hold now.
+    /// What one side has told the other does not hold any more, for a log or the end of one has been
+    /// replaced: the sides begin again from what they hold now.
     BeginAgain,
     /// A replica has signed two logs, and the sides hold one each which they cannot part with.
     Forked {

@@ -8,6 +8,7 @@
 mod attacker;
 mod capability_thief;
 mod corrupter;
+mod false_giver;
 mod flooder;
 mod forger;
 mod forker;

@@ -25,6 +25,7 @@ const HEALING: Microseconds = 40 * SECOND;
 const SEED_COUNT: u64 = 300;
 const REVOCATION_SEED_COUNT: u64 = 100;
 const FORK_SEED_COUNT: u64 = 150;
+const COMPACTION_SEED_COUNT: u64 = 100;
 const CYCLE_COUNT: usize = 1_000;
 
 /// A world with its trouble behind it.
@@ -130,6 +131,22 @@ fn forks_end_in_one_log_everywhere() {
     });
     println!("forks: {count} seeds, {taken_count} branches took the place of others");
     assert!(taken_count > count, "hardly any branch took the place of another one");
+}
+
+/// Up to three replicas compact their logs, again and again. Whoever lacks what one of them has dropped
+/// goes on from its checkpoint, also where it has dropped what the other one lacks.
+#[test]
+fn whoever_is_behind_a_compacted_log_goes_on_from_its_checkpoint() {
+    let mut catch_up_count = 0;
+    let count = run_seeds("compactions", COMPACTION_SEED_COUNT, |seed| {
+        let mut world = World::new(4 + (seed % 5) as usize, seed, Omission::Nothing);
+        world.plan_compactions(TROUBLE);
+        trouble(&mut world);
+        assert_converged(&world);
+        catch_up_count += world.catch_up_count;
+    });
+    println!("compactions: {count} seeds, {catch_up_count} times somebody caught up");
+    assert!(catch_up_count > count / 4, "hardly anybody was behind");
 }
 
 #[test]

@@ -89,6 +89,8 @@ pub(crate) struct Replica {
     pub(crate) forked: Vec<ReplicaKey>,
     /// Whether it does not write before its disk is that of another one.
     pub(crate) awaits_copy: bool,
+    /// Whether most of what it writes changes what there is, so that compaction drops some of it.
+    pub(crate) overwrites: bool,
 }
 
 impl Replica {
@@ -111,6 +113,7 @@ impl Replica {
             promised: VersionVector::new(),
             forked: Vec::new(),
             awaits_copy: false,
+            overwrites: false,
         };
         replica.switch_on();
         replica
@@ -190,14 +193,17 @@ impl Replica {
         let shared_key = format!("shared/{}", random.below(SHARED_DOCUMENTS));
         let churned_key = format!("churned/{}", random.below(SHARED_DOCUMENTS));
         self.attempt_count += 1;
+        let has_own = !self.overwrites || random.one_in(3);
         let database = self.database();
         let has = |key: &str| database.read(&gen_schema, &database.document_id(key));
         let (Ok(shared), Ok(churned)) = (has(&shared_key), has(&churned_key)) else {
             return false;
         };
         let written = database.transaction(|transaction| {
-            transaction.create(&gen_schema, &own_key)?;
-            transaction.set(&gen_schema, &own_key, "title", own_key.as_str())?;
+            if has_own {
+                transaction.create(&gen_schema, &own_key)?;
+                transaction.set(&gen_schema, &own_key, "title", own_key.as_str())?;
+            }
             if shared.is_none() {
                 transaction.create(&gen_schema, &shared_key)?;
             }
@@ -211,7 +217,9 @@ impl Replica {
         match written {
             Ok(()) => {
                 let number = self.replication().durable_vector().get(&self.key);
-                self.acknowledged.insert(own_key, (self.key, number));
+                if has_own {
+                    self.acknowledged.insert(own_key, (self.key, number));
+                }
                 true
             }
             // It has not heard yet that it may write, or has heard that it may not any more.

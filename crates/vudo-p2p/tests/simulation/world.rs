@@ -11,7 +11,10 @@ use vudo_crdt::{ReplicaKey, VersionVector};
 use vudo_p2p::proto::{
     CloseReason, Effect, Event, Holdings, Message, Milliseconds, Notice, Session,
 };
-use vudo_state::{BranchOutcome, Error, Grant, RightsRecord, RootAt, Scope};
+use vudo_state::{
+    BranchOutcome, CheckpointOffer, CheckpointPart, Error, Grant, PartRequest, RightsRecord,
+    RootAt, Scope,
+};
 use vudo_testkit::{Microseconds, Network, Packet, Random, Scheduler, Stream};
 
 use crate::replica::Replica;
@@ -72,6 +75,7 @@ enum Happening {
     SwitchOn(usize),
     Revoke { owner: usize, subject: usize },
     Copy { from: usize, to: usize },
+    Compact(usize),
     Partition,
     Join,
 }
@@ -88,6 +92,10 @@ enum Work {
     CompareLogs(SignedHead, Vec<RootAt>),
     ReadBranch(ReplicaKey, u64),
     ApplyBranch(Vec<u8>),
+    ReadCheckpoint,
+    ReadPart(PartRequest),
+    TakeCheckpoint(Box<CheckpointOffer>),
+    TakePart(Box<CheckpointPart>),
 }
 
 /// The simulation.
@@ -106,6 +114,10 @@ pub(crate) struct World {
     namespace: String,
     /// How many branches have taken the place of others.
     pub(crate) taken_count: u64,
+    /// How often somebody has gone on from another one's checkpoint.
+    pub(crate) catch_up_count: u64,
+    /// Whether some compact their logs.
+    has_checkpoints: bool,
 }
 
 impl World {
@@ -125,6 +137,8 @@ impl World {
             log: None,
             namespace: "default".to_owned(),
             taken_count: 0,
+            catch_up_count: 0,
+            has_checkpoints: false,
         }
     }
 
@@ -178,6 +192,28 @@ impl World {
             self.replicas[to].awaits_copy = true;
             let at = self.random.between(0, until / 2);
             self.scheduler.schedule(at, Happening::Copy { from, to });
+        }
+    }
+
+    /// Lets some replicas compact their logs now and then.
+    pub(crate) fn plan_compactions(&mut self, until: Microseconds) {
+        self.has_checkpoints = true;
+        self.replicas.iter_mut().for_each(|replica| replica.overwrites = true);
+        let compacting = 1 + self.random.below(3);
+        for _ in 0..3 + self.random.below(6) {
+            let at = self.random.between(0, until);
+            let replica = self.random.below(compacting);
+            self.scheduler.schedule(at, Happening::Compact(replica));
+        }
+    }
+
+    fn compact(&mut self, replica: usize) {
+        let Some(compacting) = self.replicas.get(replica).filter(|replica| replica.is_on()) else {
+            return;
+        };
+        if let Err(error) = compacting.database().compact() {
+            assert!(compacting.disk.is_off(), "replica {replica}: {error}");
+            self.crash(replica);
         }
     }
 
@@ -303,6 +339,7 @@ impl World {
             Happening::SwitchOn(replica) => self.switch_on(replica),
             Happening::Revoke { owner, subject } => self.revoke(owner, subject),
             Happening::Copy { from, to } => self.copy(from, to),
+            Happening::Compact(replica) => self.compact(replica),
             Happening::Partition if self.has_faults => {
                 let groups = 2 + self.random.below(2);
                 self.network.partition(groups, &mut self.random);
@@ -542,6 +579,10 @@ impl World {
             Effect::ReadShare(_) => Work::ReadShare,
             Effect::ReadFrame { since, bytes_max } => Work::ReadFrame(since, bytes_max),
             Effect::Apply(frame) => Work::Apply(frame),
+            Effect::ReadCheckpoint => Work::ReadCheckpoint,
+            Effect::ReadPart(request) => Work::ReadPart(request),
+            Effect::TakeCheckpoint(offer) => Work::TakeCheckpoint(offer),
+            Effect::TakePart(part) => Work::TakePart(part),
             Effect::ReadHead { replica } => Work::ReadHead(replica),
             Effect::CompareLogs { peer, said } => Work::CompareLogs(peer, said),
             Effect::ReadBranch { replica, number } => Work::ReadBranch(replica, number),
@@ -576,7 +617,8 @@ impl World {
             CloseReason::Done | CloseReason::HandshakeTimeout | CloseReason::OtherVersion
         );
         let has_forks = self.replicas.iter().any(|replica| !replica.forked.is_empty());
-        let is_expected = is_expected || has_forks && *reason == CloseReason::BeginAgain;
+        let may_begin_again = has_forks || self.has_checkpoints;
+        let is_expected = is_expected || may_begin_again && *reason == CloseReason::BeginAgain;
         assert!(is_expected, "{id:?}: {reason:?}");
         self.ends.remove(&id);
         if id.side == 0 {
@@ -595,7 +637,12 @@ impl World {
                 .map(|held| Event::ShareReady { secret: Some(SECRET), held }),
             Work::ReadFrame(since, bytes_max) => {
                 // A small bound makes many frames of few changes.
-                replication.frame_since(&since, bytes_max.min(200)).map(Event::FrameReady)
+                match replication.frame_since(&since, bytes_max.min(200)) {
+                    Err(error @ Error::Compacted { .. }) => {
+                        Ok(Event::Compacted { what: error.to_string() })
+                    }
+                    read => read.map(Event::FrameReady),
+                }
             }
             Work::Apply(frame) => replication.apply_frame(&frame).map(|_| {
                 self.tell_advanced(replica);
@@ -605,6 +652,26 @@ impl World {
                 .fingerprint()
                 .map(|(vector, fingerprint)| Event::FingerprintReady { vector, fingerprint }),
             Work::TellAdvanced => Ok(Event::LocalAdvanced { vector: replication.durable_vector() }),
+            Work::ReadCheckpoint => {
+                Ok(Event::CheckpointReady(replication.checkpoint_offer().map(Box::new)))
+            }
+            Work::ReadPart(request) => replication
+                .checkpoint_part(&request)
+                .map(|part| Event::PartReady(part.map(Box::new))),
+            Work::TakeCheckpoint(offer) => {
+                let peer = self.replicas[self.links[id.link].replicas[1 - id.side]].key();
+                replication.begin_catching_up(&peer, &offer).map(Event::CheckpointTaken)
+            }
+            Work::TakePart(part) => {
+                let peer = self.replicas[self.links[id.link].replicas[1 - id.side]].key();
+                replication.take_part(&peer, &part).map(|next| {
+                    if next.is_none() {
+                        self.catch_up_count += 1;
+                        self.tell_advanced(replica);
+                    }
+                    Event::CheckpointTaken(next)
+                })
+            }
             Work::ReadHead(of) => replication.latest_signed_head_of(&of).map(Event::HeadReady),
             Work::CompareLogs(peer, said) => {
                 replication.compare_logs(&peer, &said).map(Event::LogsCompared)
