@@ -5,9 +5,10 @@
 //! by `unreachable`, wasm-opt inlines them, and the arguments of every call go as well. Nothing is
 //! assumed about whether a panic can happen: where it did, the module still traps.
 
-/// Why a module could not be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NotAModule;
+use crate::sections::{
+    HEADER, NotAModule, SECTION_CODE, bodies, code_of, count_imports, read_number, sections, take,
+    write_section,
+};
 
 /// Parts of the mangled names of functions that never return.
 const PANICS: [&str; 9] = [
@@ -22,12 +23,7 @@ const PANICS: [&str; 9] = [
     "6result13unwrap_failed",
 ];
 
-/// The magic number and the version.
-const HEADER: &[u8] = b"\0asm\x01\0\0\0";
 const SECTION_CUSTOM: u8 = 0;
-const SECTION_IMPORT: u8 = 2;
-const SECTION_CODE: u8 = 10;
-const IMPORT_FUNCTION: u8 = 0;
 const NAME_SECTION: &[u8] = b"\x04name";
 const NAMES_OF_FUNCTIONS: u8 = 1;
 
@@ -41,10 +37,7 @@ const TRAP: [u8; 3] = [0, 0x00, 0x0b];
 /// The bytes are no module of functions that a linker writes.
 pub(crate) fn cut_panics(module: &[u8]) -> Result<Vec<u8>, NotAModule> {
     let mut sections = sections(module)?;
-    let import_count = match sections.iter().find(|(id, _)| *id == SECTION_IMPORT) {
-        Some((_, imports)) => count_imports(imports)?,
-        None => 0,
-    };
+    let import_count = count_imports(&sections)?;
     let mut panics = Vec::new();
     let mut out = Vec::from(HEADER);
     sections.retain(|(id, content)| *id != SECTION_CUSTOM || is_names(content));
@@ -80,32 +73,6 @@ pub(crate) fn drop_names(module: &[u8]) -> Result<Vec<u8>, NotAModule> {
     Ok(out)
 }
 
-fn sections(module: &[u8]) -> Result<Vec<(u8, &[u8])>, NotAModule> {
-    let mut rest = module.strip_prefix(HEADER).ok_or(NotAModule)?;
-    let mut sections = Vec::new();
-    while let Some((&id, after)) = rest.split_first() {
-        rest = after;
-        let length = read_number(&mut rest)?;
-        sections.push((id, take(&mut rest, length)?));
-    }
-    Ok(sections)
-}
-
-fn count_imports(mut imports: &[u8]) -> Result<usize, NotAModule> {
-    let count = read_number(&mut imports)?;
-    for _ in 0..count {
-        for _ in ["module", "name"] {
-            let length = read_number(&mut imports)?;
-            take(&mut imports, length)?;
-        }
-        if take(&mut imports, 1)? != [IMPORT_FUNCTION] {
-            return Err(NotAModule);
-        }
-        read_number(&mut imports)?;
-    }
-    Ok(count)
-}
-
 /// Whether a custom section is that of names. All others are the linker's and the debugger's.
 fn is_names(section: &[u8]) -> bool {
     section.starts_with(NAME_SECTION)
@@ -133,57 +100,14 @@ fn collect_panics(section: &[u8], panics: &mut Vec<usize>) -> Result<(), NotAMod
     Ok(())
 }
 
-fn cut_bodies(
-    mut code: &[u8],
-    import_count: usize,
-    panics: &[usize],
-) -> Result<Vec<u8>, NotAModule> {
-    let count = read_number(&mut code)?;
-    let mut out = Vec::new();
-    write_number(&mut out, count);
-    for index in import_count..import_count + count {
-        let length = read_number(&mut code)?;
-        let body = take(&mut code, length)?;
-        let body = if panics.contains(&index) { &TRAP } else { body };
-        write_number(&mut out, body.len());
-        out.extend_from_slice(body);
-    }
-    Ok(out)
-}
-
-fn take<'a>(rest: &mut &'a [u8], count: usize) -> Result<&'a [u8], NotAModule> {
-    let (taken, after) = rest.split_at_checked(count).ok_or(NotAModule)?;
-    *rest = after;
-    Ok(taken)
-}
-
-/// A number as WASM writes it; linkers write some in more bytes than they need.
-fn read_number(rest: &mut &[u8]) -> Result<usize, NotAModule> {
-    let mut number = 0;
-    for shift in [0, 7, 14, 21, 28] {
-        let [byte] = take(rest, 1)? else {
-            return Err(NotAModule);
-        };
-        number |= usize::from(byte & 0x7f) << shift;
-        if *byte < 0x80 {
-            return Ok(number);
+fn cut_bodies(code: &[u8], import_count: usize, panics: &[usize]) -> Result<Vec<u8>, NotAModule> {
+    let mut bodies = bodies(code)?;
+    for (place, body) in bodies.iter_mut().enumerate() {
+        if panics.contains(&(import_count + place)) {
+            *body = &TRAP;
         }
     }
-    Err(NotAModule)
-}
-
-fn write_section(out: &mut Vec<u8>, id: u8, content: &[u8]) {
-    out.push(id);
-    write_number(out, content.len());
-    out.extend_from_slice(content);
-}
-
-fn write_number(out: &mut Vec<u8>, mut number: usize) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
+    Ok(code_of(bodies.into_iter()))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod bench;
 mod command;
 mod counts;
 mod cut;
+mod frames;
 mod gate;
 mod long;
 mod mutations;
@@ -13,6 +14,7 @@ mod peers;
 mod profile;
 mod report;
 mod runtime;
+mod sections;
 mod tidy;
 
 use std::process::ExitCode;

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::command::{cargo, has_program, output, succeed, target_folder};
 use crate::cut::{cut_panics, drop_names};
+use crate::frames::fix_frames;
 
 /// What the runtime is compiled for.
 pub(crate) const TARGET: &str = "wasm32-unknown-unknown";
@@ -32,6 +33,15 @@ const RUNTIMES: [(&str, &str); 6] = [
     ("vudo_gen_runtime_evolution.wasm", "evolution"),
 ];
 const WASM_OPT_FOLDER: &str = "tools/wasm-opt";
+
+/// What LLVM does for speed at the cost of length, even where it is asked for short code.
+const LLVM_SETTINGS: [&str; 5] = [
+    "-simplifycfg-sink-common=false",
+    "-enable-pre=false",
+    "-enable-load-pre=false",
+    "-disable-lsr",
+    "-memdep-block-scan-limit=1",
+];
 
 /// What rustc's default wasm32 target emits; anything more would shut out older browsers.
 const FEATURES: [&str; 8] = [
@@ -126,6 +136,8 @@ fn rebuild(root: &Path, recipe: &Recipe, target_folder: &Path) -> Result<Vec<u8>
     } else {
         cargo(root, &["build"])
     };
+    let mut flags = path_flags(root, target_folder)?;
+    flags.extend(LLVM_SETTINGS.map(|setting| format!("-Cllvm-args={setting}")));
     succeed(
         build
             .args(["--package", "vudo-gen-runtime", "--lib", "--profile", "wasm"])
@@ -134,10 +146,10 @@ fn rebuild(root: &Path, recipe: &Recipe, target_folder: &Path) -> Result<Vec<u8>
             .env("CARGO_PROFILE_WASM_STRIP", "none")
             .env("CARGO_PROFILE_WASM_OPT_LEVEL", recipe.opt_level)
             .env("CARGO_TARGET_DIR", target_folder)
-            .env("CARGO_ENCODED_RUSTFLAGS", path_flags(root, target_folder)?.join("\u{1f}")),
+            .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}")),
     )?;
     let built = target_folder.join(TARGET).join("wasm/vudo_gen_runtime.wasm");
-    let Ok(cut_bytes) = cut_panics(&std::fs::read(&built)?) else {
+    let Ok(cut_bytes) = cut_panics(&std::fs::read(&built)?).and_then(|cut| fix_frames(&cut)) else {
         bail!("{} is not a module as rustc links it", built.display());
     };
     if !recipe.is_optimised {
@@ -148,7 +160,7 @@ fn rebuild(root: &Path, recipe: &Recipe, target_folder: &Path) -> Result<Vec<u8>
     let optimised = target_folder.join("optimised.wasm");
     let mut optimise = Command::new(wasm_opt(root)?);
     // Packing would split segments that the compiler drops or keeps whole.
-    optimise.args(["-Oz", "--skip-pass=memory-packing"]).args(FEATURES);
+    optimise.args(["-Oz", "--converge", "--skip-pass=memory-packing"]).args(FEATURES);
     optimise.arg(&cut).arg("-o").arg(&optimised);
     succeed(&mut optimise)?;
     std::fs::read(&optimised).context("wasm-opt wrote nothing")

@@ -125,12 +125,11 @@ impl Adoption {
             document_count += 1;
         }
         let Rewriting { named, left_out, .. } = rewriting;
-        let mut keys = Vec::new();
-        for replica in &named[1..] {
-            keys.extend_from_slice(&namespace.replicas().key(*replica).0);
-        }
         let mut body = Vec::new();
-        change::write_body_head(document_count, &keys, &mut body);
+        change::write_body_head(document_count, named.len() - 1, &mut body);
+        for replica in &named[1..] {
+            body.extend_from_slice(&namespace.replicas().key(*replica).0);
+        }
         body.extend_from_slice(&written);
         if body.len() > MAX_CHANGE_BYTES || named.len() > MAX_CHANGE_REPLICAS {
             return Err(AdoptError::TooLarge);

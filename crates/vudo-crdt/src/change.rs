@@ -21,7 +21,7 @@ use alloc::vec::Vec;
 use core::cmp::Ordering;
 
 use crate::counter;
-use crate::dots::{self, RegisterOperation};
+use crate::dots;
 use crate::hlc::Hlc;
 use crate::limits::{
     MAX_CHANGE_BYTES, MAX_CHANGE_REPLICAS, MAX_ELEMENT_BYTES, MAX_FIELD_NUMBER, MAX_KEY_BYTES,
@@ -177,7 +177,7 @@ impl Check {
                 && (!id.is_counter() || counter::is_operation(value, id));
             inside.check(fits, does_not_fit);
             if id.is_mv_register() {
-                RegisterOperation::check(value, self.reference_count, is_element, &mut inside);
+                dots::check_register(value, self.reference_count, is_element, &mut inside);
             } else if id.is_collection() {
                 let depth_left = self.depth_left.wrapping_sub(1);
                 Check { collection: id, depth_left, ..self }.entries(value, &mut inside);
@@ -282,13 +282,12 @@ fn read_body_head<'a>(reader: &mut Reader<'a>) -> (u64, &'a [u8]) {
     (head >> 1, replicas)
 }
 
-/// Appends what [`read_body_head`] reads.
-pub(crate) fn write_body_head(document_count: usize, replicas: &[u8], out: &mut Vec<u8>) {
-    let refers = !replicas.is_empty();
+/// Appends what [`read_body_head`] reads, but for the keys of the replicas.
+pub(crate) fn write_body_head(document_count: usize, replica_count: usize, out: &mut Vec<u8>) {
+    let refers = replica_count > 0;
     write_varint(out, (document_count as u64) << 1 | u64::from(refers));
     if refers {
-        write_varint(out, (replicas.len() / REPLICA_KEY_BYTES) as u64);
-        out.extend_from_slice(replicas);
+        write_varint(out, replica_count as u64);
     }
 }
 
@@ -316,10 +315,28 @@ pub(crate) fn split_body(body: &[u8]) -> (&[u8], Reader<'_>) {
 /// What a row was made of.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Written {
-    /// How many operations there were, without those inside of collections.
-    pub(crate) operation_count: u64,
+    /// How many operations there were, without those inside of collections. A module counts none.
+    #[cfg(not(target_arch = "wasm32"))]
+    operation_count: u64,
     /// Whether any of them was on a collection.
     pub(crate) has_entries: bool,
+}
+
+impl Written {
+    fn count_operation(&mut self) {
+        #[cfg(not(target_arch = "wasm32"))]
+        {
+            self.operation_count += 1;
+        }
+    }
+
+    /// How many operations there were; a document without any is one.
+    pub(crate) fn operation_count(&self) -> u64 {
+        #[cfg(not(target_arch = "wasm32"))]
+        return self.operation_count.max(1);
+        #[cfg(target_arch = "wasm32")]
+        return 0;
+    }
 }
 
 impl<'a> DocumentChange<'a> {
@@ -355,7 +372,7 @@ impl<'a> DocumentChange<'a> {
         while !reader.is_empty() {
             operation.read_next(&mut reader);
             let Operation { id, hlc, value } = operation;
-            written.operation_count += 1;
+            written.count_operation();
             if id.has_stamp() {
                 let begins_stamp = hlc != stamp.hlc;
                 write_varint(out, id.header(begins_stamp));

@@ -134,11 +134,12 @@ pub(crate) fn join(left: &[u8], right: &[u8], out: &mut Vec<u8>) {
                 Ordering::Equal => by_number().then_with(by_payload).is_gt(),
                 order => order.is_lt(),
             };
-            let mut joined = if left_wins { left.entry } else { right.entry };
+            let winner = if left_wins { &left.entry } else { &right.entry };
+            let mut covered = winner.covered;
             if order.is_eq() {
-                joined.covered = left.entry.covered.max(right.entry.covered);
+                covered = left.entry.covered.max(right.entry.covered);
             }
-            joined.encode(out);
+            Entry { covered, ..*winner }.encode(out);
             if order.is_le() {
                 left.advance();
             }
@@ -229,80 +230,60 @@ fn is_dated_value(payload: &[u8]) -> bool {
     reader.is_empty() && !reader.has_failed()
 }
 
-/// An operation on an `mv_register`, read where it lies.
-#[derive(Clone, Copy)]
-pub(crate) struct RegisterOperation<'a> {
-    /// References and numbers, in their bytes.
-    covers: &'a [u8],
-    cover_count: u64,
-    writes: bool,
-    /// The value, or nothing.
-    value: &'a [u8],
+/// Reads an operation on an `mv_register` that has been checked. Shows reference and number of each
+/// covered write, ascending by reference; gives whether it writes, and the value or nothing.
+fn read_register(operation: &[u8], mut see: impl FnMut(u64, u64)) -> (bool, &[u8]) {
+    let mut reader = Reader::new(decode_counts(operation).unwrap_or_default());
+    let head = reader.varint_or_zero();
+    for _ in 0..head >> 1 {
+        let reference = reader.varint_or_zero();
+        see(reference, reader.varint_or_zero());
+    }
+    (head & 1 == 1, reader.rest())
 }
 
-impl<'a> RegisterOperation<'a> {
-    fn read(operation: &'a [u8]) -> (RegisterOperation<'a>, Reader<'a>) {
-        let mut reader = Reader::new(decode_counts(operation).unwrap_or_default());
-        let head = reader.varint_or_zero();
-        let start = reader.rest();
-        let mut left = head >> 1;
-        while left > 0 && !reader.has_failed() {
-            left -= 1;
-            reader.varint_or_zero();
-            reader.varint_or_zero();
-        }
-        let covers = reader.since(start);
-        let (cover_count, writes) = (head >> 1, head & 1 == 1);
-        (RegisterOperation { covers, cover_count, writes, value: reader.rest() }, reader)
+/// Checks an operation of a change that refers to so many replicas, itself included; one on the
+/// element of a set has no value. A fault goes to `reader`.
+#[inline(never)]
+pub(crate) fn check_register(
+    operation: &[u8],
+    reference_count: u64,
+    is_of_element: bool,
+    reader: &mut Reader<'_>,
+) {
+    let mut inside = Reader::new(decode_counts(operation).unwrap_or_default());
+    let head = inside.varint_or_zero();
+    let (mut left, mut least) = (head >> 1, 0);
+    while left > 0 && !inside.has_failed() {
+        left -= 1;
+        let reference = inside.varint_or_zero();
+        let number = inside.varint_or_zero();
+        let is_known = reference < reference_count;
+        inside.check(is_known, MalformedFrame::IndexOutOfRange);
+        inside.check(reference >= least && number != 0, MalformedFrame::NotSorted);
+        least = reference + 1;
     }
-
-    /// The covered writes: reference and number of each, ascending by reference.
-    fn covers(&self) -> impl Iterator<Item = (u64, u64)> + use<'a> {
-        let mut reader = Reader::new(self.covers);
-        (0..self.cover_count).map(move |_| (reader.varint_or_zero(), reader.varint_or_zero()))
+    let has_value = !inside.is_empty();
+    if has_value {
+        let value = step_over_value(&mut inside);
+        check_value(value, &mut inside);
+        inside.check(inside.is_empty(), MalformedFrame::TrailingBytes);
     }
-
-    /// Checks an operation of a change that refers to so many replicas, itself included; one on the
-    /// element of a set has no value. A fault goes to `reader`.
-    #[inline(never)]
-    pub(crate) fn check(
-        operation: &[u8],
-        reference_count: u64,
-        is_of_element: bool,
-        reader: &mut Reader<'_>,
-    ) {
-        let mut inside = Reader::new(decode_counts(operation).unwrap_or_default());
-        let head = inside.varint_or_zero();
-        let (mut left, mut least) = (head >> 1, 0);
-        while left > 0 && !inside.has_failed() {
-            left -= 1;
-            let reference = inside.varint_or_zero();
-            let number = inside.varint_or_zero();
-            let is_known = reference < reference_count;
-            inside.check(is_known, MalformedFrame::IndexOutOfRange);
-            inside.check(reference >= least && number != 0, MalformedFrame::NotSorted);
-            least = reference + 1;
-        }
-        let has_value = !inside.is_empty();
-        if has_value {
-            let value = step_over_value(&mut inside);
-            check_value(value, &mut inside);
-            inside.check(inside.is_empty(), MalformedFrame::TrailingBytes);
-        }
-        // What writes has the value, which an element has none of; what does not covers something.
-        let writes = head & 1 == 1;
-        let fits = has_value == (writes && !is_of_element) && head != 0;
-        inside.check(fits, MalformedFrame::PayloadDoesNotFit);
-        if let Err(what) = inside.checked(()) {
-            reader.fail(what);
-        }
+    // What writes has the value, which an element has none of; what does not covers something.
+    let writes = head & 1 == 1;
+    let fits = has_value == (writes && !is_of_element) && head != 0;
+    inside.check(fits, MalformedFrame::PayloadDoesNotFit);
+    if let Err(what) = inside.checked(()) {
+        reader.fail(what);
     }
 }
 
 /// What an operation on an `mv_register` covers: reference and number of each write.
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) fn covers(operation: &[u8]) -> impl Iterator<Item = (u64, u64)> + use<'_> {
-    RegisterOperation::read(operation).0.covers()
+pub(crate) fn covers(operation: &[u8]) -> Vec<(u64, u64)> {
+    let mut covers = Vec::new();
+    read_register(operation, |reference, number| covers.push((reference, number)));
+    covers
 }
 
 /// Appends the state that an operation on an `mv_register` amounts to.
@@ -313,27 +294,25 @@ pub(crate) fn lift_register(
     operation: &[u8],
     out: &mut Vec<u8>,
 ) {
-    let (operation, _) = RegisterOperation::read(operation);
-    let mut payload = Vec::new();
-    if !operation.value.is_empty() {
-        hlc.encode(&mut payload);
-        payload.extend_from_slice(operation.value);
-    }
     let own = references[0].into();
     let mut covers = Vec::new();
-    if operation.writes {
+    let (is_written, value) = read_register(operation, |reference, covered| {
+        covers.push((references[reference as usize].into(), covered));
+    });
+    if is_written {
         // The writer has an entry also where nothing of it is covered.
         covers.push((own, 0));
     }
-    for (reference, covered) in operation.covers() {
-        covers.push((references[reference as usize].into(), covered));
+    let mut payload = Vec::new();
+    if !value.is_empty() {
+        hlc.encode(&mut payload);
+        payload.extend_from_slice(value);
     }
     // A change may name a replica twice.
     settle(&mut covers);
     write_counts(out, |out| {
-        for (replica, covered) in covers {
-            let writes = operation.writes && replica == own;
-            let written = if writes { number } else { 0 };
+        for &(replica, covered) in &covers {
+            let written = if is_written && replica == own { number } else { 0 };
             let replica = replica as ReplicaIndex;
             Entry { replica, covered, written, payload: &payload }.encode(out);
         }
@@ -364,9 +343,9 @@ pub(crate) struct RegisterWrite {
 impl RegisterWrite {
     /// Covers what an earlier operation of the same transaction covered.
     pub(crate) fn cover_as(&mut self, operation: &[u8], references: &[ReplicaIndex]) {
-        for (reference, number) in RegisterOperation::read(operation).0.covers() {
+        read_register(operation, |reference, number| {
             self.covers.push((references[reference as usize].into(), number));
-        }
+        });
     }
 
     /// Covers every write that a state knows of. Those that are covered already are among them: where
@@ -411,7 +390,7 @@ impl RegisterWrite {
         let mut out = Vec::new();
         write_counts(&mut out, |out| {
             write_varint(out, (covers.len() as u64) << 1 | u64::from(value.is_some()));
-            for (reference, number) in covers {
+            for &(reference, number) in &covers {
                 write_varint(out, reference);
                 write_varint(out, number);
             }
@@ -495,13 +474,15 @@ pub(crate) fn write_again(
     known: Option<(ReplicaIndex, u64)>,
     named: &mut Vec<ReplicaIndex>,
 ) -> Option<Vec<u8>> {
-    let (operation, _) = RegisterOperation::read(operation);
-    let covers = operation
-        .covers()
-        .filter_map(|(reference, number)| renumber(references[reference as usize], number));
-    let known = known.filter(|_| operation.writes);
-    let covers = covers.chain(known).map(|(replica, number)| (replica.into(), number)).collect();
+    let mut covers = Vec::new();
+    let (writes, value) = read_register(operation, |reference, number| {
+        let again = renumber(references[reference as usize], number);
+        covers.extend(again.map(|(replica, number)| (replica.into(), number)));
+    });
+    if writes {
+        covers.extend(known.map(|(replica, number)| (replica.into(), number)));
+    }
     let write = RegisterWrite { covers };
-    let is_left = operation.writes || !write.covers_nothing();
-    is_left.then(|| write.encode(operation.writes.then_some(operation.value), named))
+    let is_left = writes || !write.covers_nothing();
+    is_left.then(|| write.encode(writes.then_some(value), named))
 }

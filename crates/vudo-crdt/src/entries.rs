@@ -155,7 +155,7 @@ impl<O: Observer> DocumentMerge<'_, O> {
         if loses_entries {
             self.tables.entries.remove_loaded(&entries_prefix(key));
         }
-        let mut operation_count = written.operation_count.max(1);
+        let mut operation_count = written.operation_count();
         if cfg!(feature = "collections") && written.has_entries && is_in_effect {
             operation_count += self.join_entries(document);
         }

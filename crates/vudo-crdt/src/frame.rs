@@ -12,7 +12,6 @@
 //! A change without a writer is the next one of the replica before it. A frame is validated whole,
 //! by bytes alone, before any of it is applied; it describes itself and needs no schema.
 
-use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::change::{self, Change};
@@ -93,7 +92,10 @@ impl FrameEncoder {
         for name in gen_names {
             write_bytes(out, name.as_ref());
         }
-        let places = vec![0; replica_count];
+        let mut places = Vec::new();
+        while places.len() < replica_count {
+            places.push(0);
+        }
         FrameEncoder { places, named_count: 0, next: (0, 0), last_milliseconds: 0 }
     }
 

@@ -291,7 +291,9 @@ impl Namespace {
         vector: &[u8],
         covered: &mut Vec<u64>,
     ) -> Result<(), MalformedFrame> {
-        *covered = vec![0; self.heard.len()];
+        while covered.len() < self.heard.len() {
+            covered.push(0);
+        }
         let mut reader = Reader::new(vector);
         let mut last: &[u8] = &[];
         let mut left = reader.varint_up_to_or_zero(MAX_VECTOR_REPLICAS as u64);

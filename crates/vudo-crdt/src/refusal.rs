@@ -9,7 +9,9 @@ use crate::source::ChunkError;
 ///
 /// The numbers are the codes that a WASM module gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
+#[cfg_attr(not(target_arch = "wasm32"), repr(u8))]
+// A byte that is given back is cut down to one again by whoever gets it: that is code in a module.
+#[cfg_attr(target_arch = "wasm32", repr(u32))]
 pub enum Refusal {
     /// There is a document under this key already.
     AlreadyExists = 34,

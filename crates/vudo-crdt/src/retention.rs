@@ -165,7 +165,7 @@ fn cell_refers_to(
         let own = Entries::of(cell.state).find(change.replica);
         let has_written = own.is_live() && own.written == change.number;
         return has_written
-            || covers(operation.value).any(|(reference, number)| {
+            || covers(operation.value).into_iter().any(|(reference, number)| {
                 // A reference to somebody who is not known here is none of this state's.
                 let covered = |replica| Entries::of(cell.state).find(replica).covered;
                 references[reference as usize].is_none_or(|replica| covered(replica) == number)

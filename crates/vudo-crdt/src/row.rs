@@ -33,7 +33,7 @@ use crate::hlc::Hlc;
 use crate::replica::ReplicaIndex;
 use crate::schema::Strategy;
 use crate::value::{Value, step_over_value};
-use crate::wire::{MalformedFrame, Reader, write_bytes, write_varint};
+use crate::wire::{MalformedFrame, Reader, write_byte, write_bytes, write_varint};
 
 /// Who wrote something, in which of its changes, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,7 +216,7 @@ const ENTRY_MARK: u8 = 0xff;
 /// Appends the key of a document or entry as the keys of what lies in it begin with it.
 pub(crate) fn write_owner(owner: &[u8], out: &mut Vec<u8>) {
     if !is_entry_key(owner) {
-        out.push(ENTRY_MARK);
+        write_byte(out, ENTRY_MARK);
     }
     out.extend_from_slice(owner);
 }
@@ -224,7 +224,7 @@ pub(crate) fn write_owner(owner: &[u8], out: &mut Vec<u8>) {
 /// Appends to what [`write_owner`] wrote what makes it the prefix of the keys of a collection's
 /// entries.
 pub(crate) fn extend_to_entries(key: &mut Vec<u8>, collection: CellId) {
-    key.push(ENTRY_MARK);
+    write_byte(key, ENTRY_MARK);
     key.extend_from_slice(&collection.0.to_be_bytes()[1..]);
 }
 
@@ -232,7 +232,7 @@ pub(crate) fn extend_to_entries(key: &mut Vec<u8>, collection: CellId) {
 pub(crate) fn entries_prefix(key: &[u8]) -> Vec<u8> {
     let mut prefix = Vec::new();
     write_owner(key, &mut prefix);
-    prefix.push(ENTRY_MARK);
+    write_byte(&mut prefix, ENTRY_MARK);
     prefix
 }
 

@@ -104,10 +104,19 @@ impl Sorted {
 
     /// Takes away so many from a place on.
     pub(crate) fn remove(&mut self, place: usize, count: usize) {
-        self.0.drain(place..place + count);
+        for later in place + count..self.0.len() {
+            self.0.swap(later - count, later);
+        }
+        self.keep(self.0.len() - count);
     }
 
     pub(crate) fn clear(&mut self) {
-        self.0.clear();
+        self.keep(0);
+    }
+
+    /// Drops all but the first ones.
+    #[inline(never)]
+    fn keep(&mut self, count: usize) {
+        self.0.truncate(count);
     }
 }

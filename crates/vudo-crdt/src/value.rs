@@ -512,13 +512,13 @@ pub fn encode_int(number: i128, out: &mut Vec<u8>) {
 
 /// The integer in a value's bytes.
 pub fn decode_int(bytes: &[u8]) -> Option<i128> {
-    if let Some(number) = decode_i64(bytes) {
-        return Some(number.into());
-    }
     let mut reader = Reader::new(bytes);
-    let is_large = reader.byte_or_zero() == KIND_UNSIGNED_LARGE << 2 | WIRE_VARINT;
+    let tag = reader.byte_or_zero();
     let number = reader.varint_or_zero();
-    (is_large && !reader.has_failed()).then_some(number.into())
+    let is_large = tag == KIND_UNSIGNED_LARGE << 2 | WIRE_VARINT;
+    let is_integer = is_large || tag == KIND_SIGNED << 2 | WIRE_VARINT;
+    let shown = if is_large { number.into() } else { zigzag_decode(number).into() };
+    (is_integer && !reader.has_failed()).then_some(shown)
 }
 
 /// Appends a truth value.
@@ -583,7 +583,7 @@ pub fn encode_utf8(text: &[u8], out: &mut Vec<u8>) {
 
 /// Appends bytes of any kind.
 pub fn encode_bytes(bytes: &[u8], out: &mut Vec<u8>) {
-    out.push(KIND_BYTES << 2 | WIRE_LENGTH);
+    write_byte(out, KIND_BYTES << 2 | WIRE_LENGTH);
     write_bytes(out, bytes);
 }
 
@@ -624,9 +624,19 @@ pub(crate) fn write_counts(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) 
 /// The same in fewer instructions of WASM, which allocate.
 #[cfg(target_arch = "wasm32")]
 pub(crate) fn write_counts(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
-    let mut inside = Vec::new();
-    write(&mut inside);
-    encode_counts(&inside, out);
+    let start = out.len();
+    write(out);
+    wrap(KIND_COUNTS, out, start);
+}
+
+/// Puts what has been appended since there were so many bytes inside of a value of this kind.
+#[cfg(target_arch = "wasm32")]
+#[inline(never)]
+pub fn wrap(kind: u8, out: &mut Vec<u8>, start: usize) {
+    let mut parts = Vec::new();
+    parts.extend_from_slice(out.get(start..).unwrap_or_default());
+    out.truncate(start);
+    encode_inside(kind, &parts, out);
 }
 
 /// The bytes inside a value written by [`encode_counts`].

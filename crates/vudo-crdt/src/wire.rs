@@ -5,7 +5,9 @@ use core::fmt;
 
 /// What is wrong with bytes from outside. Nothing of a malformed frame is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
+#[cfg_attr(not(target_arch = "wasm32"), repr(u8))]
+// A byte that is given back is cut down to one again by whoever gets it: that is code in a module.
+#[cfg_attr(target_arch = "wasm32", repr(u32))]
 pub enum MalformedFrame {
     /// The bytes end in the middle of something.
     Truncated = 1,

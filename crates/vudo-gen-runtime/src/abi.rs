@@ -40,8 +40,8 @@ static STATE: Global = Global(UnsafeCell::new(State {
 }));
 
 fn state() -> &'static mut State {
-    // SAFETY: each export calls this once and no export calls another, so no two references to
-    // the state are alive at once.
+    // SAFETY: no two references to the state are alive at once: `enter` is done with its own before
+    // an export asks for another one, and no export calls another.
     unsafe { &mut *STATE.0.get() }
 }
 
@@ -102,12 +102,37 @@ extern "C" fn open(_seed: u64) -> u32 {
     Code::of(state.session.open(&state.input, schema()))
 }
 
+/// Empties the output for an operation, which needs an open session and a key within the input.
+#[cfg_attr(feature = "bounded", inline(never))]
+#[cfg_attr(not(feature = "bounded"), inline(always))]
+fn enter(key_length: usize) -> Outcome {
+    let State { input, output, session } = state();
+    output.clear();
+    if !session.is_open() {
+        Err(Code::NOT_OPEN)
+    } else if key_length > input.len() {
+        Err(Code::INPUT_LENGTH)
+    } else {
+        Ok(())
+    }
+}
+
 /// Runs an operation on the open session with the input, after emptying the output.
 #[inline(always)]
 pub(crate) fn run(work: impl FnOnce(&mut Session, &[u8], &mut Vec<u8>) -> Outcome) -> u32 {
-    let State { input, output, session } = state();
-    output.clear();
-    Code::of(if session.is_open() { work(session, input, output) } else { Err(Code::NOT_OPEN) })
+    run_with_key(0, work)
+}
+
+/// The same of an operation whose input has at least a key of this length.
+#[inline(always)]
+pub(crate) fn run_with_key(
+    key_length: usize,
+    work: impl FnOnce(&mut Session, &[u8], &mut Vec<u8>) -> Outcome,
+) -> u32 {
+    Code::of(enter(key_length).and_then(|()| {
+        let State { input, output, session } = state();
+        work(session, input, output)
+    }))
 }
 
 /// Makes a write to the document whose key is at the front of the input.
@@ -303,7 +328,7 @@ extern "C" fn add(
     now: f64,
 ) -> u32 {
     let bounds = (i64::MIN.into(), i64::MAX.into());
-    add_within(gen_index, field, key_length, bounds, amount, now)
+    add_within(gen_index, field, key_length, &bounds, amount, now)
 }
 
 /// Adds to an integer counter of any type: `extras` says where in the compiler's data its options
@@ -318,7 +343,7 @@ extern "C" fn add_bounded(
     now: f64,
 ) -> u32 {
     let bounds = Field::with_extras(field, extras_at(extras)).counter_bounds();
-    add_within(gen_index, field, key_length, bounds, amount, now)
+    add_within(gen_index, field, key_length, &bounds, amount, now)
 }
 
 #[inline(never)]
@@ -326,7 +351,7 @@ fn add_within(
     gen_index: GenIndex,
     field: u32,
     key_length: usize,
-    bounds: (i128, i128),
+    bounds: &(i128, i128),
     amount: i64,
     now: f64,
 ) -> u32 {
@@ -401,13 +426,18 @@ fn read(gen_index: GenIndex, field: &Field<'_>, key_length: usize) -> u32 {
 #[unsafe(no_mangle)]
 extern "C" fn get_total(gen_index: GenIndex, field: u32, key_length: usize) -> u32 {
     run(|session, input, output| {
-        let total = counter_total(state_of(session, gen_index, field, input, key_length)?);
-        let nearest = if total < 0 { i64::MIN } else { i64::MAX };
-        let low = total as i64;
-        let shown = if i128::from(low) == total { low } else { nearest };
-        output.extend_from_slice(&shown.to_le_bytes());
+        write_total(counter_total(state_of(session, gen_index, field, input, key_length)?), output);
         Ok(())
     })
+}
+
+/// Appends the number of `i64` that is nearest to a total.
+#[inline(never)]
+pub(crate) fn write_total(total: i128, output: &mut Vec<u8>) {
+    let nearest = if total < 0 { i64::MIN } else { i64::MAX };
+    let low = total as i64;
+    let shown = if i128::from(low) == total { low } else { nearest };
+    output.extend_from_slice(&shown.to_le_bytes());
 }
 
 /// What the compiler's data has of a field from a place on.

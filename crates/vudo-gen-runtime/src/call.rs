@@ -4,8 +4,8 @@ use alloc::vec::Vec;
 
 use vudo_crdt::GenIndex;
 
-use crate::abi::{extras_at, run, split};
-use crate::code::{Code, Outcome};
+use crate::abi::{extras_at, run_with_key, split};
+use crate::code::Outcome;
 use crate::field::Field;
 use crate::session::Session;
 
@@ -28,13 +28,15 @@ impl<'c> Call<'c> {
         extras: usize,
         input: &'c [u8],
         key_length: usize,
-    ) -> Result<Call<'c>, Code> {
-        let (key, rest) = split(input, key_length)?;
-        Ok(Call { gen_index, field: Field::with_extras(field, extras_at(extras)), key, rest })
+    ) -> Call<'c> {
+        // Whoever runs a call has looked that there is so much.
+        let (key, rest) = split(input, key_length).unwrap_or_default();
+        Call { gen_index, field: Field::with_extras(field, extras_at(extras)), key, rest }
     }
 }
 
 /// Runs what an export does with its call.
+#[inline(always)]
 pub(crate) fn run_call(
     gen_index: GenIndex,
     field: u32,
@@ -42,8 +44,7 @@ pub(crate) fn run_call(
     key_length: usize,
     work: impl FnOnce(&Call<'_>, &mut Session, &mut Vec<u8>) -> Outcome,
 ) -> u32 {
-    run(|session, input, output| {
-        let call = Call::read(gen_index, field, extras, input, key_length)?;
-        work(&call, session, output)
+    run_with_key(key_length, |session, input, output| {
+        work(&Call::read(gen_index, field, extras, input, key_length), session, output)
     })
 }

@@ -1,14 +1,14 @@
 //! What functions give back: zero, or why nothing happened.
 
 use core::convert::Infallible;
-use core::num::NonZeroU8;
+use core::num::NonZeroU32;
 
 use vudo_crdt::{ApplyError, CounterOverflow, MalformedFrame, Refusal};
 
 /// A reason. Codes below 32 are those of [`MalformedFrame`], some others those of [`Refusal`]; all
 /// are listed in `docs/reference/wasm-abi.md` and never change their meaning.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Code(NonZeroU8);
+pub(crate) struct Code(NonZeroU32);
 
 /// Nothing, or why it was refused.
 pub(crate) type Outcome = Result<(), Code>;
@@ -24,28 +24,28 @@ impl Code {
     pub(crate) const NO_TRANSACTION: Code = Code::new(48);
     pub(crate) const INPUT_LENGTH: Code = Code::new(49);
 
-    const fn new(number: u8) -> Code {
-        Code(NonZeroU8::new(number).expect("zero is success"))
+    const fn new(number: u32) -> Code {
+        Code(NonZeroU32::new(number).expect("zero is success"))
     }
 
     /// The number that the host sees: zero for success.
     pub(crate) fn of(outcome: Outcome) -> u32 {
         match outcome {
             Ok(()) => 0,
-            Err(Code(number)) => number.get().into(),
+            Err(Code(number)) => number.get(),
         }
     }
 }
 
 impl From<MalformedFrame> for Code {
     fn from(what: MalformedFrame) -> Code {
-        Code::new(what as u8)
+        Code::new(what as u32)
     }
 }
 
 impl From<Refusal> for Code {
     fn from(refusal: Refusal) -> Code {
-        Code::new(refusal as u8)
+        Code::new(refusal as u32)
     }
 }
 

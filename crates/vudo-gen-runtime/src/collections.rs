@@ -3,7 +3,7 @@
 
 use alloc::vec::Vec;
 
-use vudo_crdt::value::{KIND_LIST, KIND_MAP, encode_inside};
+use vudo_crdt::value::{KIND_LIST, KIND_MAP, wrap};
 use vudo_crdt::wire::Reader;
 use vudo_crdt::{GenIndex, entry_key};
 
@@ -110,7 +110,6 @@ extern "C" fn get_elements(
     key_length: usize,
 ) -> u32 {
     run_call(gen_index, field, extras, key_length, |call, session, output| {
-        let mut parts = Vec::new();
         let mut entry = call.prefix(session)?;
         let prefix_length = entry.len();
         while session.next_entry(gen_index, prefix_length, &mut entry) {
@@ -118,10 +117,10 @@ extern "C" fn get_elements(
             if session.row(gen_index, &entry).is_element()
                 && admits(&mut Reader::new(call.field.types), element)
             {
-                parts.extend_from_slice(element);
+                output.extend_from_slice(element);
             }
         }
-        encode_inside(KIND_LIST, &parts, output);
+        wrap(KIND_LIST, output, 0);
         Ok(())
     })
 }
@@ -164,7 +163,8 @@ extern "C" fn add_entry(
         let bounds = held.counter_bounds();
         let entry = call.begin_entry(session, map_key, now)?;
         let (transaction, namespace) = session.parts();
-        let outcome = transaction.add_loaded(namespace, gen_index, &entry, held.id, bounds, amount);
+        let outcome =
+            transaction.add_loaded(namespace, gen_index, &entry, held.id, &bounds, amount);
         session.end_write(outcome)
     })
 }
@@ -231,23 +231,22 @@ extern "C" fn get_entries(
 ) -> u32 {
     run_call(gen_index, field, extras, key_length, |call, session, output| {
         let held = call.field.held();
-        let mut parts = Vec::new();
         let mut entry = call.prefix(session)?;
         let prefix_length = entry.len();
         while session.next_entry(gen_index, prefix_length, &mut entry) {
-            let length = parts.len();
+            let length = output.len();
             let (transaction, namespace) = session.parts();
             let row = transaction.view(namespace, gen_index, &entry);
             if !row.is_alive() {
                 continue;
             }
-            parts.extend_from_slice(&entry[prefix_length..]);
-            match show(&held, row.state(held.id), namespace, &mut parts) {
-                Err(Code::NOT_SET) => parts.truncate(length),
+            output.extend_from_slice(&entry[prefix_length..]);
+            match show(&held, row.state(held.id), namespace, output) {
+                Err(Code::NOT_SET) => output.truncate(length),
                 outcome => outcome?,
             }
         }
-        encode_inside(KIND_MAP, &parts, output);
+        wrap(KIND_MAP, output, 0);
         Ok(())
     })
 }

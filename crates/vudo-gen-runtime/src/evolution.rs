@@ -9,7 +9,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use vudo_crdt::value::skip_value;
-use vudo_crdt::wire::Reader;
+use vudo_crdt::wire::{Reader, write_byte};
 use vudo_crdt::{
     FieldSchema, GenIndex, Inherited, MalformedFrame, Namespace, Reading, Refusal, Schema,
     Transaction, TransactionView, Value, ValueType, entry_key,
@@ -261,7 +261,7 @@ extern "C" fn evolved_get(
 ) -> u32 {
     run_evolved(gen_index, extras, key_length, |call, session, output| {
         match call.shown(session)? {
-            Value::Bool(truth) => output.push(truth.into()),
+            Value::Bool(truth) => write_byte(output, truth.into()),
             Value::Int(number) => output.extend_from_slice(&(number as u64).to_le_bytes()),
             Value::Float(number) => output.extend_from_slice(&number.to_le_bytes()),
             Value::String(text) => output.extend_from_slice(text.as_bytes()),

@@ -7,12 +7,12 @@ use alloc::vec::Vec;
 
 use vudo_crdt::value::{
     byte_count_of, decode_bool, decode_byte_string, decode_float, decode_int, decode_utf8,
-    integer_range_of, is_in_range, skip_value, tag,
+    integer_range_of, is_in_range, step_over_value, tag,
 };
 use vudo_crdt::wire::{Reader, write_byte, zigzag_decode};
 use vudo_crdt::{
-    CellId, CounterOverflow, MalformedFrame, Overflow, Strategy, bounded_total,
-    counter_float_total, counter_total, fit_total,
+    CellId, CounterOverflow, Overflow, Strategy, bounded_total, counter_float_total, counter_total,
+    fit_total,
 };
 
 use crate::abi::cell_of;
@@ -60,25 +60,20 @@ impl<'s> Field<'s> {
         let mut field = Field::of(word);
         let mut reader = Reader::new(extras);
         // The compiler wrote these bytes; were they damaged, the field would do without.
-        let _ = (|| {
-            field.overflow = match reader.byte()? {
-                0 => Overflow::Saturate,
-                1 => Overflow::Wrap,
-                _ => Overflow::Error,
-            };
-            let flags = reader.byte()?;
-            if flags & HAS_MINIMUM != 0 {
-                field.min_value = Some(zigzag_decode(reader.varint()?));
-            }
-            if flags & HAS_MAXIMUM != 0 {
-                field.max_value = Some(zigzag_decode(reader.varint()?));
-            }
-            if flags & HAS_DEFAULT != 0 {
-                field.default = skip_value(&mut reader)?;
-            }
-            field.types = reader.rest();
-            Ok::<(), MalformedFrame>(())
-        })();
+        field.overflow = match reader.byte_or_zero() {
+            0 => Overflow::Saturate,
+            1 => Overflow::Wrap,
+            _ => Overflow::Error,
+        };
+        let flags = reader.byte_or_zero();
+        let mut read_bound =
+            |flag| (flags & flag != 0).then(|| zigzag_decode(reader.varint_or_zero()));
+        field.min_value = read_bound(HAS_MINIMUM);
+        field.max_value = read_bound(HAS_MAXIMUM);
+        if flags & HAS_DEFAULT != 0 {
+            field.default = step_over_value(&mut reader);
+        }
+        field.types = reader.rest();
         field
     }
 

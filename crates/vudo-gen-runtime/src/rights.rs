@@ -2,7 +2,7 @@
 
 use vudo_crdt::{Direction, GenIndex, ReplicaKey};
 
-use crate::abi::run;
+use crate::abi::{run, write_total};
 use crate::call::run_call;
 use crate::code::Code;
 
@@ -26,7 +26,7 @@ extern "C" fn add_with_rights(
     run_call(gen_index, field, extras, key_length, |call, session, _| {
         let (id, bounds) = (call.field.id, call.field.counter_bounds());
         session.write(now, |transaction, namespace| {
-            transaction.add_bounded_loaded(namespace, gen_index, call.key, id, bounds, amount)
+            transaction.add_bounded_loaded(namespace, gen_index, call.key, id, &bounds, amount)
         })
     })
 }
@@ -50,9 +50,8 @@ extern "C" fn rights(
             (call.field.id, call.field.counter_bounds(), direction(goes_up));
         let (transaction, namespace) = session.parts();
         let rights =
-            transaction.rights_loaded(namespace, gen_index, call.key, id, bounds, direction)?;
-        let rights = rights.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
-        output.extend_from_slice(&rights.to_le_bytes());
+            transaction.rights_loaded(namespace, gen_index, call.key, id, &bounds, direction)?;
+        write_total(rights, output);
         Ok(())
     })
 }
@@ -73,7 +72,7 @@ extern "C" fn give_rights(
         let (id, bounds) = (call.field.id, call.field.counter_bounds());
         let give = (&receiver, direction(goes_up), amount);
         session.write(now, |transaction, namespace| {
-            transaction.give_rights_loaded(namespace, gen_index, call.key, id, bounds, give)
+            transaction.give_rights_loaded(namespace, gen_index, call.key, id, &bounds, give)
         })
     })
 }

@@ -5,7 +5,7 @@
 
 use alloc::vec::Vec;
 
-use vudo_crdt::value::{KIND_LIST, encode_float, encode_inside, encode_int, skip_value};
+use vudo_crdt::value::{KIND_LIST, encode_float, encode_int, skip_value, wrap};
 use vudo_crdt::wire::Reader;
 use vudo_crdt::{GenIndex, MalformedFrame, Namespace, Refusal, Strategy, live_values};
 
@@ -67,19 +67,19 @@ pub(crate) fn show(
         Some(Strategy::PnCounterFloat) => encode_float(field.float_total(state), output),
         Some(strategy) if strategy.is_counter() => encode_int(field.total(state)?, output),
         Some(Strategy::MvRegister) if cfg!(feature = "registers") => {
-            let mut values = Vec::new();
+            let start = output.len();
             for live in live_values(state, namespace.replicas()) {
                 if is_shown(live.value) {
-                    values.extend_from_slice(live.value);
+                    output.extend_from_slice(live.value);
                 }
             }
-            if values.is_empty() {
-                values.extend_from_slice(field.default);
+            if output.len() == start {
+                output.extend_from_slice(field.default);
             }
-            if values.is_empty() {
+            if output.len() == start {
                 return Err(Code::NOT_SET);
             }
-            encode_inside(KIND_LIST, &values, output);
+            wrap(KIND_LIST, output, start);
         }
         _ => {
             let shown = if is_shown(state) { state } else { field.default };

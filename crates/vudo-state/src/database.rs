@@ -529,7 +529,7 @@ impl Database {
         // It writes nothing, so it is not committed.
         let mut view = vudo_crdt::Transaction::begin(namespace, state.own, 0);
         let (cell, bounds) = (field.id(), field.counter_bounds());
-        let rights = view.rights_loaded(namespace, gen_index, key, cell, bounds, direction);
+        let rights = view.rights_loaded(namespace, gen_index, key, cell, &bounds, direction);
         rights.or_else(refused)
     }
 

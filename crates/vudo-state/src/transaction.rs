@@ -275,7 +275,7 @@ impl<'a> Transaction<'a> {
         }
         space.load(*gen_index, row_key, &mut chunks)?;
         let (id, bounds) = (field.id(), field.counter_bounds());
-        let rights = self.writes.rights_loaded(space, *gen_index, row_key, id, bounds, direction);
+        let rights = self.writes.rights_loaded(space, *gen_index, row_key, id, &bounds, direction);
         rights.map_err(|reason| refused(gen_schema, key, &path, reason.into()))
     }
 

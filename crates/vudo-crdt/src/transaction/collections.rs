@@ -29,16 +29,43 @@ impl Transaction {
         }
         let life = row.life;
         let now = self.stamp.hlc;
-        let mut write = self.register_write(gen_index, key, id);
         let state = self.stored_state(namespace, gen_index, key, id);
-        write.cover_known(state);
         visit_live(state, |live| latest = latest.max(Some(live.hlc)));
         let hlc = match latest {
             Some(latest) => latest.overwritten_at(now).ok_or(Refusal::ClockAtCeiling)?,
             None => now,
         };
-        let payload = write.encode(Some(value), &mut self.joiner.references);
-        self.write(namespace, gen_index, key, life, Operation { id, hlc, value: &payload })
+        let operation = Operation { id, hlc, value };
+        self.write_covering(namespace, gen_index, key, life, operation, state, true)
+    }
+
+    /// Writes the value of an operation to an `mv_register`, or nothing, over all that a state knows
+    /// of and that this transaction has covered so far.
+    #[allow(clippy::too_many_arguments)] // Where, what, and over what.
+    #[inline(never)]
+    fn write_covering(
+        &mut self,
+        namespace: &Namespace,
+        gen_index: GenIndex,
+        key: &[u8],
+        life: u64,
+        operation: Operation<'_>,
+        state: &[u8],
+        writes: bool,
+    ) -> Result<(), Refusal> {
+        let Operation { id, value, .. } = operation;
+        let mut write = RegisterWrite::default();
+        write.cover_as(self.pending_operation(gen_index, key, id), &self.joiner.references);
+        write.cover_known(state);
+        if !writes && write.covers_nothing() {
+            // It was added by this transaction and nobody else: then nothing has happened.
+            if let Ok(place) = position(&self.entries, gen_index, key) {
+                self.entries.remove(place, 1);
+            }
+            return Ok(());
+        }
+        let payload = write.encode(writes.then_some(value), &mut self.joiner.references);
+        self.write(namespace, gen_index, key, life, Operation { value: &payload, ..operation })
     }
 
     /// The state of a cell as it was before this transaction, in the life that the transaction sees.
@@ -56,15 +83,6 @@ impl Transaction {
         let row = Row::parse(stored);
         let pending_life = self.pending(gen_index, key).map_or(row.life, |pending| pending.life);
         if pending_life == row.life { row.state(id) } else { &[] }
-    }
-
-    /// What this transaction has done to an `mv_register` so far, which its next operation there has
-    /// to do as well.
-    fn register_write(&self, gen_index: GenIndex, key: &[u8], id: CellId) -> RegisterWrite {
-        let mut write = RegisterWrite::default();
-        let pending = self.pending_operation(gen_index, key, id);
-        write.cover_as(pending, &self.joiner.references);
-        write
     }
 
     /// Adds an element, given as an encoded value, to a set. The chunks of the document, and of the
@@ -118,19 +136,12 @@ impl Transaction {
         if !adds && !self.view(namespace, gen_index, &entry).is_element() {
             return Ok(());
         }
-        let mut write = self.register_write(gen_index, &entry, id);
-        if !adds {
-            write.cover_known(self.stored_state(namespace, gen_index, &entry, id));
-        }
-        if !adds && write.covers_nothing() {
-            // It was added by this transaction and nobody else: then nothing has happened.
-            if let Ok(place) = position(&self.entries, gen_index, &entry) {
-                self.entries.remove(place, 1);
-            }
-            return Ok(());
-        }
-        let payload = write.encode(adds.then_some(&[]), &mut self.joiner.references);
-        self.write(namespace, gen_index, &entry, 0, Operation { id, hlc, value: &payload })
+        let state = match adds {
+            true => &[],
+            false => self.stored_state(namespace, gen_index, &entry, id),
+        };
+        let operation = Operation { id, hlc, value: &[] };
+        self.write_covering(namespace, gen_index, &entry, 0, operation, state, adds)
     }
 
     /// The key of an entry of a map under this key, given as an encoded value, for use as the key of

@@ -55,10 +55,10 @@ impl Transaction {
                 // The bounds are those of the sum.
                 let own = |bound: i128| bound.saturating_sub(inherited.total);
                 let bounds = (own(least), own(greatest));
-                self.add_loaded(namespace, gen_index, key, id, bounds, amount)
+                self.add_loaded(namespace, gen_index, key, id, &bounds, amount)
             }
             Strategy::BoundedCounter => {
-                self.add_bounded_loaded(namespace, gen_index, key, id, (least, greatest), amount)
+                self.add_bounded_loaded(namespace, gen_index, key, id, &(least, greatest), amount)
             }
             _ => Err(Refusal::NotThisOperation),
         }
@@ -75,7 +75,7 @@ impl Transaction {
         gen_index: GenIndex,
         key: &[u8],
         id: CellId,
-        bounds: (i128, i128),
+        bounds: &(i128, i128),
         amount: i64,
     ) -> Result<(), Refusal> {
         let direction = if amount < 0 { Direction::Down } else { Direction::Up };
@@ -107,7 +107,7 @@ impl Transaction {
         namespace.load(gen_index, key, source)?;
         let (id, bounds) = (field.id(), field.counter_bounds());
         let give = (receiver, direction, amount);
-        Ok(self.give_rights_loaded(namespace, gen_index, key, id, bounds, give)?)
+        Ok(self.give_rights_loaded(namespace, gen_index, key, id, &bounds, give)?)
     }
 
     /// [`Transaction::give_rights`] where the chunk is loaded, of a counter that is known by its
@@ -121,7 +121,7 @@ impl Transaction {
         gen_index: GenIndex,
         key: &[u8],
         id: CellId,
-        bounds: (i128, i128),
+        bounds: &(i128, i128),
         (receiver, direction, amount): (&ReplicaKey, Direction, i64),
     ) -> Result<(), Refusal> {
         let give = (receiver.0.as_slice(), direction, amount.into());
@@ -139,7 +139,7 @@ impl Transaction {
         gen_index: GenIndex,
         key: &[u8],
         id: CellId,
-        (least, greatest): (i128, i128),
+        (least, greatest): &(i128, i128),
         direction: Direction,
     ) -> Result<i128, Refusal> {
         let replica = self.stamp.replica;
@@ -151,10 +151,10 @@ impl Transaction {
         let mut rights = counter::rights_of(row.state(id), replica, replicas, direction);
         // What may be used from the start is the founder's; nobody else must think it his.
         if namespace.founder() == Some(replica) {
-            let start = counter::start_within(least, greatest);
+            let start = counter::start_within(*least, *greatest);
             let (to, from) = match direction {
-                Direction::Up => (&greatest, &start),
-                Direction::Down => (&start, &least),
+                Direction::Up => (greatest, &start),
+                Direction::Down => (&start, least),
             };
             counter::add(&mut rights, to, false);
             counter::add(&mut rights, from, true);
@@ -169,7 +169,7 @@ impl Transaction {
         gen_index: GenIndex,
         key: &[u8],
         id: CellId,
-        bounds: (i128, i128),
+        bounds: &(i128, i128),
         (receiver, direction, amount): (&[u8], Direction, i128),
     ) -> Result<(), Refusal> {
         let rights = self.rights_loaded(namespace, gen_index, key, id, bounds, direction)?;
@@ -196,7 +196,7 @@ impl Transaction {
         gen_index: GenIndex,
         key: &[u8],
         id: CellId,
-        (least, greatest): (i128, i128),
+        (least, greatest): &(i128, i128),
         amount: i64,
     ) -> Result<(), Refusal> {
         let stamp = self.stamp;
@@ -212,7 +212,7 @@ impl Transaction {
         let wide_amount = amount.into();
         counter::add(&mut total, &wide_amount, false);
         // A merge may have taken the counter past a bound; coming back is always allowed.
-        let (lesser, greater) = if amount < 0 { (&total, &least) } else { (&greatest, &total) };
+        let (lesser, greater) = if amount < 0 { (&total, least) } else { (greatest, &total) };
         if amount != 0 && counter::is_less(lesser, greater) {
             return Err(Refusal::OutOfBounds);
         }

@@ -360,8 +360,8 @@ impl Transaction {
         };
         namespace.loaded_entries(gen_index, key, collection, |element, _| insert(element));
         let prefix = entry_key(key, collection, &[]);
-        for document in self.entries_within(gen_index, &prefix) {
-            let mut rest = Reader::new(&DocumentChange::of(document).key[prefix.len()..]);
+        for entry in self.entries_within(gen_index, &prefix) {
+            let mut rest = Reader::new(&entry.key[prefix.len()..]);
             let element = step_over_value(&mut rest);
             if rest.is_empty() {
                 insert(element);
@@ -437,13 +437,14 @@ impl Transaction {
             return;
         }
         let mut body = buffer_for(self.byte_count + HEADERS_BYTES_MAX);
-        let mut replicas = Vec::new();
+        let mut referred: &[ReplicaIndex] = &[];
         if cfg!(feature = "registers") {
-            for replica in self.joiner.references.iter().skip(1) {
-                replicas.extend_from_slice(&namespace.replicas.key(*replica).0);
-            }
+            referred = self.joiner.references.get(1..).unwrap_or_default();
         }
-        write_body_head(self.document_count(), &replicas, &mut body);
+        write_body_head(self.document_count(), referred.len(), &mut body);
+        for replica in referred {
+            body.extend_from_slice(&namespace.replicas.key(*replica).0);
+        }
         for bytes in self.documents.iter() {
             let document = DocumentChange::of(bytes);
             match !cfg!(feature = "collections") || self.entries.len() == 0 {
@@ -481,8 +482,7 @@ impl Transaction {
     /// Appends what the transaction does to the entries of a collection.
     fn write_entries(&self, owner: &DocumentChange<'_>, collection: CellId, out: &mut Vec<u8>) {
         let prefix = entry_key(owner.key, collection, &[]);
-        for bytes in self.entries_within(owner.gen_index, &prefix) {
-            let entry = DocumentChange::of(bytes);
+        for entry in self.entries_within(owner.gen_index, &prefix) {
             let mut rest = Reader::new(&entry.key[prefix.len()..]);
             let element = step_over_value(&mut rest);
             // What follows the element is for a collection of the entry, which is written with it.
@@ -503,13 +503,11 @@ impl Transaction {
         &'t self,
         gen_index: GenIndex,
         prefix: &'t [u8],
-    ) -> impl Iterator<Item = &'t [u8]> + use<'t> {
+    ) -> impl Iterator<Item = DocumentChange<'t>> + use<'t> {
         let (Ok(first) | Err(first)) = position(&self.entries, gen_index, prefix);
-        let entries = self.entries.iter_from(first).map(|bytes| bytes.as_slice());
-        entries.take_while(move |bytes| {
-            let entry = DocumentChange::of(bytes);
-            entry.gen_index == gen_index && entry.key.starts_with(prefix)
-        })
+        let entries = self.entries.iter_from(first).map(|bytes| DocumentChange::of(bytes));
+        entries
+            .take_while(move |entry| entry.gen_index == gen_index && entry.key.starts_with(prefix))
     }
 
     /// What the transaction does to a document or entry so far.

@@ -133,6 +133,21 @@ fn evolved(mut exports: Vec<FieldExport>) -> Vec<FieldExport> {
     exports
 }
 
+/// Whether some field of a schema needs the functions that read fields of all types without parts.
+pub(super) fn reads_all(schema: &Schema) -> bool {
+    let fields = schema.gens.iter().flat_map(|one| &one.fields);
+    let mut exports = fields.flat_map(exports_of);
+    exports.any(|export| matches!(export.runtime_function, "get" | "get_with"))
+}
+
+/// The export of a module that reads all types anyway: it needs no functions for single ones.
+pub(super) fn sharing_reads(export: FieldExport) -> FieldExport {
+    match export.runtime_function {
+        "get_string" | "get_total" => FieldExport { runtime_function: "get", ..export },
+        _ => export,
+    }
+}
+
 /// The exports of a field that was always what it is.
 fn exports_of_plain(field: &FieldSchema) -> Vec<FieldExport> {
     match field.strategy {

@@ -15,7 +15,7 @@ use walrus::{
 use super::abi::{
     COMMON, ENTRY_CLASS, ENTRY_EXTRAS, ENTRY_WORD, FIELD_ENTRY_BYTES, FOUND, FieldExport,
     NOT_THIS_OPERATION, OF_GEN, SchemaData, class_of, exports_of, exports_of_class, field_word,
-    has_evolved, has_founder, is_encoded,
+    has_evolved, has_founder, is_encoded, reads_all, sharing_reads,
 };
 use super::{Accessors, BuildError, SCHEMA_SECTION};
 
@@ -76,6 +76,7 @@ fn specialise_runtime(schema: &Schema, accessors: Accessors) -> walrus::Result<V
         cutter.kept.insert(FOUND.into());
     }
     let mut data = SchemaData::of(schema);
+    let reads_all = reads_all(schema);
     for (gen_index, gen_schema) in schema.gens.iter().enumerate() {
         let gen_index = Value::I32(gen_index as i32);
         for operation in OF_GEN {
@@ -84,7 +85,10 @@ fn specialise_runtime(schema: &Schema, accessors: Accessors) -> walrus::Result<V
         }
         for field in gen_schema.fields.iter().filter(|_| accessors == Accessors::Typed) {
             let mut extras = None;
-            for export in exports_of(field) {
+            for mut export in exports_of(field) {
+                if reads_all {
+                    export = sharing_reads(export);
+                }
                 let name = format!("{}.{}.{}", gen_schema.name, field.name, export.operation);
                 let mut constants = Vec::from([gen_index, Value::I32(field_word(field) as i32)]);
                 if export.takes_extras {
