@@ -235,20 +235,18 @@ impl Shard {
         let BranchId { replica, first, leaf } = branch;
         let own = state.own;
         let mut adoption = Adoption::new(replica, first - 1, own);
-        // Where the log was cut, peers may have sent some of it again, under its own numbers.
-        let (is_cut, mut sent_again) = (leaf == OF_CUT_LOG, BTreeMap::new());
+        // Where the log was cut, peers may have sent some of it again, under its own numbers: all up to
+        // the last of them, though what they have compacted is not in the log.
+        let is_cut = leaf == OF_CUT_LOG;
+        let sent_again = if is_cut { state.namespace.heard(replica) } else { 0 };
         // By what is alike of them: the orphans, and how many changes of others are like them.
         let mut alike: BTreeMap<[u8; 32], (Vec<u64>, usize)> = BTreeMap::new();
         for (number, record) in changes {
             alike.entry(likeness(&read(record)?)).or_default().0.push(*number);
         }
         self.whole_log(state).visit(&mut |change| {
-            if change.replica == replica && change.number < first {
+            if change.replica == replica && (is_cut || change.number < first) {
                 adoption.see(change);
-            } else if change.replica == replica && is_cut {
-                let mut record = Vec::new();
-                change.write_log_record(&mut record);
-                sent_again.insert(change.number, record);
             } else if let Some((_, count)) = alike.get_mut(&likeness(change)) {
                 *count += 1;
             }
@@ -257,20 +255,19 @@ impl Shard {
             .into_values()
             .flat_map(|(numbers, count)| numbers.into_iter().take(count))
             .collect();
-        known.extend(sent_again.keys());
+        let numbers = changes.iter().map(|(number, _)| *number);
+        known.extend(numbers.filter(|number| *number <= sent_again));
         let mut has_records = false;
         for (number, record) in changes {
             let change = read(record)?;
-            // What could not be read of the log comes in between.
-            let later = sent_again.split_off(number);
-            for record in std::mem::replace(&mut sent_again, later).into_values() {
-                adoption.see(&read(&record)?);
-            }
             let place = layout::orphan(self.id(), replica, (first, &leaf), *number);
             if known.contains(number) {
                 report.known += 1;
                 state.with_pending.batch.remove(place);
-                adoption.see(&change);
+                // Counters have grown since where later changes are in the log.
+                if *number > sent_again {
+                    adoption.see(&change);
+                }
                 continue;
             }
             let next = state.namespace.heard(own) + 1;
