@@ -483,3 +483,35 @@ fn a_pin_shows_its_moment_and_compaction_leaves_it() {
     assert!(place.succeed(&["verify"]).contains("and 1 changes read"));
     assert!(place.succeed(&["repair", "--cut-log"]).contains("no log is damaged"));
 }
+
+#[test]
+fn a_damaged_log_is_cut_and_a_peer_sends_again_what_it_had() {
+    let place = Place::new();
+    place.succeed(&["--store", "held", "init", "task.dol"]);
+    let lines: String =
+        (0..5_000).map(|number| format!("{number},the title numbered {number}\n")).collect();
+    place.write("tasks.csv", &format!("id,title\n{lines}"));
+    place.succeed(&["--store", "held", "import", "tasks.csv", "--gen", "Task", "--key", "id"]);
+    let server = Server::start(&place, "held");
+    place.succeed(&["--store", "peer", "sync", &server.ticket]);
+    drop(server);
+    let pages = place.path("held/store.redb");
+    let mut bytes = std::fs::read(&pages).unwrap();
+    let wanted = b"the title numbered 2500";
+    let windows = bytes.windows(wanted.len()).enumerate();
+    let places: Vec<usize> =
+        windows.filter(|(_, window)| window == wanted).map(|(place, _)| place).collect();
+    // It lies in a chunk and in the log.
+    assert!(places.len() >= 2, "{places:?}");
+    places.into_iter().for_each(|place| bytes[place] ^= 1);
+    std::fs::write(&pages, bytes).unwrap();
+    assert!(place.fail(&["--store", "held", "repair"]).contains("`vudo repair --cut-log`"));
+    let cut = place.succeed(&["--store", "held", "repair", "--cut-log"]);
+    assert!(cut.contains("behind the damage are kept aside"), "{cut}");
+    let server = Server::start(&place, "peer");
+    place.succeed(&["--store", "held", "sync", &server.ticket]);
+    assert!(place.succeed(&["--store", "held", "adopt"]).contains("0 changes adopted"));
+    assert!(place.succeed(&["--store", "held", "verify"]).contains("5000 documents"));
+    let title = place.succeed(&["--store", "held", "get", "Task/2500"]);
+    assert!(title.contains("the title numbered 2500"), "{title}");
+}
