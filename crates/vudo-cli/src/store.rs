@@ -245,9 +245,7 @@ fn repair(database: &Database, is_json: bool, output: &mut dyn Write) -> Result<
 
 fn cut_log(database: Database, context: &Context, output: &mut dyn Write) -> Result<()> {
     database.repair()?;
-    // What is damaged can be found once after opening: pages that are not whole are closed then.
-    drop(database);
-    let report = data::open(context)?.cut_damaged_logs()?;
+    let report = database.cut_damaged_logs()?;
     // Opened again it has its new key, and tables of what is left of its logs.
     let database = data::open(context)?;
     if context.json {

@@ -464,6 +464,8 @@ impl<M: Medium> Storage for NativeStorage<M> {
             Some(pages) => pages.check_integrity().map_err(failed),
             None => Err(StorageError::new("the pages are closed after an error")),
         };
+        // What redb could not check it gives nothing of before it is opened again.
+        let intact = self.opening_again_after(intact);
         let recent = self.read_recent()?;
         if let Some(table) = recent.open_table()? {
             for entry in table.iter().map_err(failed)? {
