@@ -3,8 +3,8 @@
 //! What a function keeps in memory while it runs, LLVM puts on a stack: it takes the room at its
 //! beginning and gives it back at every end. A module has one thread and imports nothing
 //! that calls it back, so a function that cannot reach itself runs once at a time, and its frame can
-//! lie at an address that is known beforehand. Then nothing is taken or given back, and every address in the frame is a
-//! constant. That makes a module a twentieth smaller.
+//! lie at an address that is known beforehand. Then nothing is taken or given back, and every address
+//! in the frame is a constant, which is less code.
 //!
 //! A frame lies behind those of all functions that may be running when its own begins. Functions that
 //! do reach themselves keep to the stack, which grows down from the other end of the same room.
