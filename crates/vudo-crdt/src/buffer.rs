@@ -121,18 +121,14 @@ impl WriteBuffer {
     pub(crate) fn sorted_rows_from(&self, key: &[u8]) -> Vec<&[u8]> {
         let taken = self.slots.iter().filter(|slot| **slot != 0);
         let rows = taken.map(|slot| self.row_at(*slot));
-        let mut rows: Vec<&[u8]> = rows.filter(|row| key_of(row) >= key).collect();
-        rows.sort_unstable_by(|left, right| key_of(left).cmp(key_of(right)));
-        rows
+        sorted(rows.filter(|row| key_of(row) >= key).collect())
     }
 
     /// The rows whose keys begin with these bytes, ascending.
     pub(crate) fn sorted_rows_with(&self, prefix: &[u8]) -> Vec<&[u8]> {
         let slots = self.slots.iter().filter(|slot| **slot != 0);
         let rows = slots.map(|slot| self.row_at(*slot));
-        let mut rows: Vec<&[u8]> = rows.filter(|row| key_of(row).starts_with(prefix)).collect();
-        rows.sort_unstable_by(|left, right| key_of(left).cmp(key_of(right)));
-        rows
+        sorted(rows.filter(|row| key_of(row).starts_with(prefix)).collect())
     }
 
     pub(crate) fn clear(&mut self) {
@@ -189,6 +185,30 @@ impl WriteBuffer {
     }
 }
 
+/// Sorts rows by their keys. Those of one table often begin alike, so what is compared first is the
+/// eight bytes behind the ones that all of them share, as a number: few pairs need more.
+fn sorted(rows: Vec<&[u8]>) -> Vec<&[u8]> {
+    let first = rows.first().map_or(&[][..], |row| key_of(row));
+    let shared_bytes = rows.iter().fold(first.len(), |shared_bytes, row| {
+        let pairs = first[..shared_bytes].iter().zip(key_of(row));
+        pairs.take_while(|(left, right)| left == right).count()
+    });
+    let mut by_start: Vec<(u64, &[u8])> =
+        (rows.into_iter()).map(|row| (number_of(&key_of(row)[shared_bytes..]), row)).collect();
+    by_start.sort_unstable_by(|(left_start, left), (right_start, right)| {
+        left_start.cmp(right_start).then_with(|| key_of(left).cmp(key_of(right)))
+    });
+    by_start.into_iter().map(|(_, row)| row).collect()
+}
+
+/// The first eight bytes, which sorts as they do, but for what ends in zeros.
+fn number_of(bytes: &[u8]) -> u64 {
+    let mut start = [0; 8];
+    let count = bytes.len().min(start.len());
+    start[..count].copy_from_slice(&bytes[..count]);
+    u64::from_be_bytes(start)
+}
+
 const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
 
 fn fold(hash: u64, word: u64) -> u64 {
@@ -242,6 +262,36 @@ mod tests {
         }
         let sizes = buffer.sorted_rows().into_iter().map(|row| LENGTH_BYTES + row.len());
         assert_eq!(buffer.row_bytes(), sizes.sum());
+    }
+
+    #[test]
+    fn rows_are_sorted_by_the_whole_of_their_keys() {
+        let keys: [&[u8]; 9] = [
+            b"user",
+            b"user\0",
+            b"user\0\0",
+            b"user 1",
+            b"user 12345678",
+            b"user 123456789",
+            b"user 12345678a",
+            b"user 2",
+            b"user\xff",
+        ];
+        for shared in [&b""[..], b"a much longer start of all keys / "] {
+            let mut buffer = WriteBuffer::new(7);
+            let keys = keys.map(|key| [shared, key].concat());
+            for index in 0..keys.len() {
+                let mut row = Vec::new();
+                crate::wire::write_bytes(&mut row, &keys[index * 5 % keys.len()]);
+                buffer.put(&row);
+            }
+            let sorted = buffer.sorted_rows().into_iter().map(key_of);
+            assert!(sorted.eq(keys.iter().map(Vec::as_slice)));
+            let with_one = [shared, b"user 1"].concat();
+            assert_eq!(buffer.sorted_rows_with(&with_one).len(), 4);
+            assert_eq!(buffer.sorted_rows_from(&with_one).len(), 6);
+        }
+        assert!(WriteBuffer::new(7).sorted_rows().is_empty());
     }
 
     #[test]

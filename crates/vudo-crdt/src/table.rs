@@ -215,26 +215,12 @@ impl Table {
         if let Some((slot, _)) = self.remembered_row(key, hash) {
             self.slots[slot].is_recent = true;
         } else if let Some(index) = self.slot_of(key) {
-            self.load_slot(index, source)?;
+            load_slot(&mut self.slots, &mut self.cache, index, source)?;
             let chunk = self.slots[index].chunk.as_ref();
             if let Some(Ok(place)) = chunk.map(|chunk| chunk.place(key)) {
                 self.cache.note_place(hash, (index as u32, place as u32), self.slots.len());
             }
         }
-        Ok(())
-    }
-
-    fn load_slot<S: ChunkSource>(
-        &mut self,
-        index: usize,
-        source: &mut S,
-    ) -> Result<(), ChunkError<S::Error>> {
-        let slot = &mut self.slots[index];
-        if slot.chunk.is_none() {
-            slot.chunk = Some(slot.read(source)?);
-            self.cache.note_loaded(index, slot.byte_count());
-        }
-        slot.is_recent = true;
         Ok(())
     }
 
@@ -270,10 +256,10 @@ impl Table {
         }
         let Some(mut index) = self.slot_of(prefix) else { return Ok(()) };
         // The first one in any case: it is where new rows would go, also if they come before it.
-        self.load_slot(index, source)?;
+        load_slot(&mut self.slots, &mut self.cache, index, source)?;
         while index + 1 < self.slots.len() && may_have(&self.slots[index + 1], prefix) {
             index += 1;
-            self.load_slot(index, source)?;
+            load_slot(&mut self.slots, &mut self.cache, index, source)?;
         }
         Ok(())
     }
@@ -390,88 +376,44 @@ impl Table {
         &mut self,
         source: &mut S,
     ) -> Result<(), ChunkError<S::Error>> {
-        let covering = self.covering_slots();
-        self.flush_to(&covering, source)
+        self.flush_if(source, |_| true)
     }
 
-    /// The same where the chunks that cover the rows are known.
-    fn flush_to<S: ChunkSource>(
+    /// The same if it is worth it to rewrite so many chunks.
+    fn flush_if<S: ChunkSource>(
         &mut self,
-        covering: &[usize],
         source: &mut S,
+        is_worth: impl FnOnce(usize) -> bool,
     ) -> Result<(), ChunkError<S::Error>> {
-        for index in covering {
-            self.load_slot(*index, source)?;
+        let rows = self.buffer.sorted_rows();
+        let covering = covering_slots(&self.slots, &rows);
+        if rows.is_empty() || !is_worth(covering.len()) {
+            return Ok(());
         }
-        self.move_to_chunks();
+        for index in covering {
+            load_slot(&mut self.slots, &mut self.cache, index, source)?;
+        }
+        move_rows(&rows, &mut self.slots, &mut self.replaced);
+        self.note_moved();
         Ok(())
     }
 
-    /// The places of the chunks that cover rows of the buffer, ascending.
-    fn covering_slots(&self) -> Vec<usize> {
-        let rows = self.buffer.sorted_rows();
-        let mut rest = rows.as_slice();
-        let mut covering = Vec::new();
-        while let Some(index) = rest.first().and_then(|row| self.slot_of(key_of(row))) {
-            take_covered(&mut rest, self.slots.get(index + 1));
-            covering.push(index);
-        }
-        covering
+    /// Moves the write buffer's rows to their chunks, all of which are in memory.
+    fn move_to_chunks(&mut self) {
+        move_rows(&self.buffer.sorted_rows(), &mut self.slots, &mut self.replaced);
+        self.note_moved();
     }
 
-    /// Moves the write buffer's rows to their chunks, which are in memory.
-    fn move_to_chunks(&mut self) {
-        if self.buffer.is_empty() {
-            return;
-        }
+    /// Empties the write buffer, whose rows are in chunks now.
+    fn note_moved(&mut self) {
         (self.is_directory_new, self.is_buffer_new) = (true, true);
-        let rows = self.buffer.sorted_rows();
-        let mut rest = rows.as_slice();
-        let old = core::mem::take(&mut self.slots);
-        if old.is_empty() {
-            let rows: Vec<&[u8]> = rest.iter().copied().filter(|row| is_there(row)).collect();
-            push_chunks(&rows, &mut self.slots);
-        }
-        let mut old = old.into_iter().peekable();
-        while let Some(slot) = old.next() {
-            let new_rows = take_covered(&mut rest, old.peek());
-            let row_bytes = slot.chunk.as_ref().map(Chunk::row_bytes);
-            if new_rows.is_empty() {
-                // No chunk is written anew only to be joined with another that is not either.
-                let is_after_new = self.slots.last().is_some_and(|last| last.id.is_none());
-                if !(is_after_new && row_bytes.is_some_and(|bytes| self.last_has_room(bytes))) {
-                    self.slots.push(slot);
-                    continue;
-                }
-            }
-            // Rewriting without it would drop its rows.
-            assert!(slot.chunk.is_some(), "a chunk under a buffered row has left memory");
-            self.replaced.extend(slot.id);
-            let old_rows = slot.chunk.iter().flat_map(Chunk::rows);
-            let mut rows: Vec<&[u8]> = merge(old_rows, new_rows.iter().copied()).collect();
-            let has_room = self.last_has_room(bytes_of(&rows)) && !rows.is_empty();
-            let last = if has_room { self.slots.pop() } else { None };
-            if let Some(Slot { id, chunk: Some(chunk), .. }) = &last {
-                self.replaced.extend(*id);
-                rows.splice(0..0, chunk.rows());
-            }
-            push_chunks(&rows, &mut self.slots);
-        }
         self.buffer.clear();
         let loaded = self.slots.iter().enumerate().filter(|(_, slot)| slot.chunk.is_some());
         self.cache.reset(loaded.map(|(index, slot)| (index, slot.byte_count())));
     }
 
-    /// Whether so many bytes of rows can be joined with those of the last chunk.
-    fn last_has_room(&self, row_bytes: usize) -> bool {
-        let last = self.slots.last().and_then(|last| last.chunk.as_ref());
-        last.is_some_and(|last| last.row_bytes() + row_bytes <= JOINED_BYTES_MAX)
-    }
-
     fn slot_of(&self, key: &[u8]) -> Option<usize> {
-        let after = self.slots.partition_point(|slot| &*slot.first_key <= key);
-        // A key before the first chunk belongs to the first chunk.
-        (!self.slots.is_empty()).then(|| after.saturating_sub(1))
+        slot_of(&self.slots, key)
     }
 
     /// Visits the rows from a key on, ascending, until the visitor says `false`. Chunks that are
@@ -578,11 +520,8 @@ impl Table {
         mut store: impl FnMut(ChunkId, Vec<u8>),
     ) -> Result<Persisted, ChunkError<S::Error>> {
         // Whatever writes less: the chunks with the rows, or the rows alone.
-        let covering = self.covering_slots();
-        let rewritten_bytes = covering.len() * CHUNK_BYTES;
-        if rewritten_bytes <= REWRITTEN_PER_ROW_BYTE_MAX * self.buffer.row_bytes() {
-            self.flush_to(&covering, source)?;
-        }
+        let rewritten_bytes_max = REWRITTEN_PER_ROW_BYTE_MAX * self.buffer.row_bytes();
+        self.flush_if(source, |chunk_count| chunk_count * CHUNK_BYTES <= rewritten_bytes_max)?;
         for slot in &mut self.slots {
             if let (None, Some(chunk)) = (slot.id, &slot.chunk) {
                 store(*next_id, chunk.encode());
@@ -658,6 +597,79 @@ impl Table {
         table.has_absent = slot_count > 0;
         if reader.is_empty() { Ok(table) } else { Err(MalformedFrame::TrailingBytes) }
     }
+}
+
+fn load_slot<S: ChunkSource>(
+    slots: &mut [Slot],
+    cache: &mut Cache,
+    index: usize,
+    source: &mut S,
+) -> Result<(), ChunkError<S::Error>> {
+    let slot = &mut slots[index];
+    if slot.chunk.is_none() {
+        slot.chunk = Some(slot.read(source)?);
+        cache.note_loaded(index, slot.byte_count());
+    }
+    slot.is_recent = true;
+    Ok(())
+}
+
+/// The place of the chunk that covers a key.
+fn slot_of(slots: &[Slot], key: &[u8]) -> Option<usize> {
+    let after = slots.partition_point(|slot| &*slot.first_key <= key);
+    // A key before the first chunk belongs to the first chunk.
+    (!slots.is_empty()).then(|| after.saturating_sub(1))
+}
+
+/// The places of the chunks that cover these rows, ascending as the rows do.
+fn covering_slots(slots: &[Slot], mut rows: &[&[u8]]) -> Vec<usize> {
+    let mut covering = Vec::new();
+    while let Some(index) = rows.first().and_then(|row| slot_of(slots, key_of(row))) {
+        take_covered(&mut rows, slots.get(index + 1));
+        covering.push(index);
+    }
+    covering
+}
+
+/// Moves rows, which ascend by key, to the chunks that cover them and are in memory. Notes the stored
+/// ones that others take the place of.
+fn move_rows(mut rows: &[&[u8]], slots: &mut Vec<Slot>, replaced: &mut Vec<ChunkId>) {
+    let old = core::mem::take(slots);
+    if old.is_empty() {
+        let rows: Vec<&[u8]> = rows.iter().copied().filter(|row| is_there(row)).collect();
+        push_chunks(&rows, slots);
+    }
+    let mut old = old.into_iter().peekable();
+    while let Some(slot) = old.next() {
+        let new_rows = take_covered(&mut rows, old.peek());
+        if new_rows.is_empty() {
+            // No chunk is written anew only to be joined with another that is not either.
+            let is_after_new = slots.last().is_some_and(|last| last.id.is_none());
+            let row_bytes = slot.chunk.as_ref().map(Chunk::row_bytes);
+            if !(is_after_new && row_bytes.is_some_and(|bytes| last_has_room(slots, bytes))) {
+                slots.push(slot);
+                continue;
+            }
+        }
+        // Rewriting without it would drop its rows.
+        assert!(slot.chunk.is_some(), "a chunk under a buffered row has left memory");
+        replaced.extend(slot.id);
+        let old_rows = slot.chunk.iter().flat_map(Chunk::rows);
+        let mut merged: Vec<&[u8]> = merge(old_rows, new_rows.iter().copied()).collect();
+        let has_room = last_has_room(slots, bytes_of(&merged)) && !merged.is_empty();
+        let last = if has_room { slots.pop() } else { None };
+        if let Some(Slot { id, chunk: Some(chunk), .. }) = &last {
+            replaced.extend(*id);
+            merged.splice(0..0, chunk.rows());
+        }
+        push_chunks(&merged, slots);
+    }
+}
+
+/// Whether so many bytes of rows can be joined with those of the last chunk.
+fn last_has_room(slots: &[Slot], row_bytes: usize) -> bool {
+    let last = slots.last().and_then(|last| last.chunk.as_ref());
+    last.is_some_and(|last| last.row_bytes() + row_bytes <= JOINED_BYTES_MAX)
 }
 
 /// Takes the rows that belong to a chunk, by the chunk behind it, from the front of the others.
