@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use ed25519_dalek::{Signer, SigningKey};
 use libfuzzer_sys::fuzz_target;
 use vudo_crdt::{
-    FieldSchema, Frame, GenSchema, Seal, Strategy, ValueType, checksum, write_signed_frame,
+    FieldSchema, Frame, GenSchema, Schema, Seal, Strategy, ValueType, checksum, write_signed_frame,
 };
 use vudo_p2p::proto::{Access, Effect, Event, Holdings, Message, PROTOCOL_VERSION, Session};
 use vudo_state::{Database, SignedRecord, public_key_of};
@@ -33,6 +33,7 @@ fn database() -> Database {
     let title = FieldSchema::new("title", 1, Strategy::Lww, ValueType::String);
     let task = GenSchema::new("Task", [title]);
     let database = Database::open_in_memory().unwrap();
+    database.define(&Schema::from(vec![task.clone()])).unwrap();
     let milk = database.document_id("milk");
     database.create(&task, &milk, &[("title", "Buy milk".into())]).unwrap();
     database
@@ -112,6 +113,7 @@ fuzz_target!(|input: &[u8]| {
         true => Session::server((server, client), NONCES[1]),
         false => Session::client((client, server), NONCES[0], "default".into(), SECRET, held),
     };
+    session = session.with_schema(database.schema());
     let mut now = 0;
     let mut events = VecDeque::from([Event::Started]);
     loop {

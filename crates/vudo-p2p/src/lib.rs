@@ -6,8 +6,9 @@
 //!
 //! **The invariants.** Only durable changes leave a store, and only durable changes are
 //! acknowledged. Nobody learns anything of a namespace without its ticket's secret, or a grant of its
-//! owners. Where both
-//! sides hold the same changes, their states are compared, and a difference is an error.
+//! owners. Where both sides hold the same changes, their states are compared, and a difference is an
+//! error. Stores of different schemas sync as others do; [`SyncReport::schema_differences`] and the log
+//! say what they have defined in different ways.
 //!
 //! ```
 //! # #[cfg(feature = "net")] {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vudo_crdt::limits::{MAX_SIGNED_FRAME_BYTES, MAX_VECTOR_REPLICAS};
+use vudo_crdt::limits::{MAX_GENS, MAX_SIGNED_FRAME_BYTES, MAX_VECTOR_REPLICAS};
 
 /// A frame of a session carries what is signed together, and more as long as that fits into this.
 pub const FRAME_BYTES: usize = 256 << 10;
@@ -21,6 +21,10 @@ pub const HANDSHAKE_MESSAGE_BYTES_MAX: usize = 4 << 10;
 pub const SHOWN_RECORDS_MAX: usize = 16;
 /// Most bytes of them.
 pub const SHOWN_RECORD_BYTES_MAX: usize = 3 << 10;
+/// Most Gens of which one side tells a fingerprint.
+pub const SCHEMA_GENS_MAX: usize = MAX_GENS;
+/// Most bytes of the fields of Gens that differ; those that do not fit are not told.
+pub const TOLD_FIELDS_BYTES_MAX: usize = 64 << 10;
 /// Largest message: the largest frame, or what is held of most replicas, with its header.
 pub const MESSAGE_BYTES_MAX: usize = max(MAX_SIGNED_FRAME_BYTES, MAX_VECTOR_REPLICAS * 50) + 64;
 /// What a message begins with on a channel: its length.

@@ -17,7 +17,8 @@ use crate::limits::{
 use crate::net::channel::{Receiver, Sender};
 use crate::net::node::share_secret;
 use crate::proto::{
-    CloseReason, Effect, Event, GoodbyeCode, Holdings, Message, Milliseconds, Notice, Session,
+    CloseReason, Effect, Event, GoodbyeCode, Holdings, Message, Milliseconds, Notice,
+    SchemaDifferences, Session,
 };
 use crate::ticket::short_id;
 
@@ -33,6 +34,7 @@ pub(super) struct Progress {
     pub(super) received_changes: u64,
     pub(super) sent_bytes: u64,
     pub(super) received_bytes: u64,
+    pub(super) schema_differences: SchemaDifferences,
 }
 
 /// What the session is about, once it is known.
@@ -176,7 +178,14 @@ impl Driver {
                     return Ok(Some(reason));
                 }
                 Effect::Notify(Notice::Authenticated) => {
-                    self.progress.send_modify(|progress| progress.is_authenticated = true);
+                    self.progress.send_modify(|progress| {
+                        progress.is_authenticated = true;
+                        progress.schema_differences = SchemaDifferences::default();
+                    });
+                }
+                Effect::Notify(Notice::SchemasDiffer(differences)) => {
+                    self.log_differences(&differences);
+                    self.progress.send_modify(|progress| progress.schema_differences = differences);
                 }
                 Effect::Notify(Notice::PeerHolds(vector)) => {
                     if let Some(served) = &self.served {
@@ -268,6 +277,20 @@ impl Driver {
             }
         }
         Ok(None)
+    }
+
+    /// Tells a developer why one side shows what the other does not.
+    fn log_differences(&self, differences: &SchemaDifferences) {
+        let peer = short_id(&self.peer.0);
+        for difference in &differences.gens {
+            match difference.is_conflict() {
+                true => tracing::warn!(peer, "{difference}"),
+                false => tracing::info!(peer, "{difference}"),
+            }
+        }
+        for gen_name in &differences.undefined_at_peer {
+            tracing::debug!(peer, gen_name, "the peer has not defined a Gen");
+        }
     }
 
     async fn send(&mut self, message: &Message) -> Result<()> {

@@ -108,7 +108,8 @@ async fn serve_channels(shared: &Arc<Shared>, connection: Connection) {
 }
 
 async fn session(shared: Arc<Shared>, connection: Arc<Connection>, channel: Channel) -> Result<()> {
-    let session = Session::server((shared.id, connection.peer), random_bytes()?);
+    let session = Session::server((shared.id, connection.peer), random_bytes()?)
+        .with_schema(shared.database.schema());
     let progress = Arc::new(watch::Sender::new(Progress::default()));
     let (leave, peer) = (shared.leave.subscribe(), ReplicaKey(connection.peer));
     let driver =

@@ -9,12 +9,14 @@ use vudo_state::{
 };
 
 use super::holdings::Holdings;
+use super::schema::{GenFingerprint, decode_fingerprints, encode_fingerprints};
 use crate::limits::{
     COMPRESSION_BYTES_MIN, COMPRESSION_FACTOR_MAX, LOG_ROOTS_MAX, SHOWN_RECORDS_MAX,
+    TOLD_FIELDS_BYTES_MAX,
 };
 
 /// The version of the protocol that this build speaks.
-pub const PROTOCOL_VERSION: u64 = 5;
+pub const PROTOCOL_VERSION: u64 = 6;
 
 /// The name of a namespace, as a peer wrote it.
 pub type Namespace = String;
@@ -42,6 +44,11 @@ pub enum Message {
         /// At most [`SHOWN_RECORDS_MAX`]; none from a server.
         records: Vec<SignedRecord>,
     },
+    /// What the sender has defined, ascending by the hashes of names; not sent where that is nothing.
+    Schema(Vec<GenFingerprint>),
+    /// The bytes of a schema: the fields of Gens that the two sides have defined in different ways, each
+    /// with number, name, strategy and type alone.
+    Gens(Vec<u8>),
     /// What the sender holds durably as the session begins.
     Holdings(Holdings),
     /// Changes, in the order in which the sender applied them, signed by their writers: see
@@ -129,6 +136,8 @@ const BRANCH: u8 = 13;
 const CHECKPOINT: u8 = 14;
 const PART_REQUEST: u8 = 15;
 const PART: u8 = 16;
+const SCHEMA: u8 = 17;
+const GENS: u8 = 18;
 
 impl Message {
     /// Appends the message's bytes: a tag and its fields.
@@ -148,6 +157,14 @@ impl Message {
                 out.push(KEY_PROOF);
                 out.extend_from_slice(signature);
                 encode_records(records, out);
+            }
+            Message::Schema(gens) => {
+                out.push(SCHEMA);
+                encode_fingerprints(gens, out);
+            }
+            Message::Gens(bytes) => {
+                out.push(GENS);
+                write_bytes(out, bytes);
             }
             Message::Holdings(holdings) => {
                 out.push(HOLDINGS);
@@ -227,6 +244,11 @@ impl Message {
                 signature: reader.array()?,
                 records: decode_records(&mut reader)?,
             },
+            SCHEMA => Message::Schema(decode_fingerprints(&mut reader)?),
+            GENS => {
+                let length = reader.varint_up_to(TOLD_FIELDS_BYTES_MAX as u64)?;
+                Message::Gens(reader.take(length as usize)?.to_vec())
+            }
             HOLDINGS => Message::Holdings(Holdings::decode(&mut reader)?),
             HEAD => Message::Head(SignedHead::decode(&mut reader)?),
             ROOTS => Message::Roots(read_roots(&mut reader)?),

@@ -12,6 +12,7 @@ mod message;
 mod piece;
 mod proof;
 mod repair;
+mod schema;
 mod session;
 
 pub use holdings::{Holdings, LogHash};
@@ -19,4 +20,5 @@ pub use message::{GoodbyeCode, Message, Namespace, Nonce, PROTOCOL_VERSION};
 pub(crate) use message::{decode_records, encode_records};
 pub use piece::{Piece, read_greeting};
 pub use proof::{Access, NodeId, Secret};
+pub use schema::{FieldDifference, GenDifference, GenFingerprint, SchemaDifferences};
 pub use session::{CloseReason, Effect, Event, Milliseconds, Notice, Session};

@@ -3,9 +3,11 @@
 //! Whoever drives it feeds [`Event`]s and carries out [`Effect`]s in their order. Reading frames,
 //! applying them and reading fingerprints are the driver's work, answered by events.
 
+use std::sync::Arc;
+
 use vudo_crdt::head::{SIGNATURE_BYTES, SignedHead};
 use vudo_crdt::{
-    DifferentRows, Fingerprint, RangeSummaries, ReplicaKey, SessionKey, VersionVector,
+    DifferentRows, Fingerprint, RangeSummaries, ReplicaKey, Schema, SessionKey, VersionVector,
 };
 use vudo_state::{
     BranchOutcome, CheckpointOffer, CheckpointPart, LogComparison, OutgoingFrame, PartRequest,
@@ -17,6 +19,7 @@ use super::holdings::Holdings;
 use super::message::{GoodbyeCode, Message, Namespace, Nonce, PROTOCOL_VERSION};
 use super::proof::{Access, Binding, NodeId, Role, Secret};
 use super::repair::Repair;
+use super::schema::{SchemaDifferences, SchemaExchange};
 use crate::limits::HANDSHAKE_TIMEOUT;
 
 /// Time on a clock that only goes forward, from any beginning.
@@ -202,6 +205,8 @@ pub enum Effect {
 pub enum Notice {
     /// Both sides have proved that they hold the secret, or have the keys that they claim.
     Authenticated,
+    /// The two sides have defined Gens in different ways, which stops nothing. It is told once.
+    SchemasDiffer(SchemaDifferences),
     /// The peer has said that it holds this durably.
     PeerHolds(VersionVector),
     /// A replica has signed two logs of one length: one that is held here, and one that the peer
@@ -291,6 +296,7 @@ pub struct Session {
     phase: Phase,
     /// When the handshake must be over; none before the session has begun.
     handshake_deadline: Option<Milliseconds>,
+    schema: SchemaExchange,
     exchange: Exchange,
 }
 
@@ -323,6 +329,7 @@ impl Session {
             admitted: None,
             phase: Phase::ClientAwaitsHello,
             handshake_deadline: None,
+            schema: SchemaExchange::default(),
             exchange: Exchange::new(held.into()),
         }
     }
@@ -339,8 +346,16 @@ impl Session {
             admitted: None,
             phase: Phase::ServerAwaitsHello,
             handshake_deadline: None,
+            schema: SchemaExchange::default(),
             exchange: Exchange::new(Holdings::default()),
         }
+    }
+
+    /// The session with what this side has defined, of which the peer is told as much as shows what the
+    /// two have defined in different ways.
+    #[must_use]
+    pub fn with_schema(self, schema: Arc<Schema>) -> Session {
+        Session { schema: SchemaExchange::new(schema), ..self }
     }
 
     /// When [`Event::TimePassed`] is wanted, if nothing happens before; it may come late.
@@ -373,6 +388,12 @@ impl Session {
             _ if is_over => Err(CloseReason::AccessEnded),
             (Phase::AwaitsHoldings | Phase::Open, Event::AccessChecked { until }) => {
                 self.admit_until(until)
+            }
+            (Phase::AwaitsHoldings | Phase::Open, Event::Received(Message::Schema(gens))) => {
+                self.schema.receive_schema(&gens, &mut effects)
+            }
+            (Phase::AwaitsHoldings | Phase::Open, Event::Received(Message::Gens(bytes))) => {
+                self.schema.receive_gens(&bytes, &mut effects)
             }
             (Phase::Open, event) => self.exchange.handle(event, now, &mut effects),
             (_, _) if now >= handshake_deadline => Err(CloseReason::HandshakeTimeout),
@@ -517,6 +538,7 @@ impl Session {
         let key = self.binding(peer_nonce).range_key(secret);
         let is_client = self.role == Role::Client;
         self.exchange.repair_with(is_client, Repair::new(is_client, key));
+        self.schema.announce(effects);
         effects.push(Effect::Send(Message::Holdings(self.exchange.announce())));
         effects.push(Effect::Notify(Notice::Authenticated));
     }

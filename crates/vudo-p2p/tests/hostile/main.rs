@@ -18,5 +18,6 @@ mod oversized_frames;
 mod proof_forger;
 mod replayer;
 mod revoked_writer;
+mod schema_liar;
 mod slow_reader;
 mod vector_liar;
