@@ -10,6 +10,8 @@
 //! error. Stores of different schemas sync as others do; [`SyncReport::schema_differences`] and the log
 //! say what they have defined in different ways.
 //!
+//! [`Node::presence`] is for what no store keeps: who is here, where their cursor is.
+//!
 //! ```
 //! # #[cfg(feature = "net")] {
 //! use std::time::Duration;
@@ -51,6 +53,7 @@ mod ticket;
 pub use error::{Error, Result};
 #[cfg(feature = "net")]
 pub use net::{
-    ALPN, Config, Delivery, Link, MESSAGE_ALPN, Messenger, Node, Outgoing, PeerStatus, SyncReport,
+    ALPN, Config, Delivery, Link, MESSAGE_ALPN, Messenger, Node, Outgoing, PeerStatus, Presence,
+    PresenceChange, PresenceChanges, SyncReport,
 };
 pub use ticket::Ticket;

@@ -8,8 +8,8 @@ use vudo_crdt::{
 };
 use vudo_p2p::limits::{RANGE_MESSAGES_MAX, REPAIRS_MAX};
 use vudo_p2p::proto::{
-    CloseReason, Effect, Event, GenFingerprint, Holdings, Message, Notice, SchemaDifferences,
-    Session,
+    CloseReason, Effect, Event, GenFingerprint, Holdings, Message, Notice, PresenceUpdate,
+    SchemaDifferences, Session,
 };
 use vudo_state::storage::{MemoryStorage, Storage, WriteBatch};
 use vudo_state::{Database, Founding, OpenOptions, SignedRecord, SystemEnvironment};
@@ -86,6 +86,7 @@ impl Side {
                     let documents = replication.rebuild(&different).unwrap();
                     self.events.push_back(Event::Rebuilt { documents });
                 }
+                Effect::ReadPresence { .. } | Effect::TakePresence(_) => panic!("nobody is there"),
                 Effect::Notify(notice) => self.notices.push(notice),
                 Effect::Close(reason) => self.closed = Some(reason),
             }
@@ -467,6 +468,11 @@ fn every_truncation_is_refused_and_random_bytes_never_panic() {
             (1..4).map(|name| GenFingerprint { name: [name; 8], fields: [9; 8] }).collect(),
         ),
         Message::Gens(vec![4, 5]),
+        Message::Presence(vec![
+            PresenceUpdate { origin: [1; 32], clock: 900, shown: Some((7, [1, 2][..].into())) },
+            PresenceUpdate { origin: [2; 32], clock: 0, shown: None },
+        ]),
+        Message::PresenceTaken,
         Message::Frame(vec![1, 2, 3]),
         Message::Ack(vector.clone()),
         Message::Fingerprint { vector, fingerprint: [3; 32] },

@@ -16,6 +16,7 @@ use crate::limits::{
 };
 use crate::net::channel::{Receiver, Sender};
 use crate::net::node::share_secret;
+use crate::net::presence::{PresenceLink, Presences};
 use crate::proto::{
     CloseReason, Effect, Event, GoodbyeCode, Holdings, Message, Milliseconds, Notice,
     SchemaDifferences, Session,
@@ -44,6 +45,7 @@ struct Served {
     branch_count: u64,
     /// Says when more is durable, for as long as it is held.
     _listener: ListenerGuard,
+    presence: PresenceLink,
 }
 
 /// Drives one session.
@@ -54,6 +56,7 @@ pub(super) struct Driver {
     /// What the session's clock counts from.
     start: Instant,
     database: Database,
+    presences: Arc<Presences>,
     served: Option<Served>,
     sender: Sender,
     leave: watch::Receiver<bool>,
@@ -74,11 +77,20 @@ pub(super) async fn asked_to_leave(leave: &mut watch::Receiver<bool>) {
     let _ = leave.wait_for(|leaves| *leaves).await;
 }
 
+/// Waits until there may be something that the peer was not told; for ever before it is known what the
+/// session is about.
+async fn presence_changed(served: &mut Option<Served>) {
+    match served {
+        Some(served) => served.presence.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Driver {
     pub(super) fn new(
         session: Session,
         peer: ReplicaKey,
-        database: Database,
+        (database, presences): (Database, Arc<Presences>),
         sender: Sender,
         progress: Arc<watch::Sender<Progress>>,
         leave: watch::Receiver<bool>,
@@ -88,6 +100,7 @@ impl Driver {
             peer,
             start: Instant::now(),
             database,
+            presences,
             served: None,
             sender,
             leave,
@@ -104,7 +117,8 @@ impl Driver {
         let advanced = self.advanced.clone();
         let listener = replication.on_durable(move || advanced.notify_one());
         let branch_count = replication.branch_count();
-        self.served = Some(Served { replication, branch_count, _listener: listener });
+        let presence = self.presences.room(replication.namespace()).join(self.peer.0);
+        self.served = Some(Served { replication, branch_count, _listener: listener, presence });
     }
 
     /// Runs the session to its end. `Ok` means that one of the sides left; a lost connection is
@@ -156,6 +170,7 @@ impl Driver {
                 () = sleep_until(deadline.unwrap_or(self.start)), if deadline.is_some() => {
                     Event::TimePassed
                 }
+                () = presence_changed(&mut self.served) => Event::PresenceChanged,
             };
         };
         reader.abort();
@@ -259,6 +274,16 @@ impl Driver {
                     let applied = replication.apply_branch(&branch);
                     applied.map_or_else(|error| failed(&error), Event::BranchApplied)
                 }),
+                Effect::ReadPresence { since } => {
+                    let read = |served: &Served| served.presence.updates_since(since);
+                    let (updates, revision) = self.served.as_ref().map(read).unwrap_or_default();
+                    self.answer(Event::PresenceReady { updates, revision });
+                }
+                Effect::TakePresence(updates) => {
+                    if let Some(served) = &self.served {
+                        served.presence.receive(updates);
+                    }
+                }
                 Effect::ReadFingerprint => self.read_fingerprint(),
                 Effect::CompareRanges { said, key } => self.work(move |replication| {
                     let compared = replication.compare_ranges(said.as_ref(), &key);

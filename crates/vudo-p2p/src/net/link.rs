@@ -197,12 +197,12 @@ impl Keeper {
             Holdings::of(&self.replication)?,
         )
         .with_schema(self.shared.database.schema());
-        let database = self.shared.database.clone();
+        let shared = (self.shared.database.clone(), self.shared.presences.clone());
         let (leave_sender, leave) = watch::channel(false);
         let mut driver = Driver::new(
             session,
             ReplicaKey(self.ticket.node),
-            database,
+            shared,
             channel.sender,
             self.progress.clone(),
             leave,

@@ -16,7 +16,8 @@ use vudo_state::{
 
 use super::exchange::Exchange;
 use super::holdings::Holdings;
-use super::message::{GoodbyeCode, Message, Namespace, Nonce, PROTOCOL_VERSION};
+use super::message::{GoodbyeCode, Message, Namespace, Nonce, PROTOCOL_VERSION, PresenceUpdate};
+use super::presence::PresenceExchange;
 use super::proof::{Access, Binding, NodeId, Role, Secret};
 use super::repair::Repair;
 use super::schema::{SchemaDifferences, SchemaExchange};
@@ -120,6 +121,16 @@ pub enum Event {
         /// How many.
         documents: usize,
     },
+    /// There may be something new in the namespace's [`PresenceTable`](super::PresenceTable). It is told
+    /// at the beginning of a session as well, where that is not empty.
+    PresenceChanged,
+    /// Answers [`Effect::ReadPresence`].
+    PresenceReady {
+        /// What the peer is to be told.
+        updates: Vec<PresenceUpdate>,
+        /// The revision of the table up to which that goes.
+        revision: u64,
+    },
     /// More has become durable here.
     LocalAdvanced {
         /// What is held durably.
@@ -194,6 +205,13 @@ pub enum Effect {
     },
     /// Rebuild the documents of these rows from the log.
     Rebuild(DifferentRows),
+    /// Read what the table has above this revision.
+    ReadPresence {
+        /// Up to where the peer has been told.
+        since: u64,
+    },
+    /// Put what the peer has said into the table. When the session is over, what came of it ends.
+    TakePresence(Vec<PresenceUpdate>),
     /// Tell whoever watches.
     Notify(Notice),
     /// The session is over: nothing follows, and events no longer matter.
@@ -297,6 +315,7 @@ pub struct Session {
     /// When the handshake must be over; none before the session has begun.
     handshake_deadline: Option<Milliseconds>,
     schema: SchemaExchange,
+    presence: PresenceExchange,
     exchange: Exchange,
 }
 
@@ -330,6 +349,7 @@ impl Session {
             phase: Phase::ClientAwaitsHello,
             handshake_deadline: None,
             schema: SchemaExchange::default(),
+            presence: PresenceExchange::default(),
             exchange: Exchange::new(held.into()),
         }
     }
@@ -347,6 +367,7 @@ impl Session {
             phase: Phase::ServerAwaitsHello,
             handshake_deadline: None,
             schema: SchemaExchange::default(),
+            presence: PresenceExchange::default(),
             exchange: Exchange::new(Holdings::default()),
         }
     }
@@ -362,7 +383,10 @@ impl Session {
     pub fn deadline(&self) -> Option<Milliseconds> {
         let deadline = match self.phase {
             Phase::Closed => return None,
-            Phase::Open => self.exchange.deadline(),
+            Phase::Open => {
+                let deadlines = [self.exchange.deadline(), self.presence.deadline()];
+                deadlines.into_iter().flatten().min()
+            }
             _ => self.handshake_deadline,
         };
         let until = self.admitted.as_ref().map(|admitted| admitted.until);
@@ -395,6 +419,18 @@ impl Session {
             (Phase::AwaitsHoldings | Phase::Open, Event::Received(Message::Gens(bytes))) => {
                 self.schema.receive_gens(&bytes, &mut effects)
             }
+            (Phase::Open, Event::Received(Message::Presence(updates))) => {
+                self.presence.receive(updates, &mut effects)
+            }
+            (Phase::Open, Event::Received(Message::PresenceTaken)) => self.presence.taken(),
+            (Phase::Open, Event::PresenceReady { updates, revision }) => {
+                self.presence.ready(updates, revision, &mut effects);
+                Ok(())
+            }
+            (_, Event::PresenceChanged) => {
+                self.presence.changed();
+                Ok(())
+            }
             (Phase::Open, event) => self.exchange.handle(event, now, &mut effects),
             (_, _) if now >= handshake_deadline => Err(CloseReason::HandshakeTimeout),
             (_, Event::LocalAdvanced { vector }) => {
@@ -405,6 +441,9 @@ impl Session {
         };
         if let (Some(admitted), true) = (&self.admitted, may_have_changed && result.is_ok()) {
             effects.push(Effect::CheckAccess(admitted.shown.clone()));
+        }
+        if result.is_ok() && matches!(self.phase, Phase::Open) {
+            self.presence.proceed(now, &mut effects);
         }
         if let Err(reason) = result {
             if let Some(code) = farewell(&reason)

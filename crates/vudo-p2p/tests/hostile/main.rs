@@ -15,6 +15,7 @@ mod forker;
 mod gap_maker;
 mod omitter;
 mod oversized_frames;
+mod presence_flooder;
 mod proof_forger;
 mod replayer;
 mod revoked_writer;

@@ -590,6 +590,9 @@ impl World {
             Effect::ReadBranch { replica, number } => Work::ReadBranch(replica, number),
             Effect::ApplyBranch(branch) => Work::ApplyBranch(branch),
             Effect::ReadFingerprint => Work::ReadFingerprint,
+            Effect::ReadPresence { .. } | Effect::TakePresence(_) => {
+                panic!("{id:?}: nobody shows anything")
+            }
             Effect::CompareRanges { .. } | Effect::Rebuild(_) => {
                 panic!("{id:?}: honest states differ at equal vectors")
             }
