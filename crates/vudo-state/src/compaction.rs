@@ -43,7 +43,7 @@ use crate::recovery::{
 };
 use crate::rights::founding_hash;
 use crate::seals::{SealsByReplica, for_each_segment};
-use crate::shard::{RECORD_BYTES, Shard, StoredChunks};
+use crate::shard::{RECORD_BYTES_MAX, Shard, StoredChunks};
 use crate::storage::{StorageError, WriteBatch};
 
 /// What a compaction has freed.
@@ -293,6 +293,8 @@ impl Frozen {
             drop(state);
             return Err(Error::CompactionRuns { namespace: shard.name.to_string() });
         }
+        // Below rows that have not moved yet the chunks hold what has been deleted since.
+        state.namespace.move_rows_to_chunks(&mut shard.chunks())?;
         state.kept_chunks = Some(Vec::new());
         drop(state);
         let kept = KeptChunks(shard.clone());
@@ -536,15 +538,17 @@ impl Underway {
             for (replica, number) in last_numbers {
                 batch.remove(layout::log_index(id, replica, number));
             }
-            if kept_before == 0 && kept.len() == record.len() && kept.len() >= RECORD_BYTES / 2 {
+            if kept_before == 0 && kept.len() == record.len() && kept.len() >= RECORD_BYTES_MAX / 2
+            {
                 kept.clear();
                 return Ok(());
             }
             batch.remove(layout::log(id, position));
-            last_position = position;
-            if kept.len() >= RECORD_BYTES {
-                batch.put(layout::log(id, position), std::mem::take(&mut kept));
+            if kept_before > 0 && kept.len() > RECORD_BYTES_MAX {
+                let rest = kept.split_off(kept_before);
+                batch.put(layout::log(id, last_position), std::mem::replace(&mut kept, rest));
             }
+            last_position = position;
             Ok(())
         };
         let (log, end) = (shard.stored_log(), self.frozen.end);
