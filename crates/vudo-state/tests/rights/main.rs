@@ -435,10 +435,18 @@ fn stores_with_the_same_changes_judge_them_the_same_whatever_their_order() {
             let (replica, writer) = (public(names[place]), &mut writers[place]);
             let mut documents = Vec::new();
             let frame = if step == 0 || random.one_in(3) {
-                let record = match step {
+                let mut record = match step {
                     0 => founding.clone(),
                     _ => random_record(&mut random, &name, 8),
                 };
+                // A document is made once by whoever makes it.
+                let is_made = |record: &SignedRecord| {
+                    let (_, carriers) = held.get(&record.id())?;
+                    carriers.iter().find(|(carrier, _)| *carrier == replica)
+                };
+                while is_made(&record).is_some() {
+                    record = random_record(&mut random, &name, 8);
+                }
                 let (_, carriers) =
                     held.entry(record.id()).or_insert_with(|| (record.clone(), Vec::new()));
                 carriers.push((replica, writer.count + 1));
