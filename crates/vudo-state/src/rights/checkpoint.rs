@@ -20,9 +20,9 @@
 //! certified, and a change carries it that the cuts on both accept. So a key that has been revoked
 //! gives none any more. That change is above the checkpoint: whoever goes on from a compacted log gets
 //! the record beside it, and it counts without the change that carries it while there is no cut on
-//! either; once that change has come, nothing is different any more. A cut can lie before a checkpoint: then it never counted. A log that has been
-//! compacted by it may lack what is in effect instead; that store says so, gives the checkpoint to
-//! nobody and does not compact any more.
+//! either; once that change has come, nothing is different any more. A cut can lie before a
+//! checkpoint: then it never counted. A log that has been compacted by it may lack what is in effect
+//! instead; that store says so, gives the checkpoint to nobody and does not compact any more.
 
 use std::collections::BTreeMap;
 
