@@ -38,6 +38,10 @@ impl Chunk {
         self.bytes.len() + size_of::<u32>() * self.starts.len()
     }
 
+    pub(crate) fn row_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     fn row(&self, index: usize) -> &[u8] {
         let start = self.starts[index] as usize;
         let end = self.starts.get(index + 1).map_or(self.bytes.len(), |next| *next as usize);

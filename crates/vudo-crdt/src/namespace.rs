@@ -542,6 +542,18 @@ impl Namespace {
         self.tables().flat_map(Table::stored_chunks)
     }
 
+    /// Moves all rows to their chunks, so that what is persisted next has none beside them.
+    ///
+    /// # Errors
+    /// A chunk could not be read that rows move to. Those of its table are where they were.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn move_rows_to_chunks<S: ChunkSource>(
+        &mut self,
+        source: &mut S,
+    ) -> Result<(), ChunkError<S::Error>> {
+        self.tables_mut().try_for_each(|table| table.flush(source))
+    }
+
     /// What the chunks in memory take up: all that grows with the count of documents, but for
     /// the directory of chunks and the write buffers.
     #[cfg(not(target_arch = "wasm32"))]

@@ -38,6 +38,11 @@ use crate::wire::{MalformedFrame, Reader, write_bytes, write_varint};
 /// needed alone.
 const CHUNK_BYTES: usize = 4 << 10;
 
+/// Neighbours that have no more bytes of rows than this together become one, when one of them is
+/// rewritten: rows shrink where documents are deleted. With its row lengths and its key, a chunk of
+/// this size fits into a page of 4 KiB on disk.
+const JOINED_BYTES_MAX: usize = CHUNK_BYTES / 8 * 7;
+
 /// Rows move to their chunks when these are persisted, if no more bytes of chunks are rewritten for
 /// each byte of rows. Otherwise the rows are stored beside the chunks.
 const REWRITTEN_PER_ROW_BYTE_MAX: usize = 2;
@@ -381,7 +386,10 @@ impl Table {
     }
 
     /// Moves the write buffer's rows to their chunks.
-    fn flush<S: ChunkSource>(&mut self, source: &mut S) -> Result<(), ChunkError<S::Error>> {
+    pub(crate) fn flush<S: ChunkSource>(
+        &mut self,
+        source: &mut S,
+    ) -> Result<(), ChunkError<S::Error>> {
         let covering = self.covering_slots();
         self.flush_to(&covering, source)
     }
@@ -421,23 +429,43 @@ impl Table {
         let mut rest = rows.as_slice();
         let old = core::mem::take(&mut self.slots);
         if old.is_empty() {
-            rewrite(None, rest, &mut self.slots);
+            let rows: Vec<&[u8]> = rest.iter().copied().filter(|row| is_there(row)).collect();
+            push_chunks(&rows, &mut self.slots);
         }
         let mut old = old.into_iter().peekable();
         while let Some(slot) = old.next() {
             let new_rows = take_covered(&mut rest, old.peek());
+            let row_bytes = slot.chunk.as_ref().map(Chunk::row_bytes);
             if new_rows.is_empty() {
-                self.slots.push(slot);
-            } else {
-                // Rewriting without it would drop its rows.
-                assert!(slot.chunk.is_some(), "a chunk under a buffered row has left memory");
-                self.replaced.extend(slot.id);
-                rewrite(slot.chunk.as_ref(), new_rows, &mut self.slots);
+                // No chunk is written anew only to be joined with another that is not either.
+                let is_after_new = self.slots.last().is_some_and(|last| last.id.is_none());
+                if !(is_after_new && row_bytes.is_some_and(|bytes| self.last_has_room(bytes))) {
+                    self.slots.push(slot);
+                    continue;
+                }
             }
+            // Rewriting without it would drop its rows.
+            assert!(slot.chunk.is_some(), "a chunk under a buffered row has left memory");
+            self.replaced.extend(slot.id);
+            let old_rows = slot.chunk.iter().flat_map(Chunk::rows);
+            let mut rows: Vec<&[u8]> = merge(old_rows, new_rows.iter().copied()).collect();
+            let has_room = self.last_has_room(bytes_of(&rows)) && !rows.is_empty();
+            let last = if has_room { self.slots.pop() } else { None };
+            if let Some(Slot { id, chunk: Some(chunk), .. }) = &last {
+                self.replaced.extend(*id);
+                rows.splice(0..0, chunk.rows());
+            }
+            push_chunks(&rows, &mut self.slots);
         }
         self.buffer.clear();
         let loaded = self.slots.iter().enumerate().filter(|(_, slot)| slot.chunk.is_some());
         self.cache.reset(loaded.map(|(index, slot)| (index, slot.byte_count())));
+    }
+
+    /// Whether so many bytes of rows can be joined with those of the last chunk.
+    fn last_has_room(&self, row_bytes: usize) -> bool {
+        let last = self.slots.last().and_then(|last| last.chunk.as_ref());
+        last.is_some_and(|last| last.row_bytes() + row_bytes <= JOINED_BYTES_MAX)
     }
 
     fn slot_of(&self, key: &[u8]) -> Option<usize> {
@@ -671,14 +699,12 @@ fn may_have(slot: &Slot, prefix: &[u8]) -> bool {
     *slot.first_key < *prefix || slot.first_key.starts_with(prefix)
 }
 
-/// Merges new rows over those of a chunk into chunks of about equal size.
-fn rewrite(old: Option<&Chunk>, new_rows: &[&[u8]], slots: &mut Vec<Slot>) {
-    let old_rows = old.into_iter().flat_map(Chunk::rows);
-    let merged: Vec<&[u8]> = merge(old_rows, new_rows.iter().copied()).collect();
-    let byte_count: usize = merged.iter().map(|row| row.len()).sum();
+/// Adds chunks of about equal size with these rows.
+fn push_chunks(rows: &[&[u8]], slots: &mut Vec<Slot>) {
+    let byte_count = bytes_of(rows);
     let chunk_count = byte_count.div_ceil(CHUNK_BYTES * 3 / 2).max(1);
     let aim = byte_count.div_ceil(chunk_count);
-    let mut rest = merged.as_slice();
+    let mut rest = rows;
     while !rest.is_empty() {
         let mut taken_bytes = 0;
         let taken = rest.iter().take_while(|row| {
@@ -690,4 +716,8 @@ fn rewrite(old: Option<&Chunk>, new_rows: &[&[u8]], slots: &mut Vec<Slot>) {
         rest = later;
         slots.push(Slot::of_rows(rows));
     }
+}
+
+fn bytes_of(rows: &[&[u8]]) -> usize {
+    rows.iter().map(|row| row.len()).sum()
 }

@@ -32,10 +32,19 @@ fn key(number: usize) -> String {
 }
 
 fn set(namespace: &mut Namespace, chunks: &mut Chunks, numbers: impl Iterator<Item = usize>) {
+    set_titles(namespace, chunks, numbers, "title");
+}
+
+fn set_titles(
+    namespace: &mut Namespace,
+    chunks: &mut Chunks,
+    numbers: impl Iterator<Item = usize>,
+    text: &str,
+) {
     let title = FieldSchema::new("title", 1, Strategy::Lww, ValueType::String);
     let mut transaction = Transaction::begin(namespace, 0, 1_700_000_000_000);
     for number in numbers {
-        let (key, value) = (key(number), format!("title {number}").as_str().into());
+        let (key, value) = (key(number), format!("{text} {number}").as_str().into());
         // The second time it exists already.
         let _ = transaction.create(namespace, chunks, TASK, key.as_bytes());
         transaction.set(namespace, chunks, TASK, key.as_bytes(), &title, &value).unwrap();
@@ -114,6 +123,41 @@ fn rows_that_lie_far_apart_are_stored_without_their_chunks() {
     set(&mut namespace, &mut chunks, 0..DOCUMENT_COUNT);
     let stored = persist(&mut namespace, &mut chunks, &mut 1_000_000);
     assert!(stored.buffer.is_empty() && !stored.directory.is_empty());
+}
+
+#[test]
+fn chunks_that_have_become_small_are_joined() {
+    let (mut namespace, mut chunks) = persisted();
+    let mut next_id = 10_000;
+    set_titles(&mut namespace, &mut chunks, 0..DOCUMENT_COUNT, &"title ".repeat(20));
+    persist(&mut namespace, &mut chunks, &mut next_id);
+    let before = namespace.stored_chunks().count();
+    // Neighbours are deleted far apart from each other in time.
+    for round in 0..7 {
+        namespace.evict(0);
+        let mut transaction = Transaction::begin(&namespace, 0, 1_800_000_000_000);
+        for number in (round..DOCUMENT_COUNT).step_by(7) {
+            let key = key(number);
+            transaction.delete(&mut namespace, &mut chunks, TASK, key.as_bytes()).unwrap();
+        }
+        transaction.commit(&mut namespace, &mut chunks, &mut ()).unwrap();
+        namespace.move_rows_to_chunks(&mut chunks).unwrap();
+        let stored = persist(&mut namespace, &mut chunks, &mut next_id);
+        assert!(stored.buffer.is_empty(), "no row is left beside the chunks");
+    }
+    let ids: Vec<ChunkId> = namespace.stored_chunks().collect();
+    assert!(ids.len() * 3 < before, "{} chunks of {before}", ids.len());
+    let sizes: Vec<usize> = ids.iter().map(|id| chunks.stored[id].len()).collect();
+    assert!(sizes.iter().all(|size| *size < 8 << 10), "{sizes:?}");
+    let pairs = sizes.windows(2).filter(|pair| pair[0] + pair[1] < 3 << 10).count();
+    assert_eq!(pairs, 0, "two neighbours would fit into one: {sizes:?}");
+    let mut keys = Vec::new();
+    let visit = |row: vudo_crdt::Row<'_>| {
+        keys.push(String::from_utf8(row.key.to_vec()).unwrap());
+        true
+    };
+    namespace.visit_rows(TASK, b"", &mut chunks, visit).unwrap();
+    assert!(keys.iter().eq(&(0..DOCUMENT_COUNT).map(key).collect::<Vec<_>>()));
 }
 
 #[test]

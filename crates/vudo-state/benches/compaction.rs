@@ -3,8 +3,9 @@
 //!
 //! ```text
 //! compaction/overwrites   10,000 documents, each written 20 times over, a change each time
-//! compaction/deleted      100,000 documents, created and deleted in changes of 1,000: with a text of
-//!                         120 bytes each, and, which has no promise, with a name of some 12
+//! compaction/deleted      100,000 documents, created in the order of their keys and deleted in
+//!                         another, in changes of 1,000: with a text of 120 bytes each, and, which
+//!                         has no promise, with a name of some 12
 //! ```
 //!
 //! What stays of a deleted document is its key and some numbers, in its table and in the log. So the
@@ -27,6 +28,8 @@ use vudo_state::{CompactionReport, Database, Durability, Transaction};
 const OVERWRITTEN_COUNT: u64 = 10_000;
 const OVERWRITES_EACH: u64 = 20;
 const DELETED_COUNT: u64 = 100_000;
+/// Has no divisor in common with the count, so that every document comes up once, far from the last.
+const SCATTER: u64 = 7_919;
 
 /// What a reader or a writer saw while a compaction went on.
 #[derive(Default)]
@@ -135,9 +138,11 @@ fn deleted(gen_schema: &GenSchema, name_repeated: usize) -> f64 {
     });
     database.compact().expect("the store is in order");
     let held = database.disk_bytes() - empty;
-    for_each_document(&|transaction, number| transaction.delete(gen_schema, &key(number)));
-    compact("deleted", &database, gen_schema);
-    let left = database.disk_bytes().saturating_sub(empty);
+    for_each_document(&|transaction, number| {
+        let scattered = number * SCATTER % DELETED_COUNT;
+        transaction.delete(gen_schema, &key(scattered))
+    });
+    let left = compact("deleted", &database, gen_schema).disk_bytes.saturating_sub(empty);
     let freed = percent(held.saturating_sub(left), held);
     println!("compaction/deleted: they held {held} bytes, {left} are left: {freed:.0} % freed");
     freed

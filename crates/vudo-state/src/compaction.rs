@@ -47,7 +47,7 @@ use crate::recovery::{
 };
 use crate::rights::{NotCompacted, RIGHTS_GEN};
 use crate::seals::{SealsByReplica, for_each_segment};
-use crate::shard::{RECORD_BYTES, Shard, StoredChunks};
+use crate::shard::{RECORD_BYTES_MAX, Shard, StoredChunks};
 use crate::storage::{StorageError, WriteBatch};
 
 /// What a compaction has freed.
@@ -313,17 +313,16 @@ impl Frozen {
         shard: &Arc<Shard>,
         now_milliseconds: u64,
     ) -> Result<std::result::Result<Frozen, NotCompacted>> {
+        // The state is let go before the turn, which must not end with the state locked.
         let (turn, mut state) = shard.turn();
-        // The turn ends with the state unlocked.
         if state.kept_chunks.is_some() {
-            drop(state);
             return Err(Error::CompactionRuns { namespace: shard.name.to_string() });
         }
-        let may_compact = shard.may_compact(&mut state);
-        if !matches!(may_compact, Ok(None)) {
-            drop(state);
-            return may_compact.map(|why| Err(why.unwrap_or(NotCompacted::NotOwner)));
+        if let Some(why) = shard.may_compact(&mut state)? {
+            return Ok(Err(why));
         }
+        // Below rows that have not moved yet the chunks hold what has been deleted since.
+        state.namespace.move_rows_to_chunks(&mut shard.chunks())?;
         state.kept_chunks = Some(Vec::new());
         let has_owners = state.rights.is_some();
         drop(state);
@@ -593,15 +592,17 @@ impl Underway {
             for (replica, number) in last_numbers {
                 batch.remove(layout::log_index(id, replica, number));
             }
-            if kept_before == 0 && kept.len() == record.len() && kept.len() >= RECORD_BYTES / 2 {
+            if kept_before == 0 && kept.len() == record.len() && kept.len() >= RECORD_BYTES_MAX / 2
+            {
                 kept.clear();
                 return Ok(());
             }
             batch.remove(layout::log(id, position));
-            last_position = position;
-            if kept.len() >= RECORD_BYTES {
-                batch.put(layout::log(id, position), std::mem::take(&mut kept));
+            if kept_before > 0 && kept.len() > RECORD_BYTES_MAX {
+                let rest = kept.split_off(kept_before);
+                batch.put(layout::log(id, last_position), std::mem::replace(&mut kept, rest));
             }
+            last_position = position;
             Ok(())
         };
         let (log, end) = (shard.stored_log(), self.frozen.end);

@@ -44,7 +44,7 @@ use crate::layout;
 use crate::recovery::visit_changes;
 use crate::rights::{Judgements, RIGHTS_GEN, RetainedRights, Rights, SignedRecord, carried_in};
 use crate::seals::{OpenSegment, SealsByReplica, Segment, for_each_segment};
-use crate::shard::{RECORD_BYTES, Shard, State, WithPending};
+use crate::shard::{RECORD_BYTES_MAX, Shard, State, WithPending};
 use crate::storage::{StorageError, WriteBatch};
 use crate::subscription::Origin;
 
@@ -107,7 +107,8 @@ pub(crate) fn join(state: &mut Namespace, change: &Change<'_>) -> Result<()> {
 
 /// Appends a change to records of the log.
 pub(crate) fn append(records: &mut Vec<Vec<u8>>, change: &[u8]) {
-    match records.last_mut().filter(|record| record.len() < RECORD_BYTES) {
+    let has_room = |record: &&mut Vec<u8>| record.len() + change.len() <= RECORD_BYTES_MAX;
+    match records.last_mut().filter(has_room) {
         Some(record) => record.extend_from_slice(change),
         None => records.push(change.to_vec()),
     }

@@ -47,8 +47,9 @@ use crate::subscription::{Origin, Subscribers};
 const CHECKPOINT_BYTES: usize = 1 << 20;
 /// A transaction of more than this is not kept for the room that it has.
 const SPARE_BYTES_MAX: usize = 64 << 10;
-/// A log record ends when it is this large, so that reading the log needs little memory.
-pub(crate) const RECORD_BYTES: usize = 256 << 10;
+/// A log record has no more than this, but for one with a single change, so that reading the log
+/// needs little memory. With its key it fits into 256 KiB of pages, which come in powers of two.
+pub(crate) const RECORD_BYTES_MAX: usize = 255 << 10;
 
 pub(crate) struct Shard {
     pub(crate) name: Arc<str>,
@@ -861,15 +862,9 @@ impl State {
                 && (segment_bytes >= self.segment_bytes
                     || (next_bytes > 0 && segment_bytes + next_bytes > self.segment_bytes));
             let is_last = reader.is_empty();
-            if record_bytes > 0 && (is_last || ends_segment || record_bytes >= RECORD_BYTES) {
-                let record = pending.record[start..offset].to_vec();
-                open.segment.byte_count += record.len();
-                batch.put(layout::log(id, self.next_position), record);
-                for (replica, number) in last_numbers.drain(..) {
-                    let position = self.next_position.to_be_bytes().to_vec();
-                    batch.put(layout::log_index(id, replica, number), position);
-                }
-                self.next_position += 1;
+            if record_bytes > 0 && (is_last || ends_segment) {
+                self.end_record(id, &pending.record[start..offset], &mut last_numbers, batch);
+                open.segment.byte_count += record_bytes;
                 start = offset;
             }
             if ends_segment {
@@ -882,6 +877,13 @@ impl State {
                 break;
             }
             let Ok(change) = Change::read_log_record(&mut reader) else { break };
+            let before = offset;
+            let offset = pending.record.len() - reader.rest().len();
+            if before > start && offset - start > RECORD_BYTES_MAX {
+                self.end_record(id, &pending.record[start..before], &mut last_numbers, batch);
+                open.segment.byte_count += before - start;
+                start = before;
+            }
             match last_numbers.iter_mut().find(|(replica, _)| *replica == change.replica) {
                 Some((_, number)) => *number = change.number,
                 None => last_numbers.push((change.replica, change.number)),
@@ -889,7 +891,6 @@ impl State {
             if change.replica == self.own {
                 open.segment.own_last = change.number;
             }
-            let offset = pending.record.len() - reader.rest().len();
             if let Some(unit) = units.next_if(|unit| unit.end <= offset) {
                 has_units = true;
                 let seals = unit.seals.iter();
@@ -900,6 +901,22 @@ impl State {
         // What others have sealed goes to disk with the changes it is for.
         if has_units {
             open.store(id, self.next_position - 1, batch);
+        }
+    }
+
+    /// Writes a record of the log, which ends with these numbers of replicas.
+    fn end_record(
+        &mut self,
+        id: NamespaceId,
+        record: &[u8],
+        last_numbers: &mut Vec<(ReplicaIndex, u64)>,
+        batch: &mut WriteBatch,
+    ) {
+        let position = self.next_position;
+        self.next_position += 1;
+        batch.put(layout::log(id, position), record.to_vec());
+        for (replica, number) in last_numbers.drain(..) {
+            batch.put(layout::log_index(id, replica, number), position.to_be_bytes().to_vec());
         }
     }
 

@@ -24,6 +24,7 @@
 //! value is read, and the rest stays readable.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -63,10 +64,10 @@ pub trait Medium: Send + Sync {
     /// Opens a file for reading and writing, which is created where there is none.
     ///
     /// # Errors
-    /// Whatever the system says.
+    /// Whatever the system says; [`ErrorKind::WouldBlock`] where another process has it open.
     fn open(&self, name: &str) -> std::io::Result<Self::File>;
 
-    /// How many bytes the files take up.
+    /// How many bytes the files take up on the disk.
     fn byte_count(&self) -> u64;
 }
 
@@ -101,13 +102,30 @@ impl Medium for Folder {
         if is_new && cfg!(unix) {
             std::fs::File::open(&self.0)?.sync_all()?;
         }
+        // redb locks its own file.
+        if name == JOURNAL_NAME {
+            file.try_lock()?;
+        }
         FileBackend::new(file).map_err(std::io::Error::other)
     }
 
     fn byte_count(&self) -> u64 {
-        let bytes_of = |name| std::fs::metadata(self.0.join(name)).map_or(0, |file| file.len());
+        let bytes_of = |name| std::fs::metadata(self.0.join(name)).map_or(0, |file| taken(&file));
         bytes_of(PAGES_NAME) + bytes_of(JOURNAL_NAME)
     }
+}
+
+/// What a file takes up: redb doubles it when it grows, and what has never been written to is a hole.
+#[cfg(unix)]
+fn taken(file: &std::fs::Metadata) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    const BLOCK_BYTES: u64 = 512;
+    file.blocks() * BLOCK_BYTES
+}
+
+#[cfg(not(unix))]
+fn taken(file: &std::fs::Metadata) -> u64 {
+    file.len()
 }
 
 /// An ordered map in two files.
@@ -137,9 +155,14 @@ impl<M: Medium> NativeStorage<M> {
     /// Another process has it open, or the files cannot be read, are damaged or of a version
     /// before 3. They are left as they are then.
     pub fn open(medium: M) -> Result<NativeStorage<M>, OpenError> {
+        // The journal first: it stays locked where the pages are opened again, so that no other
+        // process gets in between.
+        let file = medium.open(JOURNAL_NAME).map_err(|error| match error.kind() {
+            ErrorKind::WouldBlock => OpenError::InUse,
+            _ => OpenError::Failed(failed(redb::Error::from(error))),
+        })?;
         let pages = open_pages(&medium)?;
         let generation = prepare(&pages)?;
-        let file = medium.open(JOURNAL_NAME).map_err(redb::Error::from).map_err(failed)?;
         let (journal, batches) = Journal::open(file, generation)?;
         let mut recent = Recent { entries: BTreeMap::new(), generation, pages: Some(pages) };
         batches.into_iter().for_each(|batch| recent.take(batch));
@@ -243,19 +266,21 @@ impl Recent {
     }
 
     /// Gives whether nobody was reading, so that the pages have moved together.
-    fn shrink(&mut self) -> Result<bool, StorageError> {
-        let Some(pages) = &mut self.pages else {
-            return Err(StorageError::new("the pages are closed after an error"));
-        };
+    fn shrink<M: Medium>(&mut self, medium: &M) -> Result<bool, StorageError> {
+        self.open_again(medium)?;
+        let Some(mut pages) = self.pages.take() else { return Ok(false) };
         match pages.compact() {
             Ok(_) => {}
-            Err(CompactionError::TransactionInProgress) => return Ok(false),
+            Err(CompactionError::TransactionInProgress) => {
+                self.pages = Some(pages);
+                return Ok(false);
+            }
             Err(error) => return Err(failed(error)),
         }
-        // What moves pages does not save the allocator's state, without which opening walks them all.
-        let mut transaction = pages.begin_write().map_err(failed)?;
-        transaction.set_quick_repair(true);
-        transaction.commit().map_err(failed)?;
+        // Moving the pages does not save the allocator's state, without which opening walks them all.
+        // A commit that saves it doubles the file where no page is free; closing cuts it to its size.
+        pages.close().map_err(failed)?;
+        self.open_again(medium)?;
         Ok(true)
     }
 }
@@ -437,20 +462,11 @@ impl<M: Medium> Storage for NativeStorage<M> {
         journal.truncate()?;
         let deadline = Instant::now() + SHRINK_TIMEOUT;
         loop {
-            let shrunk = {
-                let mut recent = self.lock_recent();
-                recent.open_again(&self.medium)?;
-                recent.shrink()
-            };
-            match shrunk {
+            // redb takes nothing more after an error, and is opened anew by whoever needs it. The
+            // generation is the same then, so the journal still counts.
+            match self.lock_recent().shrink(&self.medium) {
                 Ok(false) if Instant::now() < deadline => std::thread::sleep(SHRINK_PAUSE),
-                Ok(is_shrunk) => return Ok(is_shrunk),
-                Err(error) => {
-                    // redb takes nothing more after an error. The generation is the same, so the
-                    // journal still counts.
-                    self.lock_recent().pages = None;
-                    return Err(error);
-                }
+                shrunk => return shrunk,
             }
         }
     }
