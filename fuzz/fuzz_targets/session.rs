@@ -11,9 +11,11 @@ use std::collections::VecDeque;
 use ed25519_dalek::{Signer, SigningKey};
 use libfuzzer_sys::fuzz_target;
 use vudo_crdt::{
-    FieldSchema, Frame, GenSchema, Seal, Strategy, ValueType, checksum, write_signed_frame,
+    FieldSchema, Frame, GenSchema, Schema, Seal, Strategy, ValueType, checksum, write_signed_frame,
 };
-use vudo_p2p::proto::{Access, Effect, Event, Holdings, Message, PROTOCOL_VERSION, Session};
+use vudo_p2p::proto::{
+    Access, Effect, Event, Holdings, Message, PROTOCOL_VERSION, PresenceTable, Session,
+};
 use vudo_state::{Database, SignedRecord, public_key_of};
 
 const SECRET: [u8; 32] = [5; 32];
@@ -25,6 +27,12 @@ fn ids() -> [[u8; 32]; 2] {
     KEYS.map(|key| public_key_of(&key).0)
 }
 
+/// This side's id, and the peer's.
+fn session_ids(is_server: bool) -> ([u8; 32], [u8; 32]) {
+    let [client, server] = ids();
+    if is_server { (server, client) } else { (client, server) }
+}
+
 fn sign(key: &[u8; 32], bytes: &[u8]) -> [u8; 64] {
     SigningKey::from_bytes(key).sign(bytes).to_bytes()
 }
@@ -33,6 +41,7 @@ fn database() -> Database {
     let title = FieldSchema::new("title", 1, Strategy::Lww, ValueType::String);
     let task = GenSchema::new("Task", [title]);
     let database = Database::open_in_memory().unwrap();
+    database.define(&Schema::from(vec![task.clone()])).unwrap();
     let milk = database.document_id("milk");
     database.create(&task, &milk, &[("title", "Buy milk".into())]).unwrap();
     database
@@ -112,8 +121,11 @@ fuzz_target!(|input: &[u8]| {
         true => Session::server((server, client), NONCES[1]),
         false => Session::client((client, server), NONCES[0], "default".into(), SECRET, held),
     };
+    session = session.with_schema(database.schema());
     let mut now = 0;
-    let mut events = VecDeque::from([Event::Started]);
+    let mut presence = PresenceTable::new(session_ids(is_server).0, 1_000);
+    presence.set(Some(b"here"[..].into()), 0);
+    let mut events = VecDeque::from([Event::Started, Event::PresenceChanged]);
     loop {
         while let Some(event) = events.pop_front() {
             for effect in session.handle(event, now) {
@@ -190,6 +202,15 @@ fuzz_target!(|input: &[u8]| {
                         let mut bytes = Vec::new();
                         message.encode(&mut bytes);
                         assert_eq!(Message::decode(&bytes), Ok(message));
+                    }
+                    Effect::ReadPresence { since } => {
+                        let link = (1, session_ids(is_server).1);
+                        let (updates, revision) = presence.updates_since(since, link, now);
+                        events.push_back(Event::PresenceReady { updates, revision });
+                    }
+                    Effect::TakePresence(updates) => {
+                        presence.receive((1, session_ids(is_server).1), updates, now);
+                        presence.time_passed(now);
                     }
                     Effect::Notify(_) => {}
                     Effect::Close(_) => return,

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
 use serde_json::json;
+use vudo_p2p::proto::SchemaDifferences;
 use vudo_p2p::{Config, Node, Ticket};
 use vudo_state::{Database, Orphans};
 
@@ -19,11 +20,14 @@ struct Finding {
     what: String,
     /// What was found, or why it failed.
     result: std::result::Result<String, String>,
+    /// Whether what was found keeps nothing from working and should be seen to.
+    is_warning: bool,
 }
 
 impl Finding {
     fn of(what: impl Into<String>, result: Result<String>) -> Finding {
-        Finding { what: what.into(), result: result.map_err(|error| format!("{error:#}")) }
+        let result = result.map_err(|error| format!("{error:#}"));
+        Finding { what: what.into(), result, is_warning: false }
     }
 }
 
@@ -115,14 +119,32 @@ async fn try_ticket(node: &Node, ticket: &Ticket, findings: &mut Vec<Finding>) {
         findings.push(Finding::of(what, try_way(node, &ticket).await));
     }
     let report = sync_once(node, ticket, SYNC_LIMIT).await;
-    let report = report.map(|report| {
+    let told = report.as_ref().map(|report| {
         format!(
             "both stores are equal: {} changes sent, {} received",
             report.sent_changes, report.received_changes
         )
     });
     let what = format!("sync of namespace '{}'", ticket.namespace);
-    findings.push(Finding::of(what, report.map_err(Into::into)));
+    findings.push(Finding::of(what, told.map_err(|error| error.clone().into())));
+    if let Ok(report) = report {
+        compare_schemas(&report.schema_differences, findings);
+    }
+}
+
+/// Says what the two stores have defined in different ways, which keeps nothing from being synced.
+fn compare_schemas(differences: &SchemaDifferences, findings: &mut Vec<Finding>) {
+    for difference in &differences.gens {
+        let what = format!("Gen {}", difference.gen_name);
+        let finding = Finding::of(what, Ok(difference.to_string()));
+        findings.push(Finding { is_warning: difference.is_conflict(), ..finding });
+    }
+    if !differences.undefined_at_peer.is_empty() {
+        let names = differences.undefined_at_peer.join(", ");
+        let said =
+            format!("the peer has not defined {names}; it keeps and passes on what it is sent");
+        findings.push(Finding::of("schema", Ok(said)));
+    }
 }
 
 async fn try_way(node: &Node, ticket: &Ticket) -> Result<String> {
@@ -134,14 +156,19 @@ async fn try_way(node: &Node, ticket: &Ticket) -> Result<String> {
 }
 
 fn print(context: &Context, findings: &[Finding]) {
-    for Finding { what, result } in findings {
-        let (is_well, said) = match result {
-            Ok(said) => (true, said),
-            Err(said) => (false, said),
+    for Finding { what, result, is_warning } in findings {
+        let (mark, said) = match result {
+            Ok(said) if *is_warning => ("WARNING", said),
+            Ok(said) => ("ok    ", said),
+            Err(said) => ("FAILED", said),
         };
+        let is_well = result.is_ok();
         match context.json {
-            true => println!("{}", json!({ "what": what, "ok": is_well, "said": said })),
-            false => println!("{} {what}: {said}", if is_well { "ok    " } else { "FAILED" }),
+            true => println!(
+                "{}",
+                json!({ "what": what, "ok": is_well, "warning": is_warning, "said": said })
+            ),
+            false => println!("{mark} {what}: {said}"),
         }
     }
 }

@@ -255,6 +255,26 @@ fn stores_sync_over_websocket_alone_and_the_doctor_sees_it() {
     assert!(told, "{said}");
 }
 
+/// A schema that takes a number for something else stops nothing, and the doctor says what differs.
+#[test]
+fn the_doctor_names_what_two_stores_have_defined_in_different_ways() {
+    let place = Place::new();
+    let other = TASK.replace("pn_counter", "lww").replace("title", "name");
+    place.write("other.dol", &format!("{other}gen Note {{ has text: String }}"));
+    place.succeed(&["--store", "left", "init", "task.dol"]);
+    place.succeed(&["--store", "right", "init", "other.dol"]);
+    place.succeed(&["--store", "left", "set", "Task/milk", "votes+=1"]);
+    let server = Server::start_with(&place, "left", &[]);
+    let doctor = place.succeed(&["--store", "right", "doctor", &server.ticket]);
+    let line = |part: &str| doctor.lines().find(|line| line.contains(part)).unwrap_or(&doctor);
+    assert!(line("both stores are equal").starts_with("ok "), "{doctor}");
+    assert!(line("Gen Task").starts_with("WARNING"), "{doctor}");
+    for said in ["'name: lww String' here and 'title: lww String'", "'votes: pn_counter i64' at"] {
+        assert!(line("Gen Task").contains(said), "{doctor}");
+    }
+    assert!(doctor.contains("has not defined Note"), "{doctor}");
+}
+
 /// Founding, inviting, writing as far as that goes, and revoking, through a store that is served.
 #[test]
 fn a_namespace_with_owners_lets_in_whom_they_invite() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use vudo_crdt::ReplicaKey;
 
-use crate::limits::SHOWN_RECORD_BYTES_MAX;
+use crate::limits::{PRESENCE_BYTES_MAX, SHOWN_RECORD_BYTES_MAX};
 
 /// An error of the sync layer. Errors are cheap to clone: everybody who waits on a link that ends
 /// gets the same one.
@@ -43,6 +43,14 @@ pub enum Error {
     )]
     InvitationTooLarge {
         /// What they take.
+        bytes: usize,
+    },
+    /// What a node shows of itself has at most 4 KiB.
+    #[error(
+        "a node shows at most {PRESENCE_BYTES_MAX} bytes of itself, and these are {bytes}; keep what is larger in a document"
+    )]
+    PresenceTooLarge {
+        /// How many there are.
         bytes: usize,
     },
     /// Somebody else answers under the ticket's address.

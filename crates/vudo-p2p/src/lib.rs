@@ -6,8 +6,11 @@
 //!
 //! **The invariants.** Only durable changes leave a store, and only durable changes are
 //! acknowledged. Nobody learns anything of a namespace without its ticket's secret, or a grant of its
-//! owners. Where both
-//! sides hold the same changes, their states are compared, and a difference is an error.
+//! owners. Where both sides hold the same changes, their states are compared, and a difference is an
+//! error. Stores of different schemas sync as others do; [`SyncReport::schema_differences`] and the log
+//! say what they have defined in different ways.
+//!
+//! [`Node::presence`] is for what no store keeps: who is here, where their cursor is.
 //!
 //! ```
 //! # #[cfg(feature = "net")] {
@@ -50,6 +53,7 @@ mod ticket;
 pub use error::{Error, Result};
 #[cfg(feature = "net")]
 pub use net::{
-    ALPN, Config, Delivery, Link, MESSAGE_ALPN, Messenger, Node, Outgoing, PeerStatus, SyncReport,
+    ALPN, Config, Delivery, Link, MESSAGE_ALPN, Messenger, Node, Outgoing, PeerStatus, Presence,
+    PresenceChange, PresenceChanges, SyncReport,
 };
 pub use ticket::Ticket;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vudo_crdt::limits::{MAX_SIGNED_FRAME_BYTES, MAX_VECTOR_REPLICAS};
+use vudo_crdt::limits::{MAX_GENS, MAX_SIGNED_FRAME_BYTES, MAX_VECTOR_REPLICAS};
 
 /// A frame of a session carries what is signed together, and more as long as that fits into this.
 pub const FRAME_BYTES: usize = 256 << 10;
@@ -21,6 +21,10 @@ pub const HANDSHAKE_MESSAGE_BYTES_MAX: usize = 4 << 10;
 pub const SHOWN_RECORDS_MAX: usize = 16;
 /// Most bytes of them.
 pub const SHOWN_RECORD_BYTES_MAX: usize = 3 << 10;
+/// Most Gens of which one side tells a fingerprint.
+pub const SCHEMA_GENS_MAX: usize = MAX_GENS;
+/// Most bytes of the fields of Gens that differ; those that do not fit are not told.
+pub const TOLD_FIELDS_BYTES_MAX: usize = 64 << 10;
 /// Largest message: the largest frame, or what is held of most replicas, with its header.
 pub const MESSAGE_BYTES_MAX: usize = max(MAX_SIGNED_FRAME_BYTES, MAX_VECTOR_REPLICAS * 50) + 64;
 /// What a message begins with on a channel: its length.
@@ -82,6 +86,21 @@ pub const RECONNECT_DELAY_MAX: Duration = Duration::from_millis(1_500);
 /// took: a large namespace under steady writes is not fingerprinted all the time.
 pub const FINGERPRINT_PAUSE_FACTOR: u32 = 4;
 
+/// Largest value that a node shows of itself.
+pub const PRESENCE_BYTES_MAX: usize = 4 << 10;
+/// Most other nodes of a namespace of which it is known what they show.
+pub const PRESENCE_ORIGINS_MAX: usize = 1024;
+/// Most bytes of one message that tells what nodes show.
+pub const PRESENCE_MESSAGE_BYTES_MAX: usize = 16 << 10;
+/// A side takes no more than one such message in this time.
+pub const PRESENCE_INTERVAL: Duration = Duration::from_millis(50);
+/// What a node shows is forgotten when it has not been heard of for so long.
+pub const PRESENCE_LIFE: Duration = Duration::from_secs(30);
+/// How often a node shows that it is still there: two of these may be lost.
+pub const PRESENCE_RENEWAL: Duration = Duration::from_secs(10);
+/// How often it is looked whether something has to be forgotten or shown again.
+pub const PRESENCE_TICK: Duration = Duration::from_secs(1);
+
 /// Largest opaque message of a peer that a messenger knows.
 pub const OPAQUE_MESSAGE_BYTES_MAX: usize = 16 << 20;
 /// Largest opaque message of a stranger.
@@ -102,6 +121,8 @@ pub const ARRIVED_MESSAGES_MAX: usize = 64;
 
 // What a ticket carries has to fit into the handshake, beside a signature and headers.
 const _: () = assert!(SHOWN_RECORD_BYTES_MAX + 128 < HANDSHAKE_MESSAGE_BYTES_MAX);
+// A message has to be able to carry the largest value, with its headers.
+const _: () = assert!(PRESENCE_BYTES_MAX + 128 < PRESENCE_MESSAGE_BYTES_MAX);
 
 const fn max(one: usize, other: usize) -> usize {
     if one > other { one } else { other }

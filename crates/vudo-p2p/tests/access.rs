@@ -82,6 +82,7 @@ impl Side {
                 | Effect::ReadBranch { .. }
                 | Effect::ApplyBranch(_) => panic!("nobody has signed two logs"),
                 Effect::CompareRanges { .. } | Effect::Rebuild(_) => panic!("states are equal"),
+                Effect::ReadPresence { .. } | Effect::TakePresence(_) => panic!("nobody is there"),
                 Effect::Notify(notice) => {
                     self.is_synced |= matches!(notice, Notice::Synced { .. });
                     continue;

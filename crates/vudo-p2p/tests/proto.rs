@@ -3,9 +3,14 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use vudo_crdt::{FieldSchema, GenSchema, Ranges, Strategy, ValueType, VersionVector};
+use vudo_crdt::{
+    FieldSchema, GenSchema, Predecessor, Ranges, Schema, Strategy, ValueType, VersionVector,
+};
 use vudo_p2p::limits::{RANGE_MESSAGES_MAX, REPAIRS_MAX};
-use vudo_p2p::proto::{CloseReason, Effect, Event, Holdings, Message, Notice, Session};
+use vudo_p2p::proto::{
+    CloseReason, Effect, Event, GenFingerprint, Holdings, Message, Notice, PresenceUpdate,
+    SchemaDifferences, Session,
+};
 use vudo_state::storage::{MemoryStorage, Storage, WriteBatch};
 use vudo_state::{Database, Founding, OpenOptions, SignedRecord, SystemEnvironment};
 
@@ -81,6 +86,7 @@ impl Side {
                     let documents = replication.rebuild(&different).unwrap();
                     self.events.push_back(Event::Rebuilt { documents });
                 }
+                Effect::ReadPresence { .. } | Effect::TakePresence(_) => panic!("nobody is there"),
                 Effect::Notify(notice) => self.notices.push(notice),
                 Effect::Close(reason) => self.closed = Some(reason),
             }
@@ -101,8 +107,9 @@ fn pair(left: &Database, right: &Database, client_secret: [u8; 32]) -> (Side, Si
     let (client_id, server_id) = ([1; 32], [2; 32]);
     let held = Holdings::of(&left.replication("default").unwrap()).unwrap();
     let client =
-        Session::client((client_id, server_id), [3; 32], "default".into(), client_secret, held);
-    let server = Session::server((server_id, client_id), [4; 32]);
+        Session::client((client_id, server_id), [3; 32], "default".into(), client_secret, held)
+            .with_schema(left.schema());
+    let server = Session::server((server_id, client_id), [4; 32]).with_schema(right.schema());
     (Side::new(client, left, client_secret), Side::new(server, right, SECRET))
 }
 
@@ -167,8 +174,10 @@ fn two_sessions_bring_two_stores_to_the_same_state() {
 #[test]
 fn equal_replicas_of_100_000_documents_need_one_round_trip_and_few_bytes() {
     let (left, right) = (database(&[]), database(&[]));
-    let title = FieldSchema::new("title", 1, Strategy::Lww, ValueType::String);
-    let task = GenSchema::new("Task", [title]);
+    let task = task();
+    for database in [&left, &right] {
+        database.define(&Schema::from(vec![task.clone()])).unwrap();
+    }
     for start in (0..100_000).step_by(1_000) {
         left.transaction(|transaction| {
             (start..start + 1_000).try_for_each(|number| {
@@ -188,7 +197,7 @@ fn equal_replicas_of_100_000_documents_need_one_round_trip_and_few_bytes() {
         assert!(side.synced_vector().is_some());
         let is_handshake =
             |message: &&Message| matches!(message, Message::Hello { .. } | Message::Proof(_));
-        let [Message::Holdings(_), Message::Fingerprint { .. }] =
+        let [Message::Schema(_), Message::Holdings(_), Message::Fingerprint { .. }] =
             side.sent.iter().skip_while(is_handshake).collect::<Vec<_>>()[..]
         else {
             panic!("{:?}", side.sent);
@@ -197,6 +206,109 @@ fn equal_replicas_of_100_000_documents_need_one_round_trip_and_few_bytes() {
     }
     println!("100,000 equal documents: {byte_count} bytes in both directions, handshake included");
     assert!(byte_count <= 2_048, "{byte_count}");
+}
+
+fn told_differences(side: &Side) -> Vec<&SchemaDifferences> {
+    let told = side.notices.iter().filter_map(|notice| match notice {
+        Notice::SchemasDiffer(differences) => Some(differences),
+        _ => None,
+    });
+    told.collect()
+}
+
+/// A newer version of one Gen, a conflict in another, one that is the same and one that the other side
+/// does not know: the stores become equal, and both sides are told once what differs.
+#[test]
+fn stores_of_different_schemas_sync_and_are_told_what_differs() {
+    let field = |name, number, strategy| FieldSchema::new(name, number, strategy, ValueType::I64);
+    let same = GenSchema::new("Same", [field("votes", 1, Strategy::PnCounter)]);
+    let mut evolved = field("size", 2, Strategy::Lww);
+    let earlier = field("size", 1, Strategy::Immutable);
+    evolved.predecessor = Some(Box::new(Predecessor { field: earlier.clone(), conversion: None }));
+    let old = vec![
+        GenSchema::new("Box", [earlier]),
+        GenSchema::new("Poll", [field("votes", 1, Strategy::PnCounter)]),
+        same.clone(),
+        task(),
+    ];
+    let new = vec![
+        same,
+        GenSchema::new("Box", [evolved]),
+        GenSchema::new("Poll", [field("votes", 1, Strategy::Lww)]),
+    ];
+    let (left, right) = (database(&["left"]), database(&["right"]));
+    left.define(&Schema::from(old)).unwrap();
+    right.define(&Schema::from(new)).unwrap();
+    let (mut client, mut server) = pair(&left, &right, SECRET);
+    run(&mut client, &mut server);
+    assert_eq!((&client.closed, &server.closed), (&None, &None));
+    assert!(client.synced_vector().is_some() && server.synced_vector().is_some());
+    let said = |side: &Side| {
+        let [differences] = told_differences(side)[..] else { panic!("{:?}", side.notices) };
+        let is_conflict = |one: &vudo_p2p::proto::GenDifference| one.is_conflict();
+        assert_eq!(differences.gens.iter().map(is_conflict).collect::<Vec<_>>(), [false, true]);
+        let said: Vec<String> = differences.gens.iter().map(ToString::to_string).collect();
+        (said, differences.undefined_at_peer.clone())
+    };
+    let (at_client, undefined) = said(&client);
+    assert_eq!(
+        at_client[0],
+        "the schemas of the two stores differ in Gen Box: number 2 is 'size: lww i64' at the peer and \
+         unknown here"
+    );
+    assert_eq!(undefined, ["Task"]);
+    let (at_server, undefined) = said(&server);
+    assert_eq!(
+        at_server[1],
+        "the schemas of the two stores differ in Gen Poll: number 1 is 'votes: lww i64' here and \
+         'votes: pn_counter i64' at the peer, which read different things: give one of them another \
+         number"
+    );
+    assert_eq!(undefined, [""; 0]);
+    // A store that has defined nothing tells nothing, and nothing differs.
+    let relay = database(&[]);
+    let (mut client, mut server) = pair(&left, &relay, SECRET);
+    run(&mut client, &mut server);
+    assert!(client.synced_vector().is_some());
+    assert!(!server.sent.iter().any(|message| matches!(message, Message::Schema(_))));
+    assert_eq!(told_differences(&client).len() + told_differences(&server).len(), 0);
+}
+
+/// Fields are told as far as they fit, and a peer of a later version may tell what cannot be read here.
+#[test]
+fn gens_that_cannot_be_compared_are_named_all_the_same() {
+    let wide = |name: &str, strategy| {
+        let field =
+            |number| FieldSchema::new(&format!("{number:0200}"), number, strategy, ValueType::I64);
+        GenSchema::new(name, (1..=200).map(field).collect::<Vec<_>>())
+    };
+    let schema = |strategy| Schema::from(vec![wide("A", strategy), wide("B", strategy)]);
+    let (left, right) = (database(&[]), database(&[]));
+    left.define(&schema(Strategy::Lww)).unwrap();
+    right.define(&schema(Strategy::Immutable)).unwrap();
+    let (mut client, mut server) = pair(&left, &right, SECRET);
+    run(&mut client, &mut server);
+    let [differences] = told_differences(&client)[..] else { panic!("{:?}", client.notices) };
+    // Which of them fits is by the hashes of their names.
+    let [one, other] = differences.gens.as_slice() else { panic!("{differences:?}") };
+    let (told, untold) = if one.fields.is_empty() { (other, one) } else { (one, other) };
+    assert_eq!((told.fields.len(), untold.fields.len()), (200, 0));
+    assert!(told.to_string().ends_with("and in 192 more fields"), "{told}");
+
+    let (mut client, mut server) = pair(&left, &right, SECRET);
+    while !server.sent.iter().any(|message| matches!(message, Message::Holdings(_))) {
+        let said = client.step().into_iter().map(Event::Received);
+        server.events.extend(said);
+        let said = server.step().into_iter().filter(|said| !matches!(said, Message::Gens(_)));
+        client.events.extend(said.map(Event::Received));
+    }
+    client.events.push_back(Event::Received(Message::Gens(b"VS\xff".to_vec())));
+    while !client.events.is_empty() {
+        client.step();
+    }
+    assert_eq!(client.closed, None);
+    let [differences] = told_differences(&client)[..] else { panic!("{:?}", client.notices) };
+    assert!(differences.gens.iter().all(|one| one.fields.is_empty()));
 }
 
 /// Puts other letters in place of some in what is stored of the tables, so that nothing but the state
@@ -352,6 +464,15 @@ fn every_truncation_is_refused_and_random_bytes_never_panic() {
             log_hashes: vec![[7; 8]; vector.replica_count()],
             vector: vector.clone(),
         }),
+        Message::Schema(
+            (1..4).map(|name| GenFingerprint { name: [name; 8], fields: [9; 8] }).collect(),
+        ),
+        Message::Gens(vec![4, 5]),
+        Message::Presence(vec![
+            PresenceUpdate { origin: [1; 32], clock: 900, shown: Some((7, [1, 2][..].into())) },
+            PresenceUpdate { origin: [2; 32], clock: 0, shown: None },
+        ]),
+        Message::PresenceTaken,
         Message::Frame(vec![1, 2, 3]),
         Message::Ack(vector.clone()),
         Message::Fingerprint { vector, fingerprint: [3; 32] },

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use vudo_crdt::{FieldSchema, GenSchema, Strategy, Value, ValueType};
+use vudo_crdt::{FieldSchema, GenSchema, Schema, Strategy, Value, ValueType};
 use vudo_p2p::proto::Access;
 use vudo_p2p::{ALPN, Config, Error, Link, Node, Ticket};
 use vudo_state::{Database, Durability, Interest, Origin};
@@ -268,6 +268,27 @@ fn a_ticket_survives_its_text_and_every_slip_is_told() {
     slip[20] = if slip[20] == b'a' { b'b' } else { b'a' };
     let error = String::from_utf8(slip).unwrap().parse::<Ticket>().unwrap_err();
     assert!(error.to_string().contains("no ticket"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reports_tell_what_two_stores_have_defined_in_different_ways() {
+    let (left, right) = (Database::open_in_memory().unwrap(), Database::open_in_memory().unwrap());
+    let mut newer = task();
+    newer.fields[1].value_type = ValueType::U32;
+    left.define(&Schema::from(vec![task()])).unwrap();
+    right.define(&Schema::from(vec![newer])).unwrap();
+    create(&left, "milk", "Milk");
+    let (server, client) = (spawn(&left).await, spawn(&right).await);
+    let link = client.connect(&server.share("default").unwrap()).await.unwrap();
+    let report = link.wait_until_synced(PATIENCE).await.unwrap();
+    assert_eq!(fingerprint(&left), fingerprint(&right));
+    let [difference] = report.schema_differences.gens.as_slice() else { panic!("{report:?}") };
+    let [field] = difference.fields.as_slice() else { panic!("{report:?}") };
+    assert!(field.is_conflict);
+    assert_eq!(field.here.as_deref(), Some("votes: pn_counter u32"));
+    assert_eq!(field.at_peer.as_deref(), Some("votes: pn_counter i64"));
+    client.shutdown().await;
+    server.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

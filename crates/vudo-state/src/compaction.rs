@@ -47,8 +47,9 @@ use crate::recovery::{
 };
 use crate::rights::{NotCompacted, RIGHTS_GEN};
 use crate::seals::{SealsByReplica, for_each_segment};
-use crate::shard::{RECORD_BYTES_MAX, Shard, StoredChunks};
+use crate::shard::{RECORD_BYTES_MAX, Shard};
 use crate::storage::{StorageError, WriteBatch};
+use crate::stored_chunks::StoredChunks;
 
 /// What a compaction has freed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

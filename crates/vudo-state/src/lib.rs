@@ -69,6 +69,7 @@ mod seals;
 mod shard;
 mod snapshot;
 pub mod storage;
+mod stored_chunks;
 mod subscription;
 mod transaction;
 mod verify;

@@ -16,8 +16,10 @@ use crate::limits::{
 };
 use crate::net::channel::{Receiver, Sender};
 use crate::net::node::share_secret;
+use crate::net::presence::{PresenceLink, Presences};
 use crate::proto::{
-    CloseReason, Effect, Event, GoodbyeCode, Holdings, Message, Milliseconds, Notice, Session,
+    CloseReason, Effect, Event, GoodbyeCode, Holdings, Message, Milliseconds, Notice,
+    SchemaDifferences, Session,
 };
 use crate::ticket::short_id;
 
@@ -33,6 +35,7 @@ pub(super) struct Progress {
     pub(super) received_changes: u64,
     pub(super) sent_bytes: u64,
     pub(super) received_bytes: u64,
+    pub(super) schema_differences: SchemaDifferences,
 }
 
 /// What the session is about, once it is known.
@@ -42,6 +45,7 @@ struct Served {
     branch_count: u64,
     /// Says when more is durable, for as long as it is held.
     _listener: ListenerGuard,
+    presence: PresenceLink,
 }
 
 /// Drives one session.
@@ -52,6 +56,7 @@ pub(super) struct Driver {
     /// What the session's clock counts from.
     start: Instant,
     database: Database,
+    presences: Arc<Presences>,
     served: Option<Served>,
     sender: Sender,
     leave: watch::Receiver<bool>,
@@ -72,11 +77,20 @@ pub(super) async fn asked_to_leave(leave: &mut watch::Receiver<bool>) {
     let _ = leave.wait_for(|leaves| *leaves).await;
 }
 
+/// Waits until there may be something that the peer was not told; for ever before it is known what the
+/// session is about.
+async fn presence_changed(served: &mut Option<Served>) {
+    match served {
+        Some(served) => served.presence.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Driver {
     pub(super) fn new(
         session: Session,
         peer: ReplicaKey,
-        database: Database,
+        (database, presences): (Database, Arc<Presences>),
         sender: Sender,
         progress: Arc<watch::Sender<Progress>>,
         leave: watch::Receiver<bool>,
@@ -86,6 +100,7 @@ impl Driver {
             peer,
             start: Instant::now(),
             database,
+            presences,
             served: None,
             sender,
             leave,
@@ -102,7 +117,8 @@ impl Driver {
         let advanced = self.advanced.clone();
         let listener = replication.on_durable(move || advanced.notify_one());
         let branch_count = replication.branch_count();
-        self.served = Some(Served { replication, branch_count, _listener: listener });
+        let presence = self.presences.room(replication.namespace()).join(self.peer.0);
+        self.served = Some(Served { replication, branch_count, _listener: listener, presence });
     }
 
     /// Runs the session to its end. `Ok` means that one of the sides left; a lost connection is
@@ -154,6 +170,7 @@ impl Driver {
                 () = sleep_until(deadline.unwrap_or(self.start)), if deadline.is_some() => {
                     Event::TimePassed
                 }
+                () = presence_changed(&mut self.served) => Event::PresenceChanged,
             };
         };
         reader.abort();
@@ -176,7 +193,14 @@ impl Driver {
                     return Ok(Some(reason));
                 }
                 Effect::Notify(Notice::Authenticated) => {
-                    self.progress.send_modify(|progress| progress.is_authenticated = true);
+                    self.progress.send_modify(|progress| {
+                        progress.is_authenticated = true;
+                        progress.schema_differences = SchemaDifferences::default();
+                    });
+                }
+                Effect::Notify(Notice::SchemasDiffer(differences)) => {
+                    self.log_differences(&differences);
+                    self.progress.send_modify(|progress| progress.schema_differences = differences);
                 }
                 Effect::Notify(Notice::PeerHolds(vector)) => {
                     if let Some(served) = &self.served {
@@ -250,6 +274,16 @@ impl Driver {
                     let applied = replication.apply_branch(&branch);
                     applied.map_or_else(|error| failed(&error), Event::BranchApplied)
                 }),
+                Effect::ReadPresence { since } => {
+                    let read = |served: &Served| served.presence.updates_since(since);
+                    let (updates, revision) = self.served.as_ref().map(read).unwrap_or_default();
+                    self.answer(Event::PresenceReady { updates, revision });
+                }
+                Effect::TakePresence(updates) => {
+                    if let Some(served) = &self.served {
+                        served.presence.receive(updates);
+                    }
+                }
                 Effect::ReadFingerprint => self.read_fingerprint(),
                 Effect::CompareRanges { said, key } => self.work(move |replication| {
                     let compared = replication.compare_ranges(said.as_ref(), &key);
@@ -268,6 +302,20 @@ impl Driver {
             }
         }
         Ok(None)
+    }
+
+    /// Tells a developer why one side shows what the other does not.
+    fn log_differences(&self, differences: &SchemaDifferences) {
+        let peer = short_id(&self.peer.0);
+        for difference in &differences.gens {
+            match difference.is_conflict() {
+                true => tracing::warn!(peer, "{difference}"),
+                false => tracing::info!(peer, "{difference}"),
+            }
+        }
+        for gen_name in &differences.undefined_at_peer {
+            tracing::debug!(peer, gen_name, "the peer has not defined a Gen");
+        }
     }
 
     async fn send(&mut self, message: &Message) -> Result<()> {

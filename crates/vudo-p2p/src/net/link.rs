@@ -14,7 +14,7 @@ use crate::limits::{RECONNECT_DELAY_MAX, RECONNECT_DELAY_MIN};
 use crate::net::dial::Dialer;
 use crate::net::driver::{Driver, Progress, asked_to_leave};
 use crate::net::node::Shared;
-use crate::proto::{Access, Holdings, Session};
+use crate::proto::{Access, Holdings, SchemaDifferences, Session};
 use crate::ticket::Ticket;
 
 /// What a link has done, when both sides are equal.
@@ -32,6 +32,9 @@ pub struct SyncReport {
     pub fingerprint: String,
     /// The changes that both sides hold.
     pub vector: VersionVector,
+    /// What the two stores have defined in different ways, by [`vudo_state::Database::define`]. It keeps
+    /// nothing from being synced; of a field in conflict the two sides read different things.
+    pub schema_differences: SchemaDifferences,
 }
 
 /// A namespace that is kept in sync with a peer until this is closed or dropped.
@@ -116,6 +119,7 @@ impl Link {
             received_bytes: progress.received_bytes,
             fingerprint: fingerprint.to_string(),
             vector: vector.clone(),
+            schema_differences: progress.schema_differences.clone(),
         })
     }
 
@@ -191,13 +195,14 @@ impl Keeper {
             self.ticket.namespace.clone(),
             self.ticket.access.clone(),
             Holdings::of(&self.replication)?,
-        );
-        let database = self.shared.database.clone();
+        )
+        .with_schema(self.shared.database.schema());
+        let shared = (self.shared.database.clone(), self.shared.presences.clone());
         let (leave_sender, leave) = watch::channel(false);
         let mut driver = Driver::new(
             session,
             ReplicaKey(self.ticket.node),
-            database,
+            shared,
             channel.sender,
             self.progress.clone(),
             leave,

@@ -12,6 +12,9 @@
 //! going: where the connection drops it dials again, with growing pauses, until it is closed. All
 //! links to one node share a connection, and a server serves a session on every channel.
 //!
+//! What nodes show of themselves lies in a table for each namespace, which its sessions share
+//! (`presence.rs`).
+//!
 //! A [`Messenger`] is apart from all of this: it brings messages of somebody else's protocol.
 
 mod channel;
@@ -22,12 +25,14 @@ mod link;
 mod messenger;
 mod mux;
 mod node;
+mod presence;
 mod server;
 mod websocket;
 
 pub use link::{Link, SyncReport};
 pub use messenger::{Delivery, MESSAGE_ALPN, Messenger, Outgoing};
 pub use node::{Config, Node, PeerStatus};
+pub use presence::{Presence, PresenceChange, PresenceChanges};
 
 /// Names the protocol where a connection is made; a peer of another one is refused by TLS.
 pub const ALPN: &[u8] = b"vudo/sync/1";

@@ -18,6 +18,7 @@ use crate::limits::{
 use crate::net::connection::{Connection, Pool};
 use crate::net::dial::Dialer;
 use crate::net::link::Link;
+use crate::net::presence::{Presence, Presences};
 use crate::net::{ALPN, server, websocket};
 use crate::proto::{Access, NodeId, Secret};
 use crate::ticket::{Ticket, short_id};
@@ -75,6 +76,7 @@ pub(super) struct Shared {
     /// One for each connection that is served.
     pub(super) permits: Arc<Semaphore>,
     pub(super) pool: Pool,
+    pub(super) presences: Arc<Presences>,
     peers: Mutex<Vec<Weak<PeerStatus>>>,
 }
 
@@ -119,6 +121,7 @@ impl Node {
             leave: watch::Sender::new(false),
             permits: Arc::new(Semaphore::new(SERVED_CONNECTIONS_MAX)),
             pool: Pool::default(),
+            presences: Arc::new(Presences::new(id)),
             peers: Mutex::default(),
         });
         let mut serving = JoinSet::new();
@@ -224,6 +227,12 @@ impl Node {
     /// The peers that this node is connected to.
     pub fn peers(&self) -> Vec<PeerStatus> {
         self.shared.peers()
+    }
+
+    /// Who is here in a namespace, and what they show; a handle to show something as well. Where no session
+    /// of the namespace is open, nobody else is.
+    pub fn presence(&self, namespace: &str) -> Presence {
+        Presence::new(self.shared.presences.room(namespace))
     }
 
     /// Leaves every session and the network.

@@ -108,11 +108,12 @@ async fn serve_channels(shared: &Arc<Shared>, connection: Connection) {
 }
 
 async fn session(shared: Arc<Shared>, connection: Arc<Connection>, channel: Channel) -> Result<()> {
-    let session = Session::server((shared.id, connection.peer), random_bytes()?);
+    let session = Session::server((shared.id, connection.peer), random_bytes()?)
+        .with_schema(shared.database.schema());
     let progress = Arc::new(watch::Sender::new(Progress::default()));
     let (leave, peer) = (shared.leave.subscribe(), ReplicaKey(connection.peer));
-    let driver =
-        Driver::new(session, peer, shared.database.clone(), channel.sender, progress, leave);
+    let shared = (shared.database.clone(), shared.presences.clone());
+    let driver = Driver::new(session, peer, shared, channel.sender, progress, leave);
     match driver.run(channel.receiver).await {
         // A peer may go without a word, and dials again when it wants to.
         Err(Error::Closed) => Ok(()),

@@ -245,6 +245,8 @@ impl Exchange {
             | Event::BranchApplied(_)
             | Event::Signed(_)
             | Event::AccessChecked { .. }
+            | Event::PresenceChanged
+            | Event::PresenceReady { .. }
             | Event::Leave(_) => {}
         }
         self.proceed(effects);

@@ -1,5 +1,7 @@
 //! The messages of a session, and their bytes.
 
+use std::sync::Arc;
+
 use vudo_crdt::head::{SIGNATURE_BYTES, SignedHead};
 use vudo_crdt::limits::MAX_SIGNED_FRAME_BYTES;
 use vudo_crdt::wire::{MalformedFrame, Reader, write_bytes, write_varint};
@@ -9,12 +11,16 @@ use vudo_state::{
 };
 
 use super::holdings::Holdings;
+use super::proof::NodeId;
+use super::schema::{GenFingerprint, decode_fingerprints, encode_fingerprints};
 use crate::limits::{
-    COMPRESSION_BYTES_MIN, COMPRESSION_FACTOR_MAX, LOG_ROOTS_MAX, SHOWN_RECORDS_MAX,
+    COMPRESSION_BYTES_MIN, COMPRESSION_FACTOR_MAX, LOG_ROOTS_MAX, PRESENCE_BYTES_MAX,
+    PRESENCE_LIFE, PRESENCE_MESSAGE_BYTES_MAX, PRESENCE_ORIGINS_MAX, SHOWN_RECORDS_MAX,
+    TOLD_FIELDS_BYTES_MAX,
 };
 
 /// The version of the protocol that this build speaks.
-pub const PROTOCOL_VERSION: u64 = 5;
+pub const PROTOCOL_VERSION: u64 = 6;
 
 /// The name of a namespace, as a peer wrote it.
 pub type Namespace = String;
@@ -42,6 +48,11 @@ pub enum Message {
         /// At most [`SHOWN_RECORDS_MAX`]; none from a server.
         records: Vec<SignedRecord>,
     },
+    /// What the sender has defined, ascending by the hashes of names; not sent where that is nothing.
+    Schema(Vec<GenFingerprint>),
+    /// The bytes of a schema: the fields of Gens that the two sides have defined in different ways, each
+    /// with number, name, strategy and type alone.
+    Gens(Vec<u8>),
     /// What the sender holds durably as the session begins.
     Holdings(Holdings),
     /// Changes, in the order in which the sender applied them, signed by their writers: see
@@ -70,8 +81,32 @@ pub enum Message {
     Part(Box<CheckpointPart>),
     /// Where states differ at equal vectors, what the sender has of ranges of rows.
     Ranges(RangeSummaries),
+    /// What nodes show of themselves, as far as the sender knows and the receiver was not told.
+    Presence(Vec<PresenceUpdate>),
+    /// The last of these has been taken: another one may come.
+    PresenceTaken,
     /// The last message of a session.
     Goodbye(GoodbyeCode),
+}
+
+/// What one node shows of itself, or that it has gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PresenceUpdate {
+    /// The node.
+    pub origin: NodeId,
+    /// Grows with everything that the node shows.
+    pub clock: u64,
+    /// For how many milliseconds this stands unless the node is heard of again, at most
+    /// [`PRESENCE_LIFE`], and the value: at most [`PRESENCE_BYTES_MAX`]. `None` where it has gone.
+    pub shown: Option<(u64, Arc<[u8]>)>,
+}
+
+impl PresenceUpdate {
+    /// No less than what it takes in a message.
+    pub(super) fn bytes_max(&self) -> usize {
+        const HEADERS: usize = size_of::<NodeId>() + 10 + 1 + 10 + 10;
+        HEADERS + self.shown.as_ref().map_or(0, |(_, value)| value.len())
+    }
 }
 
 /// Why a session ends.
@@ -129,6 +164,10 @@ const BRANCH: u8 = 13;
 const CHECKPOINT: u8 = 14;
 const PART_REQUEST: u8 = 15;
 const PART: u8 = 16;
+const SCHEMA: u8 = 17;
+const GENS: u8 = 18;
+const PRESENCE: u8 = 19;
+const PRESENCE_TAKEN: u8 = 20;
 
 impl Message {
     /// Appends the message's bytes: a tag and its fields.
@@ -148,6 +187,14 @@ impl Message {
                 out.push(KEY_PROOF);
                 out.extend_from_slice(signature);
                 encode_records(records, out);
+            }
+            Message::Schema(gens) => {
+                out.push(SCHEMA);
+                encode_fingerprints(gens, out);
+            }
+            Message::Gens(bytes) => {
+                out.push(GENS);
+                write_bytes(out, bytes);
             }
             Message::Holdings(holdings) => {
                 out.push(HOLDINGS);
@@ -206,6 +253,12 @@ impl Message {
                 vector.encode(out);
                 out.extend_from_slice(fingerprint);
             }
+            Message::Presence(updates) => {
+                out.push(PRESENCE);
+                write_varint(out, updates.len() as u64);
+                updates.iter().for_each(|update| encode_update(update, out));
+            }
+            Message::PresenceTaken => out.push(PRESENCE_TAKEN),
             Message::Goodbye(code) => out.extend([GOODBYE, *code as u8]),
         }
     }
@@ -227,6 +280,11 @@ impl Message {
                 signature: reader.array()?,
                 records: decode_records(&mut reader)?,
             },
+            SCHEMA => Message::Schema(decode_fingerprints(&mut reader)?),
+            GENS => {
+                let length = reader.varint_up_to(TOLD_FIELDS_BYTES_MAX as u64)?;
+                Message::Gens(reader.take(length as usize)?.to_vec())
+            }
             HOLDINGS => Message::Holdings(Holdings::decode(&mut reader)?),
             HEAD => Message::Head(SignedHead::decode(&mut reader)?),
             ROOTS => Message::Roots(read_roots(&mut reader)?),
@@ -248,6 +306,15 @@ impl Message {
                 vector: VersionVector::decode(&mut reader)?,
                 fingerprint: reader.array()?,
             },
+            PRESENCE if bytes.len() > PRESENCE_MESSAGE_BYTES_MAX => {
+                return Err(MalformedFrame::TooLarge);
+            }
+            PRESENCE => {
+                let count = reader.varint_up_to(PRESENCE_ORIGINS_MAX as u64)?;
+                let updates = (0..count).map(|_| read_update(&mut reader));
+                Message::Presence(updates.collect::<Result<_, _>>()?)
+            }
+            PRESENCE_TAKEN => Message::PresenceTaken,
             GOODBYE => Message::Goodbye(read_goodbye(&mut reader)?),
             _ => return Err(MalformedFrame::IndexOutOfRange),
         };
@@ -300,6 +367,27 @@ fn read_roots(reader: &mut Reader<'_>) -> Result<Vec<RootAt>, MalformedFrame> {
         roots.push((length, reader.array()?));
     }
     Ok(roots)
+}
+
+fn encode_update(update: &PresenceUpdate, out: &mut Vec<u8>) {
+    out.extend_from_slice(&update.origin);
+    write_varint(out, update.clock);
+    out.push(u8::from(update.shown.is_some()));
+    if let Some((left, value)) = &update.shown {
+        write_varint(out, *left);
+        write_bytes(out, value);
+    }
+}
+
+fn read_update(reader: &mut Reader<'_>) -> Result<PresenceUpdate, MalformedFrame> {
+    let (origin, clock) = (reader.array()?, reader.varint()?);
+    let mut shown = None;
+    if reader.varint_up_to(1)? == 1 {
+        let left = reader.varint_up_to(PRESENCE_LIFE.as_millis() as u64)?;
+        let length = reader.varint_up_to(PRESENCE_BYTES_MAX as u64)?;
+        shown = Some((left, reader.take(length as usize)?.into()));
+    }
+    Ok(PresenceUpdate { origin, clock, shown })
 }
 
 fn read_namespace(reader: &mut Reader<'_>) -> Result<Namespace, MalformedFrame> {

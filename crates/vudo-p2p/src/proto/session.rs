@@ -3,9 +3,11 @@
 //! Whoever drives it feeds [`Event`]s and carries out [`Effect`]s in their order. Reading frames,
 //! applying them and reading fingerprints are the driver's work, answered by events.
 
+use std::sync::Arc;
+
 use vudo_crdt::head::{SIGNATURE_BYTES, SignedHead};
 use vudo_crdt::{
-    DifferentRows, Fingerprint, RangeSummaries, ReplicaKey, SessionKey, VersionVector,
+    DifferentRows, Fingerprint, RangeSummaries, ReplicaKey, Schema, SessionKey, VersionVector,
 };
 use vudo_state::{
     BranchOutcome, CheckpointOffer, CheckpointPart, LogComparison, OutgoingFrame, PartRequest,
@@ -14,9 +16,11 @@ use vudo_state::{
 
 use super::exchange::Exchange;
 use super::holdings::Holdings;
-use super::message::{GoodbyeCode, Message, Namespace, Nonce, PROTOCOL_VERSION};
+use super::message::{GoodbyeCode, Message, Namespace, Nonce, PROTOCOL_VERSION, PresenceUpdate};
+use super::presence::PresenceExchange;
 use super::proof::{Access, Binding, NodeId, Role, Secret};
 use super::repair::Repair;
+use super::schema::{SchemaDifferences, SchemaExchange};
 use crate::limits::HANDSHAKE_TIMEOUT;
 
 /// Time on a clock that only goes forward, from any beginning.
@@ -117,6 +121,16 @@ pub enum Event {
         /// How many.
         documents: usize,
     },
+    /// There may be something new in the namespace's [`PresenceTable`](super::PresenceTable). It is told
+    /// at the beginning of a session as well, where that is not empty.
+    PresenceChanged,
+    /// Answers [`Effect::ReadPresence`].
+    PresenceReady {
+        /// What the peer is to be told.
+        updates: Vec<PresenceUpdate>,
+        /// The revision of the table up to which that goes.
+        revision: u64,
+    },
     /// More has become durable here.
     LocalAdvanced {
         /// What is held durably.
@@ -191,6 +205,13 @@ pub enum Effect {
     },
     /// Rebuild the documents of these rows from the log.
     Rebuild(DifferentRows),
+    /// Read what the table has above this revision.
+    ReadPresence {
+        /// Up to where the peer has been told.
+        since: u64,
+    },
+    /// Put what the peer has said into the table. When the session is over, what came of it ends.
+    TakePresence(Vec<PresenceUpdate>),
     /// Tell whoever watches.
     Notify(Notice),
     /// The session is over: nothing follows, and events no longer matter.
@@ -202,6 +223,8 @@ pub enum Effect {
 pub enum Notice {
     /// Both sides have proved that they hold the secret, or have the keys that they claim.
     Authenticated,
+    /// The two sides have defined Gens in different ways, which stops nothing. It is told once.
+    SchemasDiffer(SchemaDifferences),
     /// The peer has said that it holds this durably.
     PeerHolds(VersionVector),
     /// A replica has signed two logs of one length: one that is held here, and one that the peer
@@ -291,6 +314,8 @@ pub struct Session {
     phase: Phase,
     /// When the handshake must be over; none before the session has begun.
     handshake_deadline: Option<Milliseconds>,
+    schema: SchemaExchange,
+    presence: PresenceExchange,
     exchange: Exchange,
 }
 
@@ -323,6 +348,8 @@ impl Session {
             admitted: None,
             phase: Phase::ClientAwaitsHello,
             handshake_deadline: None,
+            schema: SchemaExchange::default(),
+            presence: PresenceExchange::default(),
             exchange: Exchange::new(held.into()),
         }
     }
@@ -339,15 +366,27 @@ impl Session {
             admitted: None,
             phase: Phase::ServerAwaitsHello,
             handshake_deadline: None,
+            schema: SchemaExchange::default(),
+            presence: PresenceExchange::default(),
             exchange: Exchange::new(Holdings::default()),
         }
+    }
+
+    /// The session with what this side has defined, of which the peer is told as much as shows what the
+    /// two have defined in different ways.
+    #[must_use]
+    pub fn with_schema(self, schema: Arc<Schema>) -> Session {
+        Session { schema: SchemaExchange::new(schema), ..self }
     }
 
     /// When [`Event::TimePassed`] is wanted, if nothing happens before; it may come late.
     pub fn deadline(&self) -> Option<Milliseconds> {
         let deadline = match self.phase {
             Phase::Closed => return None,
-            Phase::Open => self.exchange.deadline(),
+            Phase::Open => {
+                let deadlines = [self.exchange.deadline(), self.presence.deadline()];
+                deadlines.into_iter().flatten().min()
+            }
             _ => self.handshake_deadline,
         };
         let until = self.admitted.as_ref().map(|admitted| admitted.until);
@@ -374,6 +413,24 @@ impl Session {
             (Phase::AwaitsHoldings | Phase::Open, Event::AccessChecked { until }) => {
                 self.admit_until(until)
             }
+            (Phase::AwaitsHoldings | Phase::Open, Event::Received(Message::Schema(gens))) => {
+                self.schema.receive_schema(&gens, &mut effects)
+            }
+            (Phase::AwaitsHoldings | Phase::Open, Event::Received(Message::Gens(bytes))) => {
+                self.schema.receive_gens(&bytes, &mut effects)
+            }
+            (Phase::Open, Event::Received(Message::Presence(updates))) => {
+                self.presence.receive(updates, &mut effects)
+            }
+            (Phase::Open, Event::Received(Message::PresenceTaken)) => self.presence.taken(),
+            (Phase::Open, Event::PresenceReady { updates, revision }) => {
+                self.presence.ready(updates, revision, &mut effects);
+                Ok(())
+            }
+            (_, Event::PresenceChanged) => {
+                self.presence.changed();
+                Ok(())
+            }
             (Phase::Open, event) => self.exchange.handle(event, now, &mut effects),
             (_, _) if now >= handshake_deadline => Err(CloseReason::HandshakeTimeout),
             (_, Event::LocalAdvanced { vector }) => {
@@ -384,6 +441,9 @@ impl Session {
         };
         if let (Some(admitted), true) = (&self.admitted, may_have_changed && result.is_ok()) {
             effects.push(Effect::CheckAccess(admitted.shown.clone()));
+        }
+        if result.is_ok() && matches!(self.phase, Phase::Open) {
+            self.presence.proceed(now, &mut effects);
         }
         if let Err(reason) = result {
             if let Some(code) = farewell(&reason)
@@ -517,6 +577,7 @@ impl Session {
         let key = self.binding(peer_nonce).range_key(secret);
         let is_client = self.role == Role::Client;
         self.exchange.repair_with(is_client, Repair::new(is_client, key));
+        self.schema.announce(effects);
         effects.push(Effect::Send(Message::Holdings(self.exchange.announce())));
         effects.push(Effect::Notify(Notice::Authenticated));
     }

@@ -567,7 +567,9 @@ impl World {
     fn carry_out(&mut self, id: EndId, effect: Effect) {
         let work = match effect {
             Effect::Send(message) => return self.send(id, &message),
-            Effect::Notify(Notice::Authenticated | Notice::PeerHolds(_)) => return,
+            Effect::Notify(
+                Notice::Authenticated | Notice::PeerHolds(_) | Notice::SchemasDiffer(_),
+            ) => return,
             Effect::Notify(Notice::Repaired { .. }) => panic!("{id:?}: nothing was damaged"),
             Effect::Notify(Notice::Synced { vector, .. }) => {
                 if let Some(end) = self.ends.get_mut(&id) {
@@ -595,6 +597,9 @@ impl World {
             Effect::ReadBranch { replica, number } => Work::ReadBranch(replica, number),
             Effect::ApplyBranch(branch) => Work::ApplyBranch(branch),
             Effect::ReadFingerprint => Work::ReadFingerprint,
+            Effect::ReadPresence { .. } | Effect::TakePresence(_) => {
+                panic!("{id:?}: nobody shows anything")
+            }
             Effect::CompareRanges { .. } | Effect::Rebuild(_) => {
                 panic!("{id:?}: honest states differ at equal vectors")
             }
