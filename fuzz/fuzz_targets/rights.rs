@@ -33,6 +33,14 @@ fn with_known_keys(record: &RightsRecord, keys: &[(SecretKeyBytes, PublicKey)]) 
         RightsRecord::Revocation(revocation) => {
             [&mut revocation.issuer, &mut revocation.subject].into_iter().for_each(known);
         }
+        RightsRecord::Checkpoint(checkpoint) => {
+            known(&mut checkpoint.issuer);
+            // So that there is something to judge.
+            for (_, key) in keys {
+                let number = checkpoint.vector.get(key).max(u64::from(checkpoint.issuer.0[1]));
+                checkpoint.vector.advance(*key, number);
+            }
+        }
     }
     record
 }

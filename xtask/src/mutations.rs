@@ -85,6 +85,24 @@ const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         package: "vudo-state",
+        name: "checkpoint_ignored",
+        target: Some("rights"),
+        test: "checkpoints::a_revocation_does_not_reach_below_a_checkpoint_whether_a_store_has_compacted_or_not",
+    },
+    Mutation {
+        package: "vudo-state",
+        name: "set_aside_dropped",
+        target: Some("rights"),
+        test: "checkpoints::what_a_checkpoint_sets_aside_stays_so_and_is_held_and_passed_on",
+    },
+    Mutation {
+        package: "vudo-state",
+        name: "checkpoint_of_anybody",
+        target: Some("rights"),
+        test: "checkpoints::nobody_goes_on_from_a_checkpoint_that_no_owner_has_signed",
+    },
+    Mutation {
+        package: "vudo-state",
         name: "greater_branch_taken",
         target: Some("forks"),
         test: "what_nobody_writes_again_can_be_adopted_once",

@@ -25,6 +25,9 @@ pub(crate) fn compact(database: &Database, is_json: bool, output: &mut dyn Write
     progress.finish_and_clear();
     let report = compaction.report();
     if is_json {
+        let left_alone: serde_json::Map<String, serde_json::Value> = (report.left_alone.iter())
+            .map(|(namespace, why)| (namespace.clone(), why.to_string().into()))
+            .collect();
         let found = json!({
             "namespaces": report.namespaces,
             "changes": report.changes,
@@ -34,6 +37,7 @@ pub(crate) fn compact(database: &Database, is_json: bool, output: &mut dyn Write
             "disk_bytes_before": report.disk_bytes_before,
             "disk_bytes": report.disk_bytes,
             "shrunk": report.is_shrunk,
+            "left_alone": left_alone,
         });
         writeln!(output, "{found}")?;
         return Ok(());
@@ -43,6 +47,9 @@ pub(crate) fn compact(database: &Database, is_json: bool, output: &mut dyn Write
         "{} of {} changes dropped; {} bytes on disk, which were {}",
         report.dropped_changes, report.changes, report.disk_bytes, report.disk_bytes_before
     )?;
+    for (namespace, why) in &report.left_alone {
+        writeln!(output, "{namespace} stays as it is: {why}")?;
+    }
     if !report.is_shrunk {
         writeln!(
             output,

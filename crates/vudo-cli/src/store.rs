@@ -75,8 +75,10 @@ pub(crate) enum StoreCommand {
     Pins,
     /// Drop the changes that nothing needs any more, and give the room back.
     ///
-    /// The store can be used meanwhile. A store that has not synced for so long that changes it
-    /// lacks have been dropped cannot go on from this one's log afterwards: sync first.
+    /// The store can be used meanwhile. A peer that has not synced for so long that changes it lacks have
+    /// been dropped takes this store's checkpoint with the next sync. A namespace with owners is compacted
+    /// where this store's key owns it, or an owner has certified it (`vudo invite KEY --device`): what is
+    /// in effect then stays so, whoever is revoked later.
     Compact,
     /// Write everything into a folder that can be opened as a store, which writes under its own key.
     Backup {

@@ -317,6 +317,11 @@ fn a_namespace_with_owners_lets_in_whom_they_invite() {
     assert!(stderr(&again).contains("for good"), "{}", stderr(&again));
     drop(server);
 
+    let compacted = owner(&["compact"]);
+    assert!(!compacted.contains("stays as it is"), "{compacted}");
+    let left = place.succeed(&as_member(&["compact"]));
+    assert!(left.contains("stays as it is: only its owners can compact it"), "{left}");
+
     // The recovery key is before the store's own, and not the other way round.
     let own = owner(&["whoami", "--json"]);
     let own: serde_json::Value = serde_json::from_str(&own).unwrap();

@@ -12,7 +12,8 @@
 //! **The invariant.** Nothing of it has an effect before all of it has been verified: each replica's log
 //! by the checkpoint and that replica's signature, the state that the changes make by the root that the
 //! checkpoint signs. So nobody can add to it, and a giver that leaves something out has to have signed a
-//! checkpoint without it. See `new_floor` for what it is compared with and how it takes its place.
+//! checkpoint without it. Where the namespace has owners one of them has to have signed it, by the records
+//! that are retained in it and those that are held here. See `new_floor` for what it is compared with and how it takes its place.
 //!
 //! **Recovery.** What has been staged stays, and the next session with the same peer goes on where the
 //! last part ended. Another checkpoint begins anew.
@@ -30,11 +31,13 @@ use crate::history::is_signature;
 use crate::layout;
 use crate::new_floor::{NewFloor, append, counts, join, like, root_of};
 use crate::replication::Replication;
+use crate::rights::{RetainedRights, founding_hash};
 use crate::shard::Shard;
 use crate::storage::WriteBatch;
 
 impl Replication {
-    /// The checkpoint up to which the log here has been compacted; `None` where it has not been.
+    /// The checkpoint up to which the log here has been compacted; `None` where it has not been, or where
+    /// no owner of the namespace answers for it.
     pub fn checkpoint_offer(&self) -> Option<CheckpointOffer> {
         let floor = self.shard().lock().floor.clone()?;
         self.shard().offer_of(&floor)
@@ -132,10 +135,8 @@ impl Shard {
         if checkpoint.namespace != *self.name || !offer.signed.holds(is_signature) {
             return refused("nobody has signed it");
         }
-        if self.lock().rights.is_some() {
-            return refused("the namespace has owners, who sign no checkpoints");
-        }
-        if !checkpoint.set_aside.is_empty() {
+        let is_judged = !checkpoint.set_aside.is_empty() || !offer.records.is_empty();
+        if is_judged && founding_hash(&self.name).is_none() {
             return refused(
                 "it sets changes aside, which nobody may in a namespace without owners",
             );
@@ -262,6 +263,12 @@ impl Shard {
             signed_logs.resize(signed_logs.len().max(replica + 1), MerkleLog::new());
             signed_logs[replica] = log.clone();
         }
+        for (key, set_aside) in &checkpoint.set_aside {
+            let Some(replica) = scratch.replicas().find(key) else {
+                return refused("it sets changes aside of a replica whose log it does not name");
+            };
+            scratch.restore_set_aside(replica, set_aside.clone());
+        }
         let mut logs: Vec<ReplicaLog> = Vec::new();
         logs.resize_with(signed_logs.len(), ReplicaLog::default);
         let mut records = Vec::new();
@@ -286,7 +293,17 @@ impl Shard {
         if root_of(&scratch) != Some(checkpoint.state) {
             return refused("the state is not that of the checkpoint");
         }
-        Ok(NewFloor { offer: offer.clone(), state: scratch, known_counts, records, nodes })
+        let mut rights = None;
+        if founding_hash(&self.name).is_some() {
+            let retained = RetainedRights::of(&self.name, &scratch, &records)?;
+            let set_aside = (0..).zip(&retained.set_aside);
+            if set_aside.into_iter().any(|(replica, kept)| kept != scratch.set_aside(replica)) {
+                return refused("it lacks changes that it sets aside");
+            }
+            rights = Some(retained);
+        }
+        let offer = offer.clone();
+        Ok(NewFloor { offer, state: scratch, known_counts, records, nodes, rights })
     }
 
     fn read_part(

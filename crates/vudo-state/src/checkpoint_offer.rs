@@ -12,8 +12,9 @@ use vudo_crdt::{Frame, FrameWriter, ReplicaIndex, ReplicaKey, Seal};
 use crate::error::Result;
 use crate::floor::{Floor, Nodes, read_nodes};
 use crate::layout;
-use crate::limits::{PART_BYTES, PART_HASHES_MAX};
+use crate::limits::{OFFERED_RECORDS_MAX, PART_BYTES, PART_HASHES_MAX};
 use crate::recovery::visit_changes;
+use crate::rights::SignedRecord;
 use crate::shard::Shard;
 
 type Decoded<T> = std::result::Result<T, MalformedFrame>;
@@ -33,6 +34,9 @@ pub struct CheckpointOffer {
     pub(crate) signed: SignedCheckpoint,
     /// Each replica's signature over its log there, in the order of the checkpoint's logs.
     pub(crate) seals: Vec<Seal>,
+    /// Where the namespace has owners, the records by which everything up to there is judged, as far as
+    /// no change below carries them.
+    pub(crate) records: Vec<SignedRecord>,
 }
 
 /// Which part of what is retained below a checkpoint is wanted.
@@ -77,6 +81,8 @@ impl CheckpointOffer {
     pub fn encode(&self, out: &mut Vec<u8>) {
         self.signed.encode(out);
         self.seals.iter().for_each(|seal| seal.encode(out));
+        write_varint(out, self.records.len() as u64);
+        self.records.iter().for_each(|record| write_bytes(out, record.bytes()));
     }
 
     /// Reads what [`CheckpointOffer::encode`] wrote. Signatures may be anything.
@@ -89,7 +95,11 @@ impl CheckpointOffer {
         for _ in &signed.checkpoint.logs {
             seals.push(Seal::decode(reader)?);
         }
-        Ok(CheckpointOffer { signed, seals })
+        let mut records = Vec::new();
+        for _ in 0..reader.varint_up_to(OFFERED_RECORDS_MAX as u64)? {
+            records.push(SignedRecord::decode(reader.bytes()?)?);
+        }
+        Ok(CheckpointOffer { signed, seals, records })
     }
 }
 
@@ -215,8 +225,17 @@ impl Shard {
             let replica = state.namespace.replicas().find(key)?;
             floor.seals.get(&replica).map(|(_, seal)| *seal)
         };
+        let signed = floor.signed.clone();
+        let mut records = Vec::new();
+        if let Some(rights) = &state.rights {
+            let is_for_all = rights.stands(&signed.owner, &signed.checkpoint);
+            records = is_for_all.then(|| rights.records_of_floor(&floor.vector))?;
+        }
+        if records.len() > OFFERED_RECORDS_MAX {
+            return None;
+        }
         let seals = floor.signed.checkpoint.logs.iter().map(seal_of).collect::<Option<_>>()?;
-        Some(CheckpointOffer { signed: floor.signed.clone(), seals })
+        Some(CheckpointOffer { signed, seals, records })
     }
 
     pub(crate) fn checkpoint_part(&self, request: &PartRequest) -> Result<Option<CheckpointPart>> {

@@ -16,6 +16,10 @@
 //! **Ownership.** One compaction of a namespace at a time. It reads without holding anything; each
 //! step of it is short, and writers and readers go on between steps and during most of them.
 //!
+//! **Owners.** In a namespace with owners only their stores compact, and each gives a checkpoint first,
+//! which is a change like any other: see [`crate::rights`]. The frozen state is the one that it judges.
+//! Nothing that is set aside is dropped there, and no record of rights.
+//!
 //! **The invariant.** A change leaves the log only when the floor that covers it is on disk, and with
 //! it the hashes that take the place of its leaf.
 //!
@@ -29,8 +33,8 @@ use ed25519_dalek::Signer;
 use vudo_crdt::checkpoint::{Checkpoint, SignedCheckpoint};
 use vudo_crdt::merkle::{MerkleLog, leaf_hash};
 use vudo_crdt::{
-    Change, ChunkId, LogSource, Namespace, PagesError, Ranges, ReplicaIndex, ReplicaKey, StateRoot,
-    VersionVector,
+    Change, ChunkId, GenIndex, LogSource, Namespace, PagesError, Ranges, ReplicaIndex, ReplicaKey,
+    StateRoot, VersionVector,
 };
 
 use crate::database::Database;
@@ -41,10 +45,11 @@ use crate::limits::{COMPACTION_MEMORY_BYTES, COMPACTION_STEP_BYTES};
 use crate::recovery::{
     StoredLog, open_namespace, table_checkpoint, unknown_replica, visit_changes,
 };
-use crate::rights::founding_hash;
+use crate::rights::{NotCompacted, RIGHTS_GEN};
 use crate::seals::{SealsByReplica, for_each_segment};
-use crate::shard::{RECORD_BYTES_MAX, Shard, StoredChunks};
+use crate::shard::{RECORD_BYTES_MAX, Shard};
 use crate::storage::{StorageError, WriteBatch};
+use crate::stored_chunks::StoredChunks;
 
 /// What a compaction has freed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,6 +71,8 @@ pub struct CompactionReport {
     /// Whether the file gave back what is free in it. It does not where somebody read through it all
     /// the time; what is free is used again then.
     pub is_shrunk: bool,
+    /// Namespaces with owners that stayed as they are, and why.
+    pub left_alone: Vec<(String, NotCompacted)>,
 }
 
 /// What a compaction is doing.
@@ -104,12 +111,13 @@ pub struct Compaction {
 }
 
 impl Database {
-    /// Drops the changes of all namespaces that their states and pins do not need any more, but for
-    /// those with owners, whose logs stay whole until owners sign checkpoints, and gives
-    /// the freed bytes back to the file system. The store can be read and written to meanwhile.
+    /// Drops the changes of all namespaces that their states and pins do not need any more, and gives
+    /// the freed bytes back to the file system. The store can be read and written to meanwhile. Of
+    /// namespaces with owners it compacts those that this store's key owns, or an owner has certified it
+    /// for; [`CompactionReport::left_alone`] names the others.
     ///
-    /// A checkpoint of each namespace is signed with this store's key: where one person owns all of
-    /// its replicas. What is set aside below it stays so. A peer that does not hold everything below
+    /// A checkpoint of each namespace is signed with this store's key. What it judges stands: what is set
+    /// aside below it stays so, and no revocation reaches below it. A peer that does not hold everything below
     /// cannot go on from the log afterwards, and takes the checkpoint instead: see
     /// [`crate::Replication::begin_catching_up`].
     ///
@@ -128,8 +136,6 @@ impl Database {
     pub fn compaction(&self) -> Result<Compaction> {
         self.write_out()?;
         let mut left = self.namespaces()?;
-        // A record that is yet to come may judge any change of a namespace with owners.
-        left.retain(|name| founding_hash(name).is_none());
         left.reverse();
         let disk_bytes = self.disk_bytes();
         let report = CompactionReport {
@@ -153,7 +159,20 @@ impl Compaction {
             && let Some(name) = self.left.pop()
         {
             let shard = self.database.in_namespace(&name).shard()?;
-            self.current = Some(Underway::begin(shard)?);
+            match Underway::begin(shard, self.database.environment().now_milliseconds())? {
+                Ok(underway) => self.current = Some(underway),
+                Err(why) => {
+                    self.report.left_alone.push((name.clone(), why));
+                    let stage = CompactionStage::Marking;
+                    let (namespace, done_count, total_count) = (name, 1, 1);
+                    return Ok(Some(CompactionProgress {
+                        namespace,
+                        stage,
+                        done_count,
+                        total_count,
+                    }));
+                }
+            }
             self.report.namespaces += 1;
         }
         let Some(underway) = &mut self.current else {
@@ -229,6 +248,9 @@ struct Frozen {
     /// The first position above.
     end: u64,
     judgement_count: u64,
+    /// Where the namespace has owners, the Gen of their records, of which none is dropped, and nothing
+    /// that is set aside.
+    rights_gen: Option<GenIndex>,
     /// Where an earlier compaction did not come to its end: chunks below this id that the tables do
     /// not have are left over from it.
     left_over_below: Option<ChunkId>,
@@ -286,16 +308,24 @@ impl LogSource for LogBelow<'_> {
 }
 
 impl Frozen {
-    /// Writes everything out, and takes the tables as they are on disk then.
-    fn of(shard: &Arc<Shard>) -> Result<Frozen> {
+    /// Writes everything out, and takes the tables as they are on disk then. Where the namespace has
+    /// owners, it gives a checkpoint of them.
+    fn of(
+        shard: &Arc<Shard>,
+        now_milliseconds: u64,
+    ) -> Result<std::result::Result<Frozen, NotCompacted>> {
+        // The state is let go before the turn, which must not end with the state locked.
         let (turn, mut state) = shard.turn();
         if state.kept_chunks.is_some() {
-            drop(state);
             return Err(Error::CompactionRuns { namespace: shard.name.to_string() });
+        }
+        if let Some(why) = shard.may_compact(&mut state)? {
+            return Ok(Err(why));
         }
         // Below rows that have not moved yet the chunks hold what has been deleted since.
         state.namespace.move_rows_to_chunks(&mut shard.chunks())?;
         state.kept_chunks = Some(Vec::new());
+        let has_owners = state.rights.is_some();
         drop(state);
         let kept = KeptChunks(shard.clone());
         shard.checkpoint()?;
@@ -309,7 +339,12 @@ impl Frozen {
         let mut batch = WriteBatch::default();
         batch.put(layout::compacting(id), Vec::new());
         storage.commit(&batch)?;
+        if has_owners && let Some(why) = shard.give_checkpoint(&namespace, now_milliseconds)? {
+            return Ok(Err(why));
+        }
         drop(turn);
+        shard.flush_all()?;
+        let rights_gen = namespace.find_gen(RIGHTS_GEN).filter(|_| has_owners);
         let floor = Floor::read(&shard.name, id, storage)?;
         let mut seals = floor.map_or_else(SealsByReplica::new, |floor| floor.seals);
         for_each_segment(id, storage, 0, ended.end, |_, segment| {
@@ -320,7 +355,16 @@ impl Frozen {
         let left_over_below = is_unfinished.then_some(next_chunk);
         let (mut logs, end) = (ended.logs, ended.end);
         logs.resize(namespace.replicas().keys().len(), MerkleLog::new());
-        Ok(Frozen { kept, namespace, logs, seals, end, judgement_count, left_over_below })
+        Ok(Ok(Frozen {
+            kept,
+            namespace,
+            logs,
+            seals,
+            end,
+            judgement_count,
+            rights_gen,
+            left_over_below,
+        }))
     }
 
     fn shard(&self) -> &Arc<Shard> {
@@ -389,12 +433,20 @@ pub(crate) fn join_at(cut: u64, below: &Ranges, above: &Ranges) -> Ranges {
 }
 
 impl Underway {
-    fn begin(shard: Arc<Shard>) -> Result<Underway> {
+    fn begin(
+        shard: Arc<Shard>,
+        now_milliseconds: u64,
+    ) -> Result<std::result::Result<Underway, NotCompacted>> {
         // A pin that is set from here on is of a moment that the frozen state does not come before.
         let pinning = shard.pinning.lock().unwrap_or_else(PoisonError::into_inner);
-        let frozen = Frozen::of(&shard)?;
+        let frozen = match Frozen::of(&shard, now_milliseconds)? {
+            Ok(frozen) => frozen,
+            Err(why) => return Ok(Err(why)),
+        };
         let pinned = shard.pins()?;
         drop(pinning);
+        // A callback may write or set a pin.
+        shard.subscribers.run_callbacks();
         let vector = frozen.namespace.version_vector();
         let mut pins = Vec::new();
         for (_, pin) in pinned.into_iter().filter(|(_, pin)| *pin != vector) {
@@ -405,7 +457,7 @@ impl Underway {
         for replica in 0..replica_count as ReplicaIndex {
             logs.push(ReplicaLog::open(shard.id(), replica, shard.storage())?);
         }
-        Ok(Underway {
+        Ok(Ok(Underway {
             frozen,
             pins,
             logs,
@@ -416,7 +468,7 @@ impl Underway {
             freed_bytes: 0,
             stage: CompactionStage::Marking,
             position: 0,
-        })
+        }))
     }
 
     fn progress(&self) -> CompactionProgress {
@@ -444,7 +496,7 @@ impl Underway {
         let Underway {
             frozen, pins, logs, retained, change_count, dropped_count, byte_count, ..
         } = self;
-        let Frozen { kept: KeptChunks(shard), namespace, end, .. } = frozen;
+        let Frozen { kept: KeptChunks(shard), namespace, end, rights_gen, .. } = frozen;
         let mut chunks = StoredChunks::of_storage(shard.storage(), shard.id());
         let log = shard.stored_log();
         let mut visit = |change: &Change<'_>| -> Result<()> {
@@ -453,7 +505,9 @@ impl Underway {
             let replica_log = logs.get_mut(replica).ok_or_else(unknown_replica)?;
             let is_there = replica_log.is_next(change.number)?;
             // One that a checkpoint from elsewhere has dropped may be there for a pin alone.
-            let is_retained = (is_there && namespace.refers_to(change, &mut chunks)?)
+            let is_retained = (is_there
+                && (is_kept_by_owners(namespace, *rights_gen, change)
+                    || namespace.refers_to(change, &mut chunks)?))
                 || any_refers_to(pins, change);
             if is_there {
                 replica_log.take(leaf_hash(&shard.name, namespace, change), !is_retained)?;
@@ -500,7 +554,8 @@ impl Underway {
         let floor = Floor::new(signed, self.frozen.end, self.frozen.seals.clone());
         batch.put(layout::floor(shard.id()), floor.encode());
         let (turn, state) = shard.turn();
-        if state.judgement_count != self.frozen.judgement_count {
+        let is_judged_anew = state.judgement_count != self.frozen.judgement_count;
+        if is_judged_anew || state.is_judgement_stale {
             drop(state);
             return Ok(Outcome::JudgedMeanwhile);
         }
@@ -595,6 +650,20 @@ impl Pinned {
         let covered = keys.iter().map(|key| vector.get(key)).collect();
         Ok(Pinned { covered, namespace })
     }
+}
+
+/// Whether a namespace with owners keeps a change whatever its state refers to: what is set aside may be
+/// in effect by another checkpoint, and judgements need every record with those who carry it.
+fn is_kept_by_owners(
+    namespace: &Namespace,
+    rights_gen: Option<GenIndex>,
+    change: &Change<'_>,
+) -> bool {
+    let Some(rights_gen) = rights_gen.filter(|_| !cfg!(vudo_mutation = "set_aside_dropped")) else {
+        return false;
+    };
+    namespace.set_aside(change.replica).contains(change.number)
+        || change.document_writes().any(|write| write.gen_index == rights_gen)
 }
 
 fn any_refers_to(pins: &mut [Pinned], change: &Change<'_>) -> bool {

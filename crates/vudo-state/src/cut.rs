@@ -135,7 +135,14 @@ impl Database {
         if let Some(mut rights) = Rights::new(log.name) {
             let of_rights = (layout::record(log.id, &[]), layout::record(log.id + 1, &[]));
             log.scan(&of_rights.0, &of_rights.1, &mut |key, _| batch.remove(key.to_vec()))?;
-            for record in rights.hold(carried_in(&namespace, &mut kept)?) {
+            // Those that the floor rests upon may be carried behind the cut.
+            let before = Rights::open(log.name, log.id, log.storage).ok().flatten();
+            let of_floor = before.zip(floor.as_ref()).map(|(rights, floor)| {
+                rights.records_of_floor(&floor.vector).into_iter().map(|record| (record, None))
+            });
+            let mut held = rights.hold(carried_in(&namespace, &mut kept)?);
+            held.extend(rights.hold(of_floor.into_iter().flatten()));
+            for record in held {
                 batch.put(layout::record(log.id, &record), rights.encode_held(&record));
             }
         }

@@ -178,6 +178,16 @@ pub enum Error {
         /// The namespace.
         namespace: String,
     },
+    /// The key of an owner has been revoked, and the cut lies before a checkpoint that it has signed.
+    #[error(
+        "the key {owner} has signed a checkpoint of namespace '{namespace}' and has been revoked, with a cut before it: take one of another owner"
+    )]
+    CheckpointRevoked {
+        /// The namespace.
+        namespace: String,
+        /// Who has signed it.
+        owner: ReplicaKey,
+    },
     /// A peer retains more below its checkpoint than is taken from it.
     #[error(
         "the peer retains more than {bytes_max} bytes of namespace '{namespace}' below its checkpoint, and no more than that is taken: make this store anew of a backup of the peer's"
@@ -262,6 +272,7 @@ impl Error {
         matches!(
             self,
             Error::CheckpointsDiffer { .. }
+                | Error::CheckpointRevoked { .. }
                 | Error::CheckpointTooLarge { .. }
                 | Error::CompactionRuns { .. }
                 | Error::ForkBelowCheckpoint { .. }

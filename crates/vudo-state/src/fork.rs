@@ -591,7 +591,9 @@ impl Shard {
     ) -> Result<()> {
         let Some(mut rights) = Rights::new(&self.name) else { return Ok(()) };
         let carried = crate::rights::carried_in(&state.namespace, log)?;
-        let held = rights.hold(carried);
+        let mut held = rights.hold(carried);
+        let of_floor = state.rights.iter().flat_map(Rights::checkpoints_not_carried);
+        held.extend(rights.hold(of_floor.map(|record| (record, None))));
         let id = self.id();
         let (from, to) = (layout::record(id, &[]), layout::record(id + 1, &[]));
         let batch = &mut state.with_pending.batch;

@@ -69,6 +69,7 @@ mod seals;
 mod shard;
 mod snapshot;
 pub mod storage;
+mod stored_chunks;
 mod subscription;
 mod transaction;
 mod verify;
@@ -104,8 +105,9 @@ pub use record::Record;
 pub use repair::RepairReport;
 pub use replication::{OutgoingFrame, Replication};
 pub use rights::{
-    Founding, Grant, MissingRight, OWNERS_MAX, PublicKey, RIGHTS_GEN, Record as RightsRecord,
-    RecordId, Revocation, Rights, SCOPES_MAX, Scope, SignedRecord, founding_hash, public_key_of,
+    CHECKPOINT_RECORD_BYTES_MAX, CheckpointRecord, Founding, Grant, MissingRight, NotCompacted,
+    OWNERS_MAX, PublicKey, RIGHTS_GEN, Record as RightsRecord, RecordId, Revocation, Rights,
+    SCOPES_MAX, Scope, SignedRecord, founding_hash, public_key_of,
 };
 pub use snapshot::Snapshot;
 pub use subscription::{

@@ -35,6 +35,8 @@ pub(crate) const COMPACTION_MEMORY_BYTES: usize = 16 << 20;
 pub const CATCH_UP_BYTES_MAX: u64 = 256 << 20;
 /// A part of that has so many bytes, and more only where a single record of the log does.
 pub(crate) const PART_BYTES: usize = 512 << 10;
+/// Most records beside a checkpoint: one for each of those that have been joined in it.
+pub(crate) const OFFERED_RECORDS_MAX: usize = 16;
 /// Most hashes in a part.
 pub(crate) const PART_HASHES_MAX: usize = 8_192;
 /// A subscriber that is this many changed documents behind is told that it lagged.

@@ -28,7 +28,8 @@ use crate::limits::QUEUE_STEPS_MAX;
 use crate::query::{Place, Query};
 use crate::queue::Queue;
 use crate::record::{Record, is_in_rows, load_fields};
-use crate::shard::{Shard, StoredChunks};
+use crate::shard::Shard;
+use crate::stored_chunks::StoredChunks;
 
 /// How a result changed.
 #[derive(Clone, Debug, PartialEq)]

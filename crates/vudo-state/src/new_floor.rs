@@ -15,6 +15,11 @@
 //! make the join of both states: whatever that refers to is of a replica whose log one of them had up to
 //! there, and retained. It gets a checkpoint of its own, signed here.
 //!
+//! **Owners.** Where the namespace has owners, the checkpoint must be one of theirs, and every record that
+//! is held here below it must be retained in it. What is set aside is judged by the records of the new log
+//! then, which is what anybody who holds the same changes comes to. Joining two floors, what one of them
+//! has in effect is in effect. What another store than an owner's signs thereby it keeps to itself.
+//!
 //! **The invariant.** Log, floor and tables take their places in one batch, so a crash leaves the old log
 //! or the new one.
 
@@ -37,6 +42,7 @@ use crate::error::{Error, Result};
 use crate::floor::{Floor, Nodes, replace_nodes};
 use crate::layout;
 use crate::recovery::visit_changes;
+use crate::rights::{Judgements, RIGHTS_GEN, RetainedRights, Rights, SignedRecord, carried_in};
 use crate::seals::{OpenSegment, SealsByReplica, Segment, for_each_segment};
 use crate::shard::{RECORD_BYTES_MAX, Shard, State, WithPending};
 use crate::storage::{StorageError, WriteBatch};
@@ -53,6 +59,8 @@ pub(crate) struct NewFloor {
     pub(crate) records: Vec<Vec<u8>>,
     /// By replica index: hashes in place of dropped changes; `None` where those that are held stay.
     pub(crate) nodes: Vec<Option<Nodes>>,
+    /// What is retained of rights, where the namespace has owners.
+    pub(crate) rights: Option<RetainedRights>,
 }
 
 /// The log records of a batch.
@@ -156,13 +164,35 @@ impl Shard {
         if state.kept_chunks.is_some() {
             return Err(Error::CompactionRuns { namespace: self.name.to_string() });
         }
+        self.check_owner(state, &new)?;
         self.check_held(state, &mut new)?;
         if let Some(floor) = state.floor.clone()
             && !new.offer.signed.checkpoint.vector().covers(&floor.vector)
         {
-            new = self.with_own_floor(&floor, new)?;
+            new = self.with_own_floor(&floor, new, state.rights.as_ref())?;
         }
         self.replace_below(state, new)
+    }
+
+    /// Checks that an owner has signed a checkpoint, where the namespace has any.
+    fn check_owner(&self, state: &State, new: &NewFloor) -> Result<()> {
+        let (Some(rights), Some(retained)) = (&state.rights, &new.rights) else { return Ok(()) };
+        let SignedCheckpoint { checkpoint, owner, .. } = &new.offer.signed;
+        let with = |mut rights: Rights| {
+            rights.hold(retained.carried.iter().cloned());
+            rights.hold(new.offer.records.iter().map(|record| (record.clone(), None)));
+            rights.stands(owner, checkpoint)
+        };
+        if with(rights.clone()) || cfg!(vudo_mutation = "checkpoint_of_anybody") {
+            return Ok(());
+        }
+        match Rights::new(&self.name).is_some_and(with) {
+            true => {
+                let (namespace, owner) = (self.name.to_string(), *owner);
+                Err(Error::CheckpointRevoked { namespace, owner })
+            }
+            false => refused("no owner of the namespace has signed it"),
+        }
     }
 
     /// Checks what is held here below a checkpoint: its logs must be the checkpoint's as far as both
@@ -188,14 +218,22 @@ impl Shard {
                 logs[replica as usize] = Some((below, signed));
             }
         }
-        let at = &mut new.state;
-        let mut failure = None;
+        let (at, rights) = (&mut new.state, &new.rights);
+        let rights_gen = namespace.find_gen(RIGHTS_GEN);
+        let is_lacking = |change: &Change<'_>| {
+            let mut writes = change.document_writes();
+            let retained = rights.as_ref().map(|rights| &rights.of_rights[change.replica as usize]);
+            retained.is_some_and(|retained| !retained.contains(change.number))
+                && writes.any(|write| Some(write.gen_index) == rights_gen)
+        };
+        let (mut failure, mut lacks_record) = (None, false);
         self.stored_log().visit_from(0, &mut |change| {
             let replica = change.replica as usize;
             if change.number > covered[replica] || failure.is_some() {
                 return;
             }
             failure = join(at, change).err();
+            lacks_record |= is_lacking(change);
             if let Some((log, _)) = &mut logs[replica]
                 && change.number == log.length() + 1
             {
@@ -214,6 +252,9 @@ impl Shard {
                 },
             });
         }
+        if lacks_record {
+            return refused("it lacks records of rights that are held here");
+        }
         let is_unchecked = cfg!(vudo_mutation = "checkpoint_without_held");
         match is_unchecked || root_of(at) == Some(checkpoint.state) {
             true => Ok(()),
@@ -223,24 +264,52 @@ impl Shard {
 
     /// Joins a checkpoint and the one up to which the log has been compacted here, neither of which
     /// covers the other.
-    fn with_own_floor(&self, floor: &Floor, new: NewFloor) -> Result<NewFloor> {
+    fn with_own_floor(
+        &self,
+        floor: &Floor,
+        new: NewFloor,
+        rights: Option<&Rights>,
+    ) -> Result<NewFloor> {
         let differ = || Error::CheckpointsDiffer { namespace: self.name.to_string() };
-        if !floor.signed.checkpoint.set_aside.is_empty() {
+        let (here, there) = (&floor.signed.checkpoint, &new.offer.signed.checkpoint);
+        // Where nobody owns the namespace, what is set aside is not retained.
+        let can_join = rights
+            .map_or_else(|| here.set_aside.is_empty(), |rights| rights.judges_as_checkpoint(here));
+        if !can_join {
             return Err(differ());
         }
-        let NewFloor { offer, mut state, known_counts, records, mut nodes } = new;
-        let vector = offer.signed.checkpoint.vector();
+        let vector = there.vector();
+        let mut judged = Judgements::default();
+        judged.add(&floor.vector, &here.set_aside);
+        judged.add(&vector, &there.set_aside);
+        let NewFloor { offer, mut state, known_counts, records, mut nodes, rights } = new;
         let keys = state.replicas().keys().to_vec();
+        let mut set_aside = Vec::new();
+        let mut set_aside_there = Vec::new();
+        let mut made_of_kept = like(&state);
+        for (replica, key) in (0..).zip(&keys) {
+            let ranges = judged.set_aside(key, u64::MAX);
+            set_aside_there.push(state.set_aside(replica).clone());
+            made_of_kept.restore_set_aside(replica, ranges.clone());
+            state.restore_set_aside(replica, ranges.clone());
+            if !ranges.is_empty() {
+                set_aside.push((*key, ranges));
+            }
+        }
+        set_aside.sort_unstable_by_key(|(key, _)| *key);
         let is_longer_here = |key: &ReplicaKey| floor.vector.get(key) > vector.get(key);
         let stays: Vec<bool> = keys.iter().map(is_longer_here).collect();
         let mut kept = Vec::new();
-        let mut made_of_kept = like(&state);
         for record in records {
             visit_changes(&self.name, &record, &mut |change| {
-                if stays[change.replica as usize] {
+                let replica = change.replica as usize;
+                if stays[replica] {
                     return Ok(());
                 }
                 append(&mut kept, &record_of(change));
+                if set_aside_there[replica].contains(change.number) {
+                    join(&mut state, change)?;
+                }
                 join(&mut made_of_kept, change)
             })?;
         }
@@ -269,19 +338,19 @@ impl Shard {
         }
         let seals = logs.values().map(|(_, seal)| *seal).collect();
         let logs = logs.into_iter().map(|(key, (log, _))| (key, log)).collect();
-        let (namespace, set_aside) = (self.name.to_string(), Vec::new());
+        let namespace = self.name.to_string();
         let checkpoint = Checkpoint { namespace, logs, set_aside, state: root };
         let signature = self.key.sign(&checkpoint.bytes_to_sign()).to_bytes();
         let owner = ReplicaKey(self.key.verifying_key().to_bytes());
         let signed = SignedCheckpoint { checkpoint, owner, signature };
-        let offer = CheckpointOffer { signed, seals };
-        Ok(NewFloor { offer, state, known_counts, records: kept, nodes })
+        let offer = CheckpointOffer { signed, seals, records: offer.records };
+        Ok(NewFloor { offer, state, known_counts, records: kept, nodes, rights })
     }
 
     /// Makes the log anew, of what is retained below the checkpoint and what is held above, and the
     /// documents of that, with all that has to go to disk for it.
     fn replace_below(&self, state: &mut State, new: NewFloor) -> Result<()> {
-        let NewFloor { offer, state: at, known_counts, records, nodes } = new;
+        let NewFloor { offer, state: at, known_counts, records, nodes, .. } = new;
         let checkpoint = &offer.signed.checkpoint;
         let vector = checkpoint.vector();
         let keys = at.replicas().keys();
@@ -311,16 +380,6 @@ impl Shard {
             batch.put(layout::log(id, position), record);
             position += 1;
         }
-        // Documents that nothing new is about stay as they are.
-        let mut touched = Touched::default();
-        let namespace = &state.namespace;
-        LogOf(&batch).visit(&mut |change| {
-            let is_known = change.number <= namespace.heard(change.replica)
-                && !namespace.set_aside(change.replica).contains(change.number);
-            if !is_known {
-                touched.add(change);
-            }
-        })?;
         let floor_position = position;
         let moved = self.move_above(state, &covered, position, &mut batch)?;
         let (mut seals, mut new_logs) = (SealsByReplica::new(), Vec::new());
@@ -339,7 +398,20 @@ impl Shard {
             }
         }
         self.forget_staged(&mut batch)?;
-        let before = self.hear(state, &covered);
+        let rights_before = (state.rights.clone(), state.unsaved_records.clone());
+        let set_aside = self.judge_new_log(state, &covered, &offer.records, &mut batch)?;
+        // Documents that nothing new is about stay as they are.
+        let mut touched = Touched::default();
+        let namespace = &state.namespace;
+        LogOf(&batch).visit(&mut |change| {
+            let was_in_effect = change.number <= namespace.heard(change.replica)
+                && !namespace.set_aside(change.replica).contains(change.number);
+            let is_in_effect = !set_aside[change.replica as usize].contains(change.number);
+            if was_in_effect != is_in_effect {
+                touched.add(change);
+            }
+        })?;
+        let before = self.hear(state, &covered, set_aside);
         let own = state.own;
         let (namespace, mut recorder) = state.recorder(self.subscribers.any());
         let mut log = LogOf(&batch);
@@ -349,9 +421,13 @@ impl Shard {
                 namespace.restore_heard(replica, heard);
                 namespace.restore_set_aside(replica, aside);
             }
+            (state.rights, state.unsaved_records) = rights_before;
             return Err(error.into());
         }
         recorder.judged(own);
+        // What is being compacted was marked by an earlier judgement.
+        state.judgement_count += 1;
+        state.is_judgement_stale = false;
         for (replica, log) in new_logs {
             *state.seals.log(replica) = log.clone();
         }
@@ -386,15 +462,57 @@ impl Shard {
         Ok(records)
     }
 
-    /// Takes note that everything up to these numbers is held and in effect. Gives what was held and set
-    /// aside before.
-    fn hear(&self, state: &mut State, covered: &[u64]) -> Vec<(ReplicaIndex, u64, Ranges)> {
+    /// What is set aside by the new log, which is in the batch, by replica index. Where the namespace has
+    /// owners its records are those that count from here on; else nothing is set aside below.
+    fn judge_new_log(
+        &self,
+        state: &mut State,
+        covered: &[u64],
+        of_floor: &[SignedRecord],
+        batch: &mut WriteBatch,
+    ) -> Result<Vec<Ranges>> {
+        let Some(mut rights) = Rights::new(&self.name) else {
+            let namespace = &state.namespace;
+            let above = |(replica, covered): (ReplicaIndex, &u64)| {
+                join_at(*covered, &Ranges::new(), namespace.set_aside(replica))
+            };
+            return Ok((0..).zip(covered).map(above).collect());
+        };
+        let mut held = rights.hold(carried_in(&state.namespace, &mut LogOf(batch))?);
+        let of_own_floor = state.rights.iter().flat_map(Rights::checkpoints_not_carried);
+        let of_floors = of_own_floor.chain(of_floor.iter().cloned());
+        held.extend(rights.hold(of_floors.map(|record| (record, None))));
+        let keys = state.namespace.replicas().keys();
+        let names: Vec<&str> = state.namespace.gen_names().collect();
+        let mut judged = vec![Ranges::new(); keys.len()];
+        LogOf(batch).visit(&mut |change| {
+            let gen_name = |gen_index: u32| names[gen_index as usize].as_bytes();
+            let replica = change.replica as usize;
+            if !rights.is_effective(&keys[replica], change, gen_name) {
+                judged[replica].insert(change.number, change.number);
+            }
+        })?;
+        let id = self.id();
+        self.forget_between(&layout::record(id, &[]), &layout::record(id + 1, &[]), batch)?;
+        state.unsaved_records.extend(held);
+        state.rights = Some(rights);
+        Ok(judged)
+    }
+
+    /// Takes note that everything up to these numbers is held, and what of it is set aside. Gives what was
+    /// before.
+    fn hear(
+        &self,
+        state: &mut State,
+        covered: &[u64],
+        set_aside: Vec<Ranges>,
+    ) -> Vec<(ReplicaIndex, u64, Ranges)> {
         let mut before = Vec::new();
-        for (replica, covered) in (0..).zip(covered) {
+        for ((replica, covered), set_aside) in (0..).zip(covered).zip(set_aside) {
             let namespace = &mut state.namespace;
             let (heard, aside) = (namespace.heard(replica), namespace.set_aside(replica).clone());
             namespace.restore_heard(replica, heard.max(*covered));
-            namespace.restore_set_aside(replica, join_at(*covered, &Ranges::new(), &aside));
+            namespace.restore_set_aside(replica, set_aside);
             before.push((replica, heard, aside));
         }
         before

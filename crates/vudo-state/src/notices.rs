@@ -12,7 +12,8 @@ use crate::evolution;
 use crate::live::Followed;
 use crate::record::load_fields;
 use crate::rules::broken_rules;
-use crate::shard::{Pending, StoredChunks};
+use crate::shard::Pending;
+use crate::stored_chunks::StoredChunks;
 use crate::subscription::{ChangeKind, DocumentEvent, Origin, Subscribers, Transition};
 
 /// What has been defined in a store, shared with its namespaces.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use vudo_crdt::{FieldSchema, GenIndex, GenSchema, Namespace, Reading, Row, Strategy, Value};
 
 use crate::error::{Error, Result};
-use crate::shard::StoredChunks;
+use crate::stored_chunks::StoredChunks;
 
 /// A document's key and the values of its fields. It does not change when the document does.
 #[derive(Clone, Debug, Default, PartialEq)]

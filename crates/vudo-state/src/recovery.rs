@@ -10,8 +10,8 @@ use crate::floor::Floor;
 use crate::layout::{self, Checkpoint, NamespaceId};
 use crate::rights::{Rights, set_aside_if_not_covered};
 use crate::seals::Seals;
-use crate::shard::StoredChunks;
 use crate::storage::{Storage, StorageError};
+use crate::stored_chunks::StoredChunks;
 
 /// The changes on disk.
 pub(crate) struct StoredLog<'a> {

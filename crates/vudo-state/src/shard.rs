@@ -20,9 +20,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use ed25519_dalek::SigningKey;
 use vudo_crdt::wire::Reader;
 use vudo_crdt::{
-    Applied, Change, ChunkError, ChunkId, ChunkSource, DifferentRows, Fingerprint, GenIndex,
-    GenSchema, Namespace, Ranges, ReplicaIndex, ReplicaKey, Seal, SignedFrame, TablePart,
-    Transaction, VersionVector, limits,
+    Applied, Change, ChunkError, ChunkId, DifferentRows, Fingerprint, GenIndex, GenSchema,
+    Namespace, Ranges, ReplicaIndex, ReplicaKey, Seal, SignedFrame, TablePart, Transaction,
+    VersionVector, limits,
 };
 
 use crate::compaction::join_at;
@@ -41,6 +41,7 @@ use crate::recovery::{
 use crate::rights::{RecordId, Rights};
 use crate::seals::{OpenSegment, Seals};
 use crate::storage::{Storage, StorageError, WriteBatch};
+use crate::stored_chunks::StoredChunks;
 use crate::subscription::{Origin, Subscribers};
 
 /// After this much log the tables are written out, which bounds how much opening replays.
@@ -169,35 +170,6 @@ struct Unit {
     end: usize,
     /// By replica: the number of its last change, and the seal on that.
     seals: Vec<(ReplicaIndex, u64, Seal)>,
-}
-
-/// Loads chunks from storage, or from the batch that is taking them there.
-pub(crate) struct StoredChunks<'a> {
-    storage: &'a dyn Storage,
-    travelling: Option<&'a Mutex<Option<Arc<WriteBatch>>>>,
-    id: NamespaceId,
-}
-
-impl<'a> StoredChunks<'a> {
-    /// Chunks that are on disk, and no others.
-    pub(crate) fn of_storage(storage: &'a dyn Storage, id: NamespaceId) -> StoredChunks<'a> {
-        StoredChunks { storage, travelling: None, id }
-    }
-}
-
-impl ChunkSource for StoredChunks<'_> {
-    type Error = StorageError;
-
-    fn load(&mut self, id: ChunkId) -> std::result::Result<Vec<u8>, StorageError> {
-        let key = layout::chunk(self.id, id);
-        if let Some(travelling) = self.travelling
-            && let Some(batch) = &*travelling.lock().unwrap_or_else(PoisonError::into_inner)
-            && let Some((_, Some(chunk))) = batch.writes.iter().find(|(found, _)| *found == key)
-        {
-            return Ok(chunk.clone());
-        }
-        self.storage.get(&key)?.ok_or_else(|| StorageError::new(format!("chunk {id} is missing")))
-    }
 }
 
 impl Pending {

@@ -16,7 +16,7 @@ use crate::history::is_signature;
 use crate::layout::{self, NamespaceId};
 use crate::recovery::{StoredLog, stored_table, unknown_replica, visit_changes};
 use crate::seals::{Seals, for_each_segment};
-use crate::shard::StoredChunks;
+use crate::stored_chunks::StoredChunks;
 
 /// What a look through a store has found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

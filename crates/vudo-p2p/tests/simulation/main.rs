@@ -13,6 +13,7 @@ mod world;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use vudo_crdt::ReplicaKey;
+use vudo_state::{RightsRecord, SignedRecord};
 use vudo_testkit::{Conditions, Microseconds, run_seeds};
 
 use replica::Acknowledged;
@@ -26,6 +27,7 @@ const SEED_COUNT: u64 = 300;
 const REVOCATION_SEED_COUNT: u64 = 100;
 const FORK_SEED_COUNT: u64 = 150;
 const COMPACTION_SEED_COUNT: u64 = 100;
+const OWNER_COMPACTION_SEED_COUNT: u64 = 100;
 const CYCLE_COUNT: usize = 1_000;
 
 /// A world with its trouble behind it.
@@ -117,6 +119,37 @@ fn revocations_in_flight_end_in_the_same_judgement_everywhere() {
     assert!(aside_count > count / 2, "hardly anything was set aside");
 }
 
+/// The same with an owner that compacts its log meanwhile, which judges for good: a revocation that it has
+/// not heard of does not reach below.
+#[test]
+fn an_owner_compacts_while_revocations_are_in_flight() {
+    let (mut catch_up_count, mut aside_count, mut checkpoint_count) = (0, 0, 0);
+    let count = run_seeds("compactions with owners", OWNER_COMPACTION_SEED_COUNT, |seed| {
+        let mut world = World::with_owners(4 + (seed % 5) as usize, seed);
+        world.plan_revocations(TROUBLE);
+        world.plan_compactions(TROUBLE, 1);
+        trouble(&mut world);
+        assert_converged(&world);
+        let set_aside = |replica: &replica::Replica| -> Vec<u64> {
+            let keys = world.replicas.iter().map(replica::Replica::key);
+            keys.map(|key| replica.replication().set_aside_count(&key)).collect()
+        };
+        let first = set_aside(&world.replicas[0]);
+        assert!(world.replicas.iter().all(|replica| set_aside(replica) == first));
+        aside_count += first.iter().sum::<u64>();
+        catch_up_count += world.catch_up_count;
+        let rights = world.replicas[1].replication().access_rights().expect("it has owners");
+        let is_checkpoint =
+            |record: &&SignedRecord| matches!(record.record(), RightsRecord::Checkpoint(_));
+        checkpoint_count += rights.records().filter(is_checkpoint).count() as u64;
+    });
+    println!(
+        "compactions with owners: {count} seeds, {checkpoint_count} checkpoints, {aside_count} changes \
+         set aside, {catch_up_count} times somebody caught up"
+    );
+    assert!(checkpoint_count > count && aside_count > count / 4 && catch_up_count > count / 4);
+}
+
 /// Stores are copied with their keys, and both go on. Each of them gets a key of its own when it learns
 /// of the other, and what either wrote is everywhere in the end, once.
 #[test]
@@ -140,7 +173,7 @@ fn whoever_is_behind_a_compacted_log_goes_on_from_its_checkpoint() {
     let mut catch_up_count = 0;
     let count = run_seeds("compactions", COMPACTION_SEED_COUNT, |seed| {
         let mut world = World::new(4 + (seed % 5) as usize, seed, Omission::Nothing);
-        world.plan_compactions(TROUBLE);
+        world.plan_compactions(TROUBLE, 3);
         trouble(&mut world);
         assert_converged(&world);
         catch_up_count += world.catch_up_count;

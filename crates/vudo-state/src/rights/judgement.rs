@@ -19,15 +19,18 @@
 //! granted or certified, and themselves. The revocations of an owner's key that an earlier owner has
 //! revoked count where a change carries them that the cut accepts, so that a thief of the key cannot
 //! cut off the others afterwards; so do those of other keys that an owner has revoked.
+//!
+//! What owners have judged for good comes before all of this: see [`super::checkpoint`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use vudo_crdt::wire::{MalformedFrame, Reader, write_bytes, write_varint};
 use vudo_crdt::{Change, DocumentWrite, GenIndex, ReplicaKey, VersionVector};
 
+use super::checkpoint::Judgements;
 use super::record::{
-    Founding, Grant, PublicKey, RIGHTS_GEN, Record, RecordId, Revocation, Scope, SignedRecord,
-    carried, document_key, founding_hash, hash_of,
+    CheckpointRecord, Founding, Grant, PublicKey, RIGHTS_GEN, Record, RecordId, Revocation, Scope,
+    SignedRecord, carried, document_key, founding_hash, hash_of,
 };
 
 /// The last accepted numbers of a key's replicas. Those that it does not name have none.
@@ -196,6 +199,8 @@ struct Graph {
     cuts: Cuts<PublicKey>,
     /// What everything through a key that has it from another is cut by.
     link_cuts: Cuts<(PublicKey, PublicKey)>,
+    /// What checkpoints of owners say.
+    judgements: Judgements,
 }
 
 impl Rights {
@@ -232,7 +237,7 @@ impl Rights {
             }
         }
         if !changed.is_empty() {
-            self.graph = self.graph_of_records();
+            self.conclude();
         }
         changed
     }
@@ -304,7 +309,7 @@ impl Rights {
             Record::Certificate { replica: subject, .. } | Record::Grant(Grant { subject, .. }) => {
                 subjects.contains(subject)
             }
-            Record::Revocation(_) => false,
+            Record::Revocation(_) | Record::Checkpoint(_) => false,
         };
         self.records().filter(is_wanted).cloned().collect()
     }
@@ -346,7 +351,66 @@ impl Rights {
 
     /// Draws conclusions from what has been restored.
     pub(crate) fn restored(&mut self) {
-        self.graph = self.graph_of_records();
+        self.conclude();
+    }
+
+    /// The checkpoints that count.
+    pub(crate) fn counted_checkpoints(&self) -> impl Iterator<Item = &CheckpointRecord> {
+        self.counted().map(|(record, ..)| record)
+    }
+
+    /// The checkpoints that count, with who carries them, and as they are signed.
+    pub(crate) fn counted(
+        &self,
+    ) -> impl Iterator<Item = (&CheckpointRecord, &BTreeMap<PublicKey, u64>, &SignedRecord)> {
+        self.held.values().filter_map(|Held { record: signed, carriers }| {
+            let Record::Checkpoint(record) = signed.record() else { return None };
+            // The one of a compacted log that the change with it has not followed yet.
+            let not_yet = [(&record.issuer, &u64::MAX)];
+            let not_yet = not_yet.into_iter().filter(|_| carriers.is_empty());
+            let mut carriers_or_none = carriers.iter().chain(not_yet);
+            let counts = carriers_or_none.any(|(replica, number)| {
+                self.may_give_checkpoints(&record.issuer, (replica, *number))
+            });
+            counts.then_some((record, carriers, signed))
+        })
+    }
+
+    /// Checkpoints that no change carries yet which is held.
+    pub(crate) fn checkpoints_not_carried(&self) -> Vec<SignedRecord> {
+        let of_logs = self.held.values().filter(|held| held.carriers.is_empty());
+        let is_checkpoint = |held: &&Held| matches!(held.record.record(), Record::Checkpoint(_));
+        of_logs.filter(is_checkpoint).map(|held| held.record.clone()).collect()
+    }
+
+    /// Whether a key is an owner, or a replica that one has certified, and a change that carries a
+    /// checkpoint of it is accepted.
+    pub(crate) fn may_give_checkpoints(
+        &self,
+        issuer: &PublicKey,
+        (replica, number): (&PublicKey, u64),
+    ) -> bool {
+        let Graph { owners, links, cuts, .. } = &self.graph;
+        let is_owner = |key| owners.contains(key) && accepts(cuts, key, replica, number);
+        let mut certificates =
+            links.get(issuer).into_iter().flatten().filter(|link| link.grant.is_none());
+        accepts(cuts, issuer, replica, number)
+            && (is_owner(issuer) || certificates.any(|link| is_owner(&link.issuer)))
+    }
+
+    /// What is judged for good.
+    pub(crate) fn judgements(&self) -> &Judgements {
+        &self.graph.judgements
+    }
+
+    /// Whether each change of a replica behind a number, up to another one, carries a record.
+    pub(crate) fn carries_records(&self, replica: &PublicKey, behind: u64, up_to: u64) -> bool {
+        let is_carrier = |number: u64| {
+            self.held.values().any(|held| held.carriers.get(replica) == Some(&number))
+        };
+        // Each record has one first change of the replica that carries it.
+        up_to.saturating_sub(behind) <= self.held.len() as u64
+            && (behind.saturating_add(1)..=up_to).all(is_carrier)
     }
 
     /// Whether a change is in effect. `gen_name` gives the name of a Gen by the change's index.
@@ -357,6 +421,9 @@ impl Rights {
         mut gen_name: impl FnMut(GenIndex) -> &'a [u8],
     ) -> bool {
         let number = change.number;
+        if let Some(is_in_effect) = self.judged_for_good(replica, number) {
+            return is_in_effect;
+        }
         let may_write_anything =
             self.is_covered(replica, Question::WriteAnything { replica, number });
         change.document_writes().all(|write| match gen_name(write.gen_index) {
@@ -367,6 +434,12 @@ impl Rights {
                     || self.is_covered(replica, Question::Write { replica, number, gen_name, key })
             }
         })
+    }
+
+    /// Whether a replica's change is in effect by a checkpoint; `None` where it is above all of them.
+    fn judged_for_good(&self, replica: &PublicKey, number: u64) -> Option<bool> {
+        let judged = self.graph.judgements.of(replica, number);
+        judged.filter(|_| !cfg!(vudo_mutation = "checkpoint_ignored"))
     }
 
     /// Whether a replica's change of a number may write to a document.
@@ -382,6 +455,11 @@ impl Rights {
     ) -> Result<(), MissingRight> {
         if gen_name == RIGHTS_GEN {
             return Err(MissingRight::Reserved);
+        }
+        match self.judged_for_good(replica, number) {
+            Some(true) => return Ok(()),
+            Some(false) => return Err(MissingRight::Revoked),
+            None => {}
         }
         let of_number = |number| {
             let gen_name = gen_name.as_bytes();
@@ -453,7 +531,7 @@ impl Rights {
     /// Whether a chain leads from an owner to a key that answers the question with yes. Goes from the
     /// key to its issuers and theirs, by every way that does; each key once for each role.
     fn is_covered(&self, key: &PublicKey, question: Question<'_>) -> bool {
-        let Graph { owners, links, cuts, link_cuts } = &self.graph;
+        let Graph { owners, links, cuts, link_cuts, .. } = &self.graph;
         let mut seen = vec![(*key, Role::Writes)];
         let mut next = 0;
         while let Some(&(key, role)) = seen.get(next) {
@@ -480,6 +558,15 @@ impl Rights {
             }
         }
         false
+    }
+
+    fn conclude(&mut self) {
+        self.graph = self.graph_of_records();
+        let mut judgements = Judgements::default();
+        for record in self.counted_checkpoints() {
+            judgements.add(&record.vector, &record.set_aside);
+        }
+        self.graph.judgements = judgements;
     }
 
     fn graph_of_records(&self) -> Graph {

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use vudo_crdt::wire::Reader;
-use vudo_crdt::{Change, LogSource, Namespace, Ranges, ReplicaIndex, SignedFrame};
+use vudo_crdt::{Change, GenIndex, LogSource, Namespace, Ranges, ReplicaIndex, SignedFrame};
 
 use super::judgement::Rights;
 use super::record::{RIGHTS_GEN, SignedRecord, carried, document_key, record_field};
@@ -98,15 +98,19 @@ pub(crate) fn carried_in(
     log: &mut impl LogSource<Error = Error>,
 ) -> Result<Vec<Carried>> {
     let (mut records, rights_gen) = (Vec::new(), namespace.find_gen(RIGHTS_GEN));
-    log.visit(&mut |change| {
-        let carrier = (*namespace.replicas().key(change.replica), change.number);
-        let of_rights =
-            change.document_writes().filter(|write| Some(write.gen_index) == rights_gen);
-        records.extend(
-            of_rights.filter_map(|write| carried(&write)).map(|record| (record, Some(carrier))),
-        );
-    })?;
+    log.visit(&mut |change| records.extend(carried_by(namespace, rights_gen, change)))?;
     Ok(records)
+}
+
+/// The records that a change carries.
+pub(crate) fn carried_by(
+    namespace: &Namespace,
+    rights_gen: Option<GenIndex>,
+    change: &Change<'_>,
+) -> Vec<Carried> {
+    let carrier = (*namespace.replicas().key(change.replica), change.number);
+    let of_rights = change.document_writes().filter(|write| Some(write.gen_index) == rights_gen);
+    of_rights.filter_map(|write| carried(&write)).map(|record| (record, Some(carrier))).collect()
 }
 
 /// Sets a change aside before it is joined, where it is not in effect. Its indexes are the namespace's.
@@ -307,7 +311,7 @@ impl Shard {
     }
 
     /// Commits a change with the records that are not held. Gives whether they change what was judged.
-    fn write_new_records(
+    pub(crate) fn write_new_records(
         &self,
         state: &mut State,
         records: Vec<SignedRecord>,

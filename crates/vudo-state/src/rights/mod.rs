@@ -6,17 +6,21 @@
 //!
 //! What a namespace is made of stays what it was: changes. Records of rights are documents of the Gen
 //! [`RIGHTS_GEN`], so vectors cover them, and they go wherever the other changes go. [`record`] is
-//! their bytes, [`judgement`] what follows from them, [`judging`] has the store carry it out.
+//! their bytes, [`judgement`] what follows from them, [`checkpoint`] what of that stands for good, and
+//! [`judging`] has the store carry it out.
 
+mod checkpoint;
 mod judgement;
 mod judging;
 mod record;
 
+pub use checkpoint::NotCompacted;
+pub(crate) use checkpoint::{Judgements, RetainedRights};
 pub use judgement::{MissingRight, Rights};
 pub(crate) use judging::{carried_in, set_aside_if_not_covered};
 pub use record::{
-    Founding, Grant, OWNERS_MAX, PublicKey, RIGHTS_GEN, Record, RecordId, Revocation, SCOPES_MAX,
-    Scope, SignedRecord, founding_hash,
+    CHECKPOINT_RECORD_BYTES_MAX, CheckpointRecord, Founding, Grant, OWNERS_MAX, PublicKey,
+    RIGHTS_GEN, Record, RecordId, Revocation, SCOPES_MAX, Scope, SignedRecord, founding_hash,
 };
 
 use ed25519_dalek::{Signer, SigningKey};

@@ -6,6 +6,7 @@
 //! certificate = 2 | person's key (32) | replica's key (32)
 //! grant       = 3 | issuer (32) | subject (32) | can delegate (1) | expiry | count | scope*
 //! revocation  = 4 | issuer (32) | subject (32) | vector of last accepted numbers
+//! checkpoint  = 5 | issuer (32) | vector | count | (replica (32) | ranges of numbers set aside)*
 //! scope       = Gen's name (length, bytes), empty for every Gen | prefix of keys (length, bytes)
 //! ```
 //!
@@ -23,7 +24,7 @@ use vudo_crdt::limits::{MAX_GEN_NAME_BYTES, MAX_KEY_BYTES};
 use vudo_crdt::value::decode_byte_string;
 use vudo_crdt::wire::{MalformedFrame, Reader, write_bytes, write_varint};
 use vudo_crdt::{
-    CellId, DocumentWrite, FieldSchema, ReplicaKey, Strategy, ValueType, VersionVector,
+    CellId, DocumentWrite, FieldSchema, Ranges, ReplicaKey, Strategy, ValueType, VersionVector,
 };
 
 use crate::error::{Error, Result};
@@ -39,6 +40,8 @@ pub const RIGHTS_GEN: &str = "vudo.rights";
 pub const OWNERS_MAX: usize = 16;
 /// Most scopes of one grant.
 pub const SCOPES_MAX: usize = 64;
+/// Most bytes of a checkpoint's record: that of some 30,000 replicas, where little is set aside.
+pub const CHECKPOINT_RECORD_BYTES_MAX: usize = 1 << 20;
 
 /// Keeps the signatures of records apart from all others.
 const RECORD_TAG: &[u8] = b"vudo/rights/1";
@@ -50,6 +53,7 @@ const FOUNDING: u8 = 1;
 const CERTIFICATE: u8 = 2;
 const GRANT: u8 = 3;
 const REVOCATION: u8 = 4;
+const CHECKPOINT: u8 = 5;
 
 /// The SHA-256 of a record's bytes.
 pub type RecordId = [u8; HASH_BYTES];
@@ -129,6 +133,18 @@ pub struct Revocation {
     pub last_accepted: VersionVector,
 }
 
+/// An owner's word that everything up to a vector is judged for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckpointRecord {
+    /// Who gives it: an owner, or a replica that an owner has certified.
+    pub issuer: PublicKey,
+    /// The changes that it judges.
+    pub vector: VersionVector,
+    /// Which of them are set aside, ascending by key; the others are in effect. Replicas without any
+    /// are left out.
+    pub set_aside: Vec<(PublicKey, Ranges)>,
+}
+
 /// One record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
@@ -145,6 +161,8 @@ pub enum Record {
     Grant(Grant),
     /// The end of one.
     Revocation(Revocation),
+    /// What is judged for good.
+    Checkpoint(CheckpointRecord),
 }
 
 /// A record with its signature, in its bytes.
@@ -194,6 +212,7 @@ impl Record {
             Record::Certificate { person, .. } => Some(person),
             Record::Grant(grant) => Some(&grant.issuer),
             Record::Revocation(revocation) => Some(&revocation.issuer),
+            Record::Checkpoint(checkpoint) => Some(&checkpoint.issuer),
         }
     }
 
@@ -229,6 +248,16 @@ impl Record {
                 out.extend_from_slice(&revocation.issuer.0);
                 out.extend_from_slice(&revocation.subject.0);
                 revocation.last_accepted.encode(&mut out);
+            }
+            Record::Checkpoint(checkpoint) => {
+                out.push(CHECKPOINT);
+                out.extend_from_slice(&checkpoint.issuer.0);
+                checkpoint.vector.encode(&mut out);
+                write_varint(&mut out, checkpoint.set_aside.len() as u64);
+                for (replica, ranges) in &checkpoint.set_aside {
+                    out.extend_from_slice(&replica.0);
+                    ranges.encode(&mut out);
+                }
             }
         }
         out
@@ -277,8 +306,32 @@ impl Record {
                 subject: ReplicaKey(reader.array()?),
                 last_accepted: VersionVector::decode(reader)?,
             }),
+            CHECKPOINT => Record::Checkpoint(CheckpointRecord::read(reader)?),
             _ => return Err(MalformedFrame::IndexOutOfRange),
         })
+    }
+}
+
+impl CheckpointRecord {
+    fn read(reader: &mut Reader<'_>) -> std::result::Result<CheckpointRecord, MalformedFrame> {
+        if reader.rest().len() > CHECKPOINT_RECORD_BYTES_MAX {
+            return Err(MalformedFrame::TooLarge);
+        }
+        let issuer = ReplicaKey(reader.array()?);
+        let vector = VersionVector::decode(reader)?;
+        let mut set_aside: Vec<(PublicKey, Ranges)> = Vec::new();
+        for _ in 0..reader.varint_up_to(vector.replica_count() as u64)? {
+            let replica = ReplicaKey(reader.array()?);
+            let ranges = Ranges::decode(reader)?;
+            let (first, last) = (ranges.iter().next(), ranges.iter().last());
+            let is_below = first.is_some_and(|(first, _)| first > 0)
+                && last.is_some_and(|(_, last)| last <= vector.get(&replica));
+            if !is_below || set_aside.last().is_some_and(|(before, _)| *before >= replica) {
+                return Err(MalformedFrame::NotSorted);
+            }
+            set_aside.push((replica, ranges));
+        }
+        Ok(CheckpointRecord { issuer, vector, set_aside })
     }
 }
 

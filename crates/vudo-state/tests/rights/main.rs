@@ -1,17 +1,20 @@
 //! Who may write to a namespace with owners: what is in effect follows from the changes that are held,
 //! whatever the order in which they came.
 
+mod checkpoints;
+#[path = "../common/mod.rs"]
+mod common;
 mod twin;
 mod writer;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use vudo_crdt::{FieldSchema, GenSchema, Strategy, ValueType, VersionVector};
+use vudo_crdt::{FieldSchema, GenSchema, Ranges, Strategy, ValueType, VersionVector};
 use vudo_state::storage::MemoryStorage;
 use vudo_state::{
-    Database, Error, Founding, Grant, MissingRight, PublicKey, RIGHTS_GEN, Revocation, Rights,
-    RightsRecord, Scope, SignedRecord, founding_hash,
+    CheckpointRecord, Database, Error, Founding, Grant, MissingRight, PublicKey, RIGHTS_GEN,
+    Revocation, Rights, RightsRecord, Scope, SignedRecord, founding_hash,
 };
 use vudo_testkit::{Random, run_seeds};
 
@@ -310,6 +313,22 @@ fn a_name_says_whether_it_has_owners() {
     }
 }
 
+fn random_checkpoint(random: &mut Random, issuer: PublicKey, numbers_max: u64) -> RightsRecord {
+    let (mut vector, mut set_aside) = (VersionVector::new(), Vec::new());
+    for key in KEYS.map(public) {
+        let last = random.between(0, numbers_max / 2);
+        vector.advance(key, last);
+        let mut ranges = Ranges::new();
+        if last > 0 && random.one_in(2) {
+            let first = random.between(1, last);
+            ranges.insert(first, random.between(first, last));
+            set_aside.push((key, ranges));
+        }
+    }
+    set_aside.sort_unstable_by_key(|(key, _)| *key);
+    RightsRecord::Checkpoint(CheckpointRecord { issuer, vector, set_aside })
+}
+
 fn random_record(random: &mut Random, name: &str, numbers_max: u64) -> SignedRecord {
     let keys = |random: &mut Random| KEYS[random.below(KEYS.len())];
     let issuer = match random.one_in(2) {
@@ -317,7 +336,8 @@ fn random_record(random: &mut Random, name: &str, numbers_max: u64) -> SignedRec
         false => keys(random),
     };
     let subject = keys(random);
-    let record = match random.below(6) {
+    let record = match random.below(7) {
+        2 => random_checkpoint(random, public(issuer), numbers_max),
         0 => RightsRecord::Certificate { person: public(issuer), replica: public(subject) },
         1 => {
             let mut last_accepted = VersionVector::new();
@@ -415,10 +435,18 @@ fn stores_with_the_same_changes_judge_them_the_same_whatever_their_order() {
             let (replica, writer) = (public(names[place]), &mut writers[place]);
             let mut documents = Vec::new();
             let frame = if step == 0 || random.one_in(3) {
-                let record = match step {
+                let mut record = match step {
                     0 => founding.clone(),
                     _ => random_record(&mut random, &name, 8),
                 };
+                // A document is made once by whoever makes it.
+                let is_made = |record: &SignedRecord| {
+                    let (_, carriers) = held.get(&record.id())?;
+                    carriers.iter().find(|(carrier, _)| *carrier == replica)
+                };
+                while is_made(&record).is_some() {
+                    record = random_record(&mut random, &name, 8);
+                }
                 let (_, carriers) =
                     held.entry(record.id()).or_insert_with(|| (record.clone(), Vec::new()));
                 carriers.push((replica, writer.count + 1));
@@ -457,8 +485,11 @@ fn stores_with_the_same_changes_judge_them_the_same_whatever_their_order() {
             }
             let replication = store.replication(&name).unwrap();
             for change in written.iter().flatten() {
-                let is_covered = change.documents.iter().all(|(gen_name, key)| {
-                    twin.covers((&change.replica, change.number, gen_name, key))
+                let judged = twin.judged_for_good(&change.replica, change.number);
+                let is_covered = judged.unwrap_or_else(|| {
+                    change.documents.iter().all(|(gen_name, key)| {
+                        twin.covers((&change.replica, change.number, gen_name, key))
+                    })
                 });
                 let is_set_aside = replication.set_aside(&change.replica).contains(change.number);
                 let Written { replica, number, documents, .. } = change;

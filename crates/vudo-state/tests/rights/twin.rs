@@ -1,6 +1,6 @@
 //! What the records of a namespace say about a change, word by word and slowly: every chain is tried.
 
-use vudo_state::{PublicKey, Revocation, RightsRecord, SignedRecord};
+use vudo_state::{CheckpointRecord, PublicKey, Revocation, RightsRecord, SignedRecord};
 
 /// A record, and the changes that carry it.
 pub(crate) type Held = (SignedRecord, Vec<(PublicKey, u64)>);
@@ -21,7 +21,53 @@ impl Twin<'_> {
     /// Whether some chain of records leads from an owner to the replica, covers the document, and is
     /// not cut below the number.
     pub(crate) fn covers(&self, write: Write<'_>) -> bool {
+        if let Some(is_in_effect) = self.judged_for_good(write.0, write.1) {
+            return is_in_effect;
+        }
         self.leads_to(write.0, Role::Writes, write, &mut Vec::new())
+    }
+
+    /// Whether a change is in effect by a checkpoint, if it is below any.
+    pub(crate) fn judged_for_good(&self, replica: &PublicKey, number: u64) -> Option<bool> {
+        let above = |checkpoint: &&CheckpointRecord| number <= checkpoint.vector.get(replica);
+        let has_in_effect = |checkpoint: &CheckpointRecord| {
+            !checkpoint
+                .set_aside
+                .iter()
+                .any(|(key, ranges)| key == replica && ranges.contains(number))
+        };
+        let mut checkpoints = self.checkpoints().filter(above).map(has_in_effect).peekable();
+        checkpoints.peek()?;
+        Some(checkpoints.any(|is_in_effect| is_in_effect))
+    }
+
+    /// Checkpoints of owners, and of those that owners have certified, in changes that are accepted of
+    /// both. Those that no change carries are judged as changes that come after all cuts.
+    fn checkpoints(&self) -> impl Iterator<Item = &CheckpointRecord> {
+        let is_owner = |key: &PublicKey, carrier: &PublicKey, number: u64| {
+            self.owners().contains(key) && !self.is_cut(key, carrier, number)
+        };
+        let counts = move |issuer: &PublicKey, carrier: &PublicKey, number: u64| {
+            let has_certified = |(record, _): &Held| match record.record() {
+                RightsRecord::Certificate { person, replica } => {
+                    replica == issuer && is_owner(person, carrier, number)
+                }
+                _ => false,
+            };
+            !self.is_cut(issuer, carrier, number)
+                && (is_owner(issuer, carrier, number) || self.0.iter().any(has_certified))
+        };
+        self.0.iter().filter_map(move |(record, carriers)| match record.record() {
+            RightsRecord::Checkpoint(checkpoint) => {
+                let issuer = &checkpoint.issuer;
+                let is_counted = match carriers.is_empty() {
+                    true => counts(issuer, issuer, u64::MAX),
+                    false => carriers.iter().any(|(key, number)| counts(issuer, key, *number)),
+                };
+                is_counted.then_some(checkpoint)
+            }
+            _ => None,
+        })
     }
 
     fn leads_to(
