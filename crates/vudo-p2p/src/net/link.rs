@@ -158,11 +158,18 @@ impl Keeper {
             let error = result.err().unwrap_or(Error::Closed);
             let has_left = *self.leave.borrow() || *self.shared.leave.borrow();
             let is_passing = matches!(error, Error::Closed | Error::Unreachable { .. });
-            if let Some(first) = first.take() {
-                // The very first dial is the caller's to judge. It may have stopped waiting.
-                let _ = first.send(Err(error.clone()));
-                self.end.send_replace(Some(error));
-                return;
+            // The very first dial is the caller's to judge, who may have stopped waiting. A session that
+            // has ended before anybody saw that it had begun was one all the same.
+            match first.take() {
+                Some(first) if was_authenticated => {
+                    let _ = first.send(Ok(()));
+                }
+                Some(first) => {
+                    let _ = first.send(Err(error.clone()));
+                    self.end.send_replace(Some(error));
+                    return;
+                }
+                None => {}
             }
             if has_left || !is_passing {
                 self.end.send_replace(Some(if has_left { Error::Closed } else { error }));
