@@ -38,8 +38,9 @@ impl Chunk {
         self.bytes.len() + size_of::<u32>() * self.starts.len()
     }
 
-    pub(crate) fn row_bytes(&self) -> usize {
-        self.bytes.len()
+    /// What its rows take up, with a byte for the length of each.
+    pub(crate) fn stored_bytes(&self) -> usize {
+        self.bytes.len() + self.starts.len()
     }
 
     fn row(&self, index: usize) -> &[u8] {

@@ -38,10 +38,10 @@ use crate::wire::{MalformedFrame, Reader, write_bytes, write_varint};
 /// needed alone.
 const CHUNK_BYTES: usize = 4 << 10;
 
-/// Neighbours that have no more bytes of rows than this together become one, when one of them is
-/// rewritten: rows shrink where documents are deleted. With its row lengths and its key, a chunk of
+/// Neighbours that take up no more than this together, with a byte for the length of each row, become
+/// one when one of them is rewritten: rows shrink where documents are deleted. With its key, a chunk of
 /// this size fits into a page of 4 KiB on disk.
-const JOINED_BYTES_MAX: usize = CHUNK_BYTES / 8 * 7;
+const JOINED_BYTES_MAX: usize = CHUNK_BYTES - 64;
 
 /// Rows move to their chunks when these are persisted, if no more bytes of chunks are rewritten for
 /// each byte of rows. Otherwise the rows are stored beside the chunks.
@@ -645,8 +645,8 @@ fn move_rows(mut rows: &[&[u8]], slots: &mut Vec<Slot>, replaced: &mut Vec<Chunk
         if new_rows.is_empty() {
             // No chunk is written anew only to be joined with another that is not either.
             let is_after_new = slots.last().is_some_and(|last| last.id.is_none());
-            let row_bytes = slot.chunk.as_ref().map(Chunk::row_bytes);
-            if !(is_after_new && row_bytes.is_some_and(|bytes| last_has_room(slots, bytes))) {
+            let stored_bytes = slot.chunk.as_ref().map(Chunk::stored_bytes);
+            if !(is_after_new && stored_bytes.is_some_and(|bytes| last_has_room(slots, bytes))) {
                 slots.push(slot);
                 continue;
             }
@@ -656,7 +656,8 @@ fn move_rows(mut rows: &[&[u8]], slots: &mut Vec<Slot>, replaced: &mut Vec<Chunk
         replaced.extend(slot.id);
         let old_rows = slot.chunk.iter().flat_map(Chunk::rows);
         let mut merged: Vec<&[u8]> = merge(old_rows, new_rows.iter().copied()).collect();
-        let has_room = last_has_room(slots, bytes_of(&merged)) && !merged.is_empty();
+        let stored_bytes = bytes_of(&merged) + merged.len();
+        let has_room = last_has_room(slots, stored_bytes) && !merged.is_empty();
         let last = if has_room { slots.pop() } else { None };
         if let Some(Slot { id, chunk: Some(chunk), .. }) = &last {
             replaced.extend(*id);
@@ -666,10 +667,10 @@ fn move_rows(mut rows: &[&[u8]], slots: &mut Vec<Slot>, replaced: &mut Vec<Chunk
     }
 }
 
-/// Whether so many bytes of rows can be joined with those of the last chunk.
-fn last_has_room(slots: &[Slot], row_bytes: usize) -> bool {
+/// Whether rows that take up so many bytes can be joined with those of the last chunk.
+fn last_has_room(slots: &[Slot], stored_bytes: usize) -> bool {
     let last = slots.last().and_then(|last| last.chunk.as_ref());
-    last.is_some_and(|last| last.row_bytes() + row_bytes <= JOINED_BYTES_MAX)
+    last.is_some_and(|last| last.stored_bytes() + stored_bytes <= JOINED_BYTES_MAX)
 }
 
 /// Takes the rows that belong to a chunk, by the chunk behind it, from the front of the others.

@@ -145,6 +145,12 @@ fn deleted(gen_schema: &GenSchema, name_repeated: usize) -> f64 {
     let left = compact("deleted", &database, gen_schema).disk_bytes.saturating_sub(empty);
     let freed = percent(held.saturating_sub(left), held);
     println!("compaction/deleted: they held {held} bytes, {left} are left: {freed:.0} % freed");
+    let again = database.compact().expect("the store is in order");
+    let tombstones = again.disk_bytes.saturating_sub(empty);
+    println!(
+        "compaction/deleted: once more, with nobody beside it: {tombstones} are left, {:.1} %",
+        percent(tombstones, held)
+    );
     freed
 }
 
