@@ -577,10 +577,14 @@ impl Underway {
         let mut last_position = 0;
         let mut visit_record = |position: u64, record: &[u8]| -> Result<()> {
             let kept_before = kept.len();
+            let mut kept_up_to = kept_before;
             let mut last_numbers: Vec<(ReplicaIndex, u64)> = Vec::new();
             visit_changes(&shard.name, record, &mut |change| {
                 if retained[change.replica as usize].contains(change.number) {
                     change.write_log_record(&mut kept);
+                    if kept.len() <= RECORD_BYTES_MAX {
+                        kept_up_to = kept.len();
+                    }
                 }
                 match last_numbers.iter_mut().find(|(replica, _)| *replica == change.replica) {
                     Some((_, number)) => *number = change.number,
@@ -600,7 +604,7 @@ impl Underway {
             }
             batch.remove(layout::log(id, position));
             if kept_before > 0 && kept.len() > RECORD_BYTES_MAX {
-                let rest = kept.split_off(kept_before);
+                let rest = kept.split_off(kept_up_to);
                 batch.put(layout::log(id, last_position), std::mem::replace(&mut kept, rest));
             }
             last_position = position;
