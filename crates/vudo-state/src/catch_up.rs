@@ -12,8 +12,9 @@
 //! **The invariant.** Nothing of it has an effect before all of it has been verified: each replica's log
 //! by the checkpoint and that replica's signature, the state that the changes make by the root that the
 //! checkpoint signs. So nobody can add to it, and a giver that leaves something out has to have signed a
-//! checkpoint without it. Where the namespace has owners one of them has to have signed it, by the records
-//! that are retained in it and those that are held here. See `new_floor` for what it is compared with and how it takes its place.
+//! checkpoint without it. Where the namespace has owners one of them has to have signed it, by the
+//! records that are retained in it and those that are held here. See `new_floor` for what it is compared
+//! with and how it takes its place.
 //!
 //! **Recovery.** What has been staged stays, and the next session with the same peer goes on where the
 //! last part ended. Another checkpoint begins anew.
