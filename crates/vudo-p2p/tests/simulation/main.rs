@@ -96,6 +96,17 @@ fn every_seed_converges_with_nothing_acknowledged_lost() {
     assert!(change_count >= 5 * count, "only {change_count} changes in {count} seeds");
 }
 
+/// How many changes are set aside, which is the same of each writer on every replica.
+fn set_aside_everywhere(world: &World) -> u64 {
+    let set_aside = |replica: &replica::Replica| -> Vec<u64> {
+        let keys = world.replicas.iter().map(replica::Replica::key);
+        keys.map(|key| replica.replication().set_aside_count(&key)).collect()
+    };
+    let first = set_aside(&world.replicas[0]);
+    assert!(world.replicas.iter().all(|replica| set_aside(replica) == first));
+    first.iter().sum()
+}
+
 /// Owners revoke while changes of those whom they revoke are on their way, while the network parts and
 /// stores crash. What each cut accepts is everywhere in the end, and nothing above it.
 #[test]
@@ -106,13 +117,7 @@ fn revocations_in_flight_end_in_the_same_judgement_everywhere() {
         world.plan_revocations(TROUBLE);
         trouble(&mut world);
         assert_converged(&world);
-        let set_aside = |replica: &replica::Replica| -> Vec<u64> {
-            let keys = world.replicas.iter().map(replica::Replica::key);
-            keys.map(|key| replica.replication().set_aside_count(&key)).collect()
-        };
-        let first = set_aside(&world.replicas[0]);
-        assert!(world.replicas.iter().all(|replica| set_aside(replica) == first));
-        aside_count += first.iter().sum::<u64>();
+        aside_count += set_aside_everywhere(&world);
         change_count += world.replicas[0].replication().durable_vector().change_count();
     });
     println!("revocations in flight: {count} seeds, {aside_count} of {change_count} set aside");
@@ -130,13 +135,7 @@ fn an_owner_compacts_while_revocations_are_in_flight() {
         world.plan_compactions(TROUBLE, 1);
         trouble(&mut world);
         assert_converged(&world);
-        let set_aside = |replica: &replica::Replica| -> Vec<u64> {
-            let keys = world.replicas.iter().map(replica::Replica::key);
-            keys.map(|key| replica.replication().set_aside_count(&key)).collect()
-        };
-        let first = set_aside(&world.replicas[0]);
-        assert!(world.replicas.iter().all(|replica| set_aside(replica) == first));
-        aside_count += first.iter().sum::<u64>();
+        aside_count += set_aside_everywhere(&world);
         catch_up_count += world.catch_up_count;
         let rights = world.replicas[1].replication().access_rights().expect("it has owners");
         let is_checkpoint =
