@@ -169,6 +169,22 @@ fn a_second_opening_is_refused_by_name() {
     assert!(matches!(refused, Error::InUse { .. }), "{refused}");
 }
 
+/// While a compaction has the pages closed, the lock of the journal is all that there is.
+#[test]
+fn the_lock_of_the_journal_alone_keeps_others_out() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(Database::open(folder.path()).unwrap());
+    let journal = std::fs::File::open(folder.path().join("store.journal")).unwrap();
+    journal.lock().unwrap();
+    let pages = std::fs::File::open(folder.path().join("store.redb")).unwrap();
+    let Err(refused) = Database::open(folder.path()) else { panic!("opened beside its owner") };
+    assert!(matches!(refused, Error::InUse { .. }), "{refused}");
+    // It has not touched the pages either, which their owner is about to open.
+    pages.try_lock().unwrap();
+    drop((journal, pages));
+    Database::open(folder.path()).unwrap();
+}
+
 #[test]
 fn a_file_that_is_no_store_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
