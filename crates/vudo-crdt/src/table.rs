@@ -508,8 +508,8 @@ impl Table {
     }
 
     /// Writes every chunk that is not stored yet: `store` is called with its new id, its bytes, and
-    /// whether most of its documents are deleted. From now on the source must have them, whether they have reached the disk or not; and what
-    /// this gives counts as stored.
+    /// whether most of its documents are deleted. From now on the source must have them, whether they
+    /// have reached the disk or not; and what this gives counts as stored.
     ///
     /// # Errors
     /// A chunk could not be read that rows of the buffer move to. Nothing has been stored then.

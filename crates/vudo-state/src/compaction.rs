@@ -251,7 +251,7 @@ struct Frozen {
     /// Where the namespace has owners, the Gen of their records, of which none is dropped, and nothing
     /// that is set aside.
     rights_gen: Option<GenIndex>,
-    /// Records below this position have been packed when they came below a floor.
+    /// An earlier compaction has been through the records below this position.
     packed_below: u64,
     /// Where an earlier compaction did not come to its end: chunks below this id that the tables do
     /// not have are left over from it.
