@@ -11,6 +11,10 @@ impl Drop for Running<'_> {
     }
 }
 
+/// Where there are more seeds than these, it is told from time to time how many have run.
+const QUIET_COUNT: u64 = 2_000;
+const TOLD_TIMES: u64 = 20;
+
 /// Runs a test once for each seed from zero on, `default_count` times, or as often as
 /// `VUDO_HISTORIES` says; where `VUDO_SEED` is set, for that seed alone. Prints how often it ran,
 /// and gives it.
@@ -22,11 +26,15 @@ pub fn run_seeds(test: &str, default_count: u64, mut run: impl FnMut(u64)) -> u6
         Some(seed) => seed..seed + 1,
         None => 0..number_from_environment("VUDO_HISTORIES").unwrap_or(default_count),
     };
-    let count = seeds.end - seeds.start;
+    let (first, count) = (seeds.start, seeds.end - seeds.start);
     for seed in seeds {
         let running = Running(test, seed);
         run(seed);
         drop(running);
+        let done = seed - first + 1;
+        if count > QUIET_COUNT && done.is_multiple_of(count / TOLD_TIMES) {
+            eprintln!("{test}: {done} of {count} seeds");
+        }
     }
     println!("{test}: {count} seeds");
     count
