@@ -68,6 +68,8 @@ pub(super) struct Driver {
     /// The blocking work itself. The session waits for it before it ends, so that nothing holds
     /// the store afterwards.
     tasks: JoinSet<()>,
+    /// Whether more messages have arrived than the one that is being handled.
+    has_messages: bool,
     flush_begun: Arc<Notify>,
     advanced: Arc<Notify>,
     /// No fingerprint is read before this; moved on by each reading.
@@ -120,6 +122,7 @@ impl Driver {
             leave,
             answers: mpsc::unbounded_channel(),
             tasks: JoinSet::new(),
+            has_messages: false,
             flush_begun: Arc::new(Notify::new()),
             advanced: Arc::new(Notify::new()),
             fingerprint_from: Arc::new(Mutex::new(Instant::now())),
@@ -148,6 +151,7 @@ impl Driver {
             tokio::spawn(read_messages(receiver, self.progress.subscribe(), incoming_sender));
         let mut event = Some(Event::Started);
         let result = loop {
+            self.has_messages = !incoming.is_empty();
             let stepped = match event {
                 Some(event) => self.step(event).await,
                 None => Ok(None),
@@ -487,7 +491,8 @@ impl Driver {
 
     fn apply(&mut self, frame: Vec<u8>) {
         let progress = self.progress.clone();
-        let is_small = frame.len() <= SMALL_FRAME_BYTES_MAX;
+        // Messages that wait are looked at meanwhile: there may be too many of them.
+        let is_here = frame.len() <= SMALL_FRAME_BYTES_MAX && !self.has_messages;
         let work = move |replication: &Replication| match replication.apply_frame(&frame) {
             Ok(applied) => {
                 progress.send_modify(|progress| {
@@ -498,7 +503,7 @@ impl Driver {
             }
             Err(error) => failed(&error),
         };
-        match is_small {
+        match is_here {
             true => self.work_here(work),
             false => self.work(work),
         }
