@@ -11,7 +11,7 @@
 //! **The invariant.** What is made here is given away once its flush has ended well, and not before. A
 //! flush that fails drops it, so no signature goes out for a number that a crash would use again.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use vudo_crdt::merkle::{MerkleLog, leaf_of};
 use vudo_crdt::wire::Reader;
@@ -93,7 +93,8 @@ impl State {
 impl Shard {
     /// See [`crate::Replication::seal_ahead`].
     pub(crate) fn seal_ahead(&self) {
-        let _sealing = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever hashes already may have much to do, and the caller must not wait for that.
+        let Ok(_sealing) = self.sealing.try_lock() else { return };
         let mut state = self.lock();
         let own = state.own;
         let Some(Travelling { record, before, sealed: None }) = &state.ahead.travelling else {
