@@ -73,6 +73,12 @@ impl Chunk {
         search(self.starts.len(), |index| key_of(self.row(index)).cmp(key))
     }
 
+    /// Whether more than half of its rows are those of deleted documents.
+    pub(crate) fn is_mostly_deleted(&self) -> bool {
+        let deleted = self.rows().map(Row::parse).filter(|row| row.life != 0 && !row.is_alive());
+        deleted.count() > self.row_count() / 2
+    }
+
     /// The stored form: row count, the length of each row, then the rows.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.bytes.len() + self.starts.len() * 2 + 4);

@@ -507,8 +507,8 @@ impl Table {
         freed_bytes
     }
 
-    /// Writes every chunk that is not stored yet: `store` is called with its new id and its bytes.
-    /// From now on the source must have them, whether they have reached the disk or not; and what
+    /// Writes every chunk that is not stored yet: `store` is called with its new id, its bytes, and
+    /// whether most of its documents are deleted. From now on the source must have them, whether they have reached the disk or not; and what
     /// this gives counts as stored.
     ///
     /// # Errors
@@ -517,14 +517,14 @@ impl Table {
         &mut self,
         next_id: &mut ChunkId,
         source: &mut S,
-        mut store: impl FnMut(ChunkId, Vec<u8>),
+        mut store: impl FnMut(ChunkId, Vec<u8>, bool),
     ) -> Result<Persisted, ChunkError<S::Error>> {
         // Whatever writes less: the chunks with the rows, or the rows alone.
         let rewritten_bytes_max = REWRITTEN_PER_ROW_BYTE_MAX * self.buffer.row_bytes();
         self.flush_if(source, |chunk_count| chunk_count * CHUNK_BYTES <= rewritten_bytes_max)?;
         for slot in &mut self.slots {
             if let (None, Some(chunk)) = (slot.id, &slot.chunk) {
-                store(*next_id, chunk.encode());
+                store(*next_id, chunk.encode(), chunk.is_mostly_deleted());
                 slot.id = Some(*next_id);
                 *next_id += 1;
             }

@@ -91,7 +91,7 @@ fn persisted() -> (Namespace, Chunks) {
 /// Persists the documents. Gives what has changed of the table.
 fn persist(namespace: &mut Namespace, chunks: &mut Chunks, next_id: &mut ChunkId) -> StoredTable {
     let mut new_chunks = Vec::new();
-    let store = |id, bytes| new_chunks.push((id, bytes));
+    let store = |id, bytes, _| new_chunks.push((id, bytes));
     let table = namespace.table_mut(TASK, TablePart::Documents);
     let persisted = table.persist(next_id, chunks, store).unwrap();
     chunks.stored.extend(new_chunks);

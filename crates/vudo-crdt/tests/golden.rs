@@ -125,7 +125,7 @@ fn frames_and_states_have_the_bytes_they_always_had() {
     check("directory.hex", &namespace.encode_directory());
     let mut chunks = Vec::new();
     let table = namespace.table_mut(0, TablePart::Documents);
-    let persisted = table.persist(&mut 1, &mut InMemory, |_, bytes| chunks.push(bytes)).unwrap();
+    let persisted = table.persist(&mut 1, &mut InMemory, |_, bytes, _| chunks.push(bytes)).unwrap();
     assert_eq!(chunks.len(), 1);
     check("chunk.hex", &chunks[0]);
     check("table_directory.hex", &persisted.directory.unwrap());

@@ -212,8 +212,8 @@ fn local_spend(criterion: &mut Criterion) {
                     let start = Instant::now();
                     let prepared = (0..concurrent)
                         .map(|number| wallet.pay(&invoice(network, number, 5)).unwrap());
-                    let writes = prepared.flat_map(|one| one.writes).collect();
-                    storage.commit(&WriteBatch { writes }).unwrap();
+                    let batch: WriteBatch = prepared.flat_map(|one| one.writes).collect();
+                    storage.commit(&batch).unwrap();
                     taken += start.elapsed();
                 }
                 taken

@@ -251,6 +251,8 @@ struct Frozen {
     /// Where the namespace has owners, the Gen of their records, of which none is dropped, and nothing
     /// that is set aside.
     rights_gen: Option<GenIndex>,
+    /// Records below this position have been packed when they came below a floor.
+    packed_below: u64,
     /// Where an earlier compaction did not come to its end: chunks below this id that the tables do
     /// not have are left over from it.
     left_over_below: Option<ChunkId>,
@@ -346,6 +348,7 @@ impl Frozen {
         shard.flush_all()?;
         let rights_gen = namespace.find_gen(RIGHTS_GEN).filter(|_| has_owners);
         let floor = Floor::read(&shard.name, id, storage)?;
+        let packed_below = floor.as_ref().map_or(0, |floor| floor.position);
         let mut seals = floor.map_or_else(SealsByReplica::new, |floor| floor.seals);
         for_each_segment(id, storage, 0, ended.end, |_, segment| {
             seals.extend(segment.seals);
@@ -363,6 +366,7 @@ impl Frozen {
             end,
             judgement_count,
             rights_gen,
+            packed_below,
             left_over_below,
         }))
     }
@@ -571,6 +575,7 @@ impl Underway {
     fn sweep(&mut self) -> Result<()> {
         let shard = self.frozen.shard().clone();
         let (id, retained) = (shard.id(), &self.retained);
+        let packed_below = self.frozen.packed_below;
         let freed_bytes = &mut self.freed_bytes;
         let mut batch = WriteBatch::default();
         let mut kept = Vec::new();
@@ -597,15 +602,16 @@ impl Underway {
             for (replica, number) in last_numbers {
                 batch.remove(layout::log_index(id, replica, number));
             }
-            if kept_before == 0 && kept.len() == record.len() && kept.len() >= RECORD_BYTES_MAX / 2
-            {
+            let is_whole = kept_before == 0 && kept.len() == record.len();
+            if is_whole && kept.len() >= RECORD_BYTES_MAX / 2 && position < packed_below {
                 kept.clear();
                 return Ok(());
             }
             batch.remove(layout::log(id, position));
             if kept_before > 0 && kept.len() > RECORD_BYTES_MAX {
                 let rest = kept.split_off(kept_up_to);
-                batch.put(layout::log(id, last_position), std::mem::replace(&mut kept, rest));
+                let full = std::mem::replace(&mut kept, rest);
+                batch.put_cold(layout::log(id, last_position), full);
             }
             last_position = position;
             Ok(())
@@ -614,7 +620,7 @@ impl Underway {
         self.position =
             log.visit_records(self.position, end, COMPACTION_STEP_BYTES, &mut visit_record)?;
         if !kept.is_empty() {
-            batch.put(layout::log(id, last_position), kept);
+            batch.put_cold(layout::log(id, last_position), kept);
         }
         Ok(shard.storage().commit(&batch)?)
     }

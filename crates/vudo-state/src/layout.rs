@@ -36,10 +36,10 @@ use vudo_crdt::wire::{MalformedFrame, Reader, write_varint};
 use vudo_crdt::{ChunkId, GenIndex, ReplicaIndex, ReplicaKey, TablePart};
 
 /// The format of a store. A store of another version is refused, never guessed at.
-pub(crate) const FORMAT_VERSION: u32 = 8;
+pub(crate) const FORMAT_VERSION: u32 = 9;
 /// Those that are brought up to date when they are opened: 5 had no rows beside the chunks, 6 no
-/// seals and hashes, and 7 no logs with gaps and no rights.
-pub(crate) const FORMAT_VERSIONS_BEFORE: [u32; 3] = [5, 6, 7];
+/// seals and hashes, 7 no logs with gaps and no rights, and 8 no packed values.
+pub(crate) const FORMAT_VERSIONS_BEFORE: [u32; 4] = [5, 6, 7, 8];
 
 pub(crate) type NamespaceId = u32;
 

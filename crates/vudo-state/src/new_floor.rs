@@ -72,7 +72,7 @@ impl LogSource for LogOf<'_> {
     fn visit(&mut self, visit: &mut dyn FnMut(&Change<'_>)) -> Result<()> {
         for (key, record) in &self.0.writes {
             let Some(record) = record.as_ref().filter(|_| layout::is_log(key)) else { continue };
-            let mut reader = Reader::new(record);
+            let mut reader = Reader::new(&record.bytes);
             while !reader.is_empty() {
                 visit(&Change::read_log_record(&mut reader).map_err(Error::malformed)?);
             }
@@ -377,7 +377,7 @@ impl Shard {
         };
         let mut position = state.next_position;
         for record in records {
-            batch.put(layout::log(id, position), record);
+            batch.put_cold(layout::log(id, position), record);
             position += 1;
         }
         let floor_position = position;

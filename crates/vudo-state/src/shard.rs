@@ -903,7 +903,10 @@ impl State {
         let tables = (0..gen_count).flat_map(|gen_index| parts.map(|part| (gen_index, part)));
         for (gen_index, part) in tables {
             let table = self.namespace.table_mut(gen_index, part);
-            let mut store = |chunk, bytes| batch.put(layout::chunk(id, chunk), bytes);
+            let mut store = |chunk, bytes, is_mostly_deleted| match is_mostly_deleted {
+                true => batch.put_cold(layout::chunk(id, chunk), bytes),
+                false => batch.put(layout::chunk(id, chunk), bytes),
+            };
             let persisted = table.persist(&mut self.checkpoint.next_chunk, chunks, &mut store)?;
             if let Some(directory) = persisted.directory {
                 batch.put(layout::table(id, gen_index, part), directory);

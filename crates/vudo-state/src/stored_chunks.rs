@@ -31,7 +31,7 @@ impl ChunkSource for StoredChunks<'_> {
             && let Some(batch) = &*travelling.lock().unwrap_or_else(PoisonError::into_inner)
             && let Some((_, Some(chunk))) = batch.writes.iter().find(|(found, _)| *found == key)
         {
-            return Ok(chunk.clone());
+            return Ok(chunk.bytes.clone());
         }
         self.storage.get(&key)?.ok_or_else(|| StorageError::new(format!("chunk {id} is missing")))
     }

@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use redb::TableDefinition;
 use vudo_crdt::wire::{Reader, write_bytes, write_varint};
 use vudo_crdt::{FieldSchema, GenSchema, Strategy, ValueType};
-use vudo_state::storage::{Folder, NativeStorage, Storage};
+use vudo_state::storage::{Folder, NativeStorage, Storage, WriteBatch};
 use vudo_state::{Database, Durability, Error, Record};
 use vudo_testkit::Random;
 use vudo_testkit::files::{CrashingFiles, Failure};
@@ -221,22 +221,86 @@ fn a_store_of_format_version_3_is_brought_up_to_date() {
     }
 }
 
+/// Both kept everything in a form that is still read.
 #[test]
-fn a_store_of_format_version_5_is_brought_up_to_date() {
+fn stores_of_format_versions_5_and_8_are_brought_up_to_date() {
+    for version_before in [5u32, 8] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        let database = Database::open(&path).unwrap();
+        write(&database, 1).unwrap();
+        drop(database);
+        let version = b"mformat";
+        let storage = NativeStorage::open(Folder(path.clone())).unwrap();
+        let mut older = WriteBatch::default();
+        older.put(version.to_vec(), version_before.to_be_bytes().to_vec());
+        storage.commit(&older).unwrap();
+        drop(storage);
+        assert_eq!(Database::open(&path).unwrap().list(&note_gen()).unwrap().len(), 1);
+        let storage = NativeStorage::open(Folder(path)).unwrap();
+        assert_eq!(storage.get(version).unwrap().unwrap(), 9u32.to_be_bytes());
+    }
+}
+
+type Entry = (Vec<u8>, Vec<u8>);
+
+/// A store of values that are all alike, and how many bytes it takes up.
+fn store_of_alike(folder: &std::path::Path, is_cold: bool) -> (Vec<Entry>, u64) {
+    let entry = |number: u32| {
+        let value = format!("a value that is much like others, {number}; ").repeat(60);
+        ([b"c key ", &number.to_be_bytes()[..]].concat(), value.into_bytes())
+    };
+    let entries: Vec<Entry> = (0..500).map(entry).collect();
+    let storage = NativeStorage::open(Folder(folder.to_owned())).unwrap();
+    let mut batch = WriteBatch::default();
+    for (key, value) in entries.iter().cloned() {
+        match is_cold {
+            true => batch.put_cold(key, value),
+            false => batch.put(key, value),
+        }
+    }
+    storage.commit(&batch).unwrap();
+    assert!(storage.shrink().unwrap());
+    let disk_bytes = storage.disk_bytes();
+    (entries, disk_bytes)
+}
+
+#[test]
+fn cold_values_take_less_room_and_are_read_like_others() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("store");
-    let database = Database::open(&path).unwrap();
-    write(&database, 1).unwrap();
-    drop(database);
-    let version = b"mformat";
+    let (path, other) = (folder.path().join("cold"), folder.path().join("other"));
+    [&path, &other].into_iter().for_each(|path| std::fs::create_dir(path).unwrap());
+    let (_, bytes_of_others) = store_of_alike(&other, false);
+    let (entries, disk_bytes) = store_of_alike(&path, true);
+    assert!(disk_bytes < bytes_of_others / 2, "{disk_bytes} of {bytes_of_others}");
     let storage = NativeStorage::open(Folder(path.clone())).unwrap();
-    let mut older = vudo_state::storage::WriteBatch::default();
-    older.put(version.to_vec(), 5u32.to_be_bytes().to_vec());
-    storage.commit(&older).unwrap();
+    for (key, value) in &entries {
+        assert_eq!(storage.get(key).unwrap().as_ref(), Some(value));
+    }
+    let mut scanned = Vec::new();
+    let mut take = |key: &[u8], value: &[u8]| {
+        scanned.push((key.to_vec(), value.to_vec()));
+        true
+    };
+    storage.scan(b"c", b"d", &mut take).unwrap();
+    assert_eq!(scanned, entries);
+    let verified = storage.verify(&mut |key| panic!("{} is damaged", key.escape_ascii()));
+    verified.unwrap();
     drop(storage);
-    assert_eq!(Database::open(&path).unwrap().list(&note_gen()).unwrap().len(), 1);
+    // What is damaged is named, and the others are still read.
+    let store = path.join("store.redb");
+    let mut bytes = std::fs::read(&store).unwrap();
+    let place = bytes.windows(20).position(|part| part == b"much like others, 7;").unwrap();
+    bytes[place] ^= 1;
+    std::fs::write(&store, bytes).unwrap();
     let storage = NativeStorage::open(Folder(path)).unwrap();
-    assert_eq!(storage.get(version).unwrap().unwrap(), 8u32.to_be_bytes());
+    let error = storage.get(&entries[7].0).unwrap_err();
+    assert!(error.to_string().contains("its checksum differs"), "{error}");
+    assert_eq!(storage.get(&entries[8].0).unwrap().as_ref(), Some(&entries[8].1));
+    let mut damaged = Vec::new();
+    let verified = storage.verify(&mut |key| damaged.push(key.to_vec()));
+    assert!(verified.is_err(), "the page has a checksum as well");
+    assert_eq!(damaged, [entries[7].0.clone()]);
 }
 
 #[test]
@@ -248,7 +312,7 @@ fn a_store_of_another_version_is_refused_by_number_and_left_alone() {
         assert!(matches!(refused, Error::FormatVersion { found: 2, .. }), "{refused}");
     }
     let storage = NativeStorage::open(Folder(folder.path().join("new"))).unwrap();
-    let mut newer = vudo_state::storage::WriteBatch::default();
+    let mut newer = WriteBatch::default();
     newer.put(b"mformat".to_vec(), 9_999u32.to_be_bytes().to_vec());
     storage.commit(&newer).unwrap();
     drop(storage);

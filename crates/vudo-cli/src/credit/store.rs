@@ -198,8 +198,9 @@ impl Store {
             return Ok(());
         }
         let prefix = |key: Vec<u8>| [vec![ENTRY], key].concat();
-        let writes = writes.into_iter().map(|(key, value)| (prefix(key), value)).collect();
-        self.storage.commit(&WriteBatch { writes }).context("the store cannot be written")
+        let batch: WriteBatch =
+            writes.into_iter().map(|(key, value)| (prefix(key), value)).collect();
+        self.storage.commit(&batch).context("the store cannot be written")
     }
 
     /// Copies everything into a new folder but the device's key.

@@ -383,7 +383,7 @@ impl Store {
     fn persist_table(&mut self, gen_index: GenIndex) {
         for part in TablePart::ALL {
             let mut new_chunks = Vec::new();
-            let store = |id, bytes| new_chunks.push((id, bytes));
+            let store = |id, bytes, _| new_chunks.push((id, bytes));
             let table = self.namespace.table_mut(gen_index, part);
             let next_id = &mut self.next_chunk_id;
             let persisted = table.persist(next_id, &mut self.chunks, store).unwrap();

@@ -34,7 +34,11 @@ impl Storage for Disk {
     }
 
     fn commit(&self, batch: &WriteBatch) -> Result<(), StorageError> {
-        self.0.commit(&batch.writes).map_err(power_loss)
+        let writes = batch.writes.iter().map(|(key, value)| {
+            let value = value.as_ref().map(|value| value.bytes.clone());
+            (key.clone(), value)
+        });
+        self.0.commit(&writes.collect::<Vec<_>>()).map_err(power_loss)
     }
 
     fn disk_bytes(&self) -> u64 {

@@ -23,7 +23,7 @@ use redb::StorageBackend;
 use twox_hash::XxHash3_64;
 use vudo_crdt::wire::{Reader, write_bytes, write_varint};
 
-use super::{StorageError, WriteBatch};
+use super::{StorageError, Value, WriteBatch};
 
 const MAGIC: [u8; 4] = *b"VJR\x01";
 const HEADER_BYTES: usize = 32;
@@ -144,8 +144,8 @@ impl<F: StorageBackend> Journal<F> {
 /// How many bytes a batch has as a payload, at most.
 pub(super) fn payload_bytes_max(batch: &WriteBatch) -> usize {
     // A varint of a length has at most 10 bytes.
-    let entry = |(key, value): &(Vec<u8>, Option<Vec<u8>>)| {
-        key.len() + value.as_ref().map_or(0, Vec::len) + 20
+    let entry = |(key, value): &(Vec<u8>, Option<Value>)| {
+        key.len() + value.as_ref().map_or(0, |value| value.bytes.len()) + 20
     };
     batch.writes.iter().map(entry).sum()
 }
@@ -160,8 +160,8 @@ fn encode_batch(batch: &WriteBatch, out: &mut Vec<u8>) {
         match value {
             None => write_varint(out, 0),
             Some(value) => {
-                write_varint(out, value.len() as u64 + 1);
-                out.extend_from_slice(value);
+                write_varint(out, value.bytes.len() as u64 + 1);
+                out.extend_from_slice(&value.bytes);
             }
         }
     }

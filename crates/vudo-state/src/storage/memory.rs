@@ -37,7 +37,7 @@ impl Storage for MemoryStorage {
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         for (key, value) in &batch.writes {
             match value {
-                Some(value) => entries.insert(key.clone(), value.clone()),
+                Some(value) => entries.insert(key.clone(), value.bytes.clone()),
                 None => entries.remove(key),
             };
         }

@@ -7,6 +7,8 @@ mod journal;
 mod memory;
 #[cfg(feature = "native")]
 mod native;
+#[cfg(feature = "native")]
+mod stored_value;
 
 pub use memory::MemoryStorage;
 #[cfg(feature = "native")]
@@ -32,22 +34,51 @@ impl PartialEq for StorageError {
     }
 }
 
+/// A value on its way to disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Value {
+    /// The value.
+    pub bytes: Vec<u8>,
+    /// Whether it will be read and written rarely. A storage may take more time for such a value in
+    /// order to keep it in less room, and need not remember which ones they were.
+    pub is_cold: bool,
+}
+
 /// Writes that are committed together.
 #[derive(Clone, Debug, Default)]
 pub struct WriteBatch {
     /// In order; a later write to a key wins. `None` removes.
-    pub writes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    pub writes: Vec<(Vec<u8>, Option<Value>)>,
 }
 
 impl WriteBatch {
     /// Adds a write.
     pub fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
-        self.writes.push((key, Some(value)));
+        self.writes.push((key, Some(Value { bytes: value, is_cold: false })));
+    }
+
+    /// Adds a write of a value that will be read and written rarely.
+    pub fn put_cold(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.writes.push((key, Some(Value { bytes: value, is_cold: true })));
     }
 
     /// Adds a removal.
     pub fn remove(&mut self, key: Vec<u8>) {
         self.writes.push((key, None));
+    }
+}
+
+/// `None` removes.
+impl FromIterator<(Vec<u8>, Option<Vec<u8>>)> for WriteBatch {
+    fn from_iter<I: IntoIterator<Item = (Vec<u8>, Option<Vec<u8>>)>>(writes: I) -> WriteBatch {
+        let mut batch = WriteBatch::default();
+        for (key, value) in writes {
+            match value {
+                Some(value) => batch.put(key, value),
+                None => batch.remove(key),
+            }
+        }
+        batch
     }
 }
 

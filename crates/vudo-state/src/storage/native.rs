@@ -20,8 +20,10 @@
 //! to the pages itself; where those fail too they are opened again first, for redb takes nothing
 //! more after an error.
 //!
-//! Every value is kept with a checksum over its key and itself, so a flipped bit is told when the
-//! value is read, and the rest stays readable.
+//! **Values.** Every value is kept in the pages with a checksum over its key and itself, so a flipped
+//! bit is told when the value is read, and the rest stays readable. Cold ones are packed there: see
+//! [`super::stored_value`]. The journal has them as they are, and does not say which are cold: what a
+//! crash leaves there is not packed.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -35,12 +37,12 @@ use redb::{
     CompactionError, Database, DatabaseError, ReadOnlyTable, ReadableDatabase, ReadableTable,
     StorageBackend, TableDefinition, TableError, WriteTransaction,
 };
-use twox_hash::XxHash3_64;
 use vudo_crdt::MalformedFrame;
 use vudo_crdt::wire::{Reader, write_bytes, write_varint};
 
 use super::journal::{self, Journal};
-use super::{Storage, StorageError, WriteBatch};
+use super::stored_value::{stored_form, value_of};
+use super::{Storage, StorageError, Value, WriteBatch};
 use crate::layout;
 use crate::limits::{JOURNAL_BYTES_MAX, PAGE_CACHE_BYTES, SHRINK_PAUSE, SHRINK_TIMEOUT};
 
@@ -52,7 +54,6 @@ const UNCHECKED_ENTRIES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::ne
 
 const PAGES_NAME: &str = "store.redb";
 const JOURNAL_NAME: &str = "store.journal";
-const CHECKSUM_BYTES: usize = 8;
 /// What a redb file begins with: docs/design.md in redb's repository.
 const PAGES_MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
 
@@ -141,7 +142,7 @@ type EntryTable = ReadOnlyTable<&'static [u8], &'static [u8]>;
 /// What the pages do not hold yet, and the pages.
 struct Recent {
     /// `None` where the key has been removed.
-    entries: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    entries: BTreeMap<Vec<u8>, Option<Value>>,
     generation: u64,
     /// `None` after an error, until they are opened again.
     pages: Option<Database>,
@@ -258,8 +259,8 @@ impl Recent {
         };
         let mut transaction = pages.begin_write().map_err(failed)?;
         transaction.set_quick_repair(true);
-        let recent = self.entries.iter().map(|(key, value)| (key, value.as_deref()));
-        let latest = batch.writes.iter().map(|(key, value)| (key, value.as_deref()));
+        let recent = self.entries.iter().map(|(key, value)| (key, value.as_ref()));
+        let latest = batch.writes.iter().map(|(key, value)| (key, value.as_ref()));
         write_entries(&transaction, recent.chain(latest))?;
         set_generation(&transaction, generation).map_err(failed)?;
         transaction.commit().map_err(failed)
@@ -361,7 +362,7 @@ fn upgrade_from_3(transaction: &WriteTransaction) -> Result<(), OpenError> {
                     .map_err(|what| StorageError::new(format!("a log record: {what}")))?,
                 _ => value.value().to_vec(),
             };
-            let value = with_checksum(key.value(), &value);
+            let value = stored_form(key.value(), &value, false);
             new.insert(key.value(), value.as_slice()).map_err(failed)?;
         }
     }
@@ -389,37 +390,20 @@ fn log_from_3(record: &[u8]) -> Result<Vec<u8>, MalformedFrame> {
 
 fn write_entries<'a>(
     transaction: &WriteTransaction,
-    entries: impl Iterator<Item = (&'a Vec<u8>, Option<&'a [u8]>)>,
+    entries: impl Iterator<Item = (&'a Vec<u8>, Option<&'a Value>)>,
 ) -> Result<(), StorageError> {
     let mut table = transaction.open_table(ENTRIES).map_err(failed)?;
     for (key, value) in entries {
         match value {
-            Some(value) => table.insert(key.as_slice(), with_checksum(key, value).as_slice()),
+            Some(value) => {
+                let stored = stored_form(key, &value.bytes, value.is_cold);
+                table.insert(key.as_slice(), stored.as_slice())
+            }
             None => table.remove(key.as_slice()),
         }
         .map_err(failed)?;
     }
     Ok(())
-}
-
-fn checksum(key: &[u8], value: &[u8]) -> [u8; CHECKSUM_BYTES] {
-    XxHash3_64::oneshot_with_seed(XxHash3_64::oneshot(key), value).to_le_bytes()
-}
-
-fn with_checksum(key: &[u8], value: &[u8]) -> Vec<u8> {
-    [&checksum(key, value), value].concat()
-}
-
-/// The value in what is stored for a key.
-fn checked<'a>(key: &[u8], stored: &'a [u8]) -> Result<&'a [u8], StorageError> {
-    let found = stored.split_first_chunk::<CHECKSUM_BYTES>();
-    match found.filter(|(sum, value)| **sum == checksum(key, value)) {
-        Some((_, value)) => Ok(value),
-        None => Err(StorageError::new(format!(
-            "the value of key {} is damaged on disk: its checksum differs",
-            key.escape_ascii()
-        ))),
-    }
 }
 
 fn failed(error: impl Into<redb::Error>) -> StorageError {
@@ -486,7 +470,7 @@ impl<M: Medium> Storage for NativeStorage<M> {
         if let Some(table) = recent.open_table()? {
             for entry in table.iter().map_err(failed)? {
                 let (key, stored) = entry.map_err(failed)?;
-                if checked(key.value(), stored.value()).is_err() {
+                if value_of(key.value(), stored.value()).is_err() {
                     damaged(key.value());
                 }
             }
@@ -510,14 +494,14 @@ impl<M: Medium> NativeStorage<M> {
     fn find(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
         let recent = self.read_recent()?;
         if let Some(value) = recent.entries.get(key) {
-            return Ok(value.clone());
+            return Ok(value.as_ref().map(|value| value.bytes.clone()));
         }
         let Some(table) = recent.open_table()? else {
             return Ok(None);
         };
         match table.get(key).map_err(failed)? {
             None => Ok(None),
-            Some(stored) => Ok(Some(checked(key, stored.value())?.to_vec())),
+            Some(stored) => Ok(Some(value_of(key, stored.value())?.into_owned())),
         }
     }
 
@@ -531,7 +515,7 @@ impl<M: Medium> NativeStorage<M> {
         let (recent, table) = {
             let recent = self.read_recent()?;
             let range = (Bound::Included(from), Bound::Excluded(to));
-            let entries: Vec<(Vec<u8>, Option<Vec<u8>>)> = (recent.entries)
+            let entries: Vec<(Vec<u8>, Option<Value>)> = (recent.entries)
                 .range::<[u8], _>(range)
                 .map(|(key, value)| (key.clone(), value.clone()))
                 .collect();
@@ -545,22 +529,22 @@ impl<M: Medium> NativeStorage<M> {
         for entry in stored.into_iter().flatten() {
             let (key, value) = entry.map_err(failed)?;
             while let Some((key, value)) = recent.next_if(|(next, _)| **next < *key.value()) {
-                if value.is_some_and(|value| !visit(&key, &value)) {
+                if value.is_some_and(|value| !visit(&key, &value.bytes)) {
                     return Ok(());
                 }
             }
             let newer = recent.next_if(|(next, _)| **next == *key.value());
             let goes_on = match newer {
-                Some((key, Some(value))) => visit(&key, &value),
+                Some((key, Some(value))) => visit(&key, &value.bytes),
                 Some((_, None)) => true,
-                None => visit(key.value(), checked(key.value(), value.value())?),
+                None => visit(key.value(), &value_of(key.value(), value.value())?),
             };
             if !goes_on {
                 return Ok(());
             }
         }
         for (key, value) in recent {
-            if value.is_some_and(|value| !visit(&key, &value)) {
+            if value.is_some_and(|value| !visit(&key, &value.bytes)) {
                 break;
             }
         }
