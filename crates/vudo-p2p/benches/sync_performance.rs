@@ -21,7 +21,8 @@ use vudo_state::{Database, Durability, Interest};
 
 /// Where the other process has its store: it serves where this is set.
 const SERVES: &str = "VUDO_BENCH_SERVES";
-/// How many documents the other process begins with, and how many of them are in a change.
+/// How many documents the other process begins with, how many of them are in a change, and how many
+/// fields they have.
 const HOLDS: &str = "VUDO_BENCH_HOLDS";
 
 /// A peer that is silent for this long has failed.
@@ -44,6 +45,37 @@ fn runtime() -> Runtime {
 fn entry_gen() -> GenSchema {
     let value = FieldSchema::new("value", 1, Strategy::Lww, ValueType::I64);
     GenSchema::new("Entry", [value])
+}
+
+/// The documents of the memory budget: `{id, name, value}`.
+fn record_gen() -> GenSchema {
+    let fields = [
+        FieldSchema::new("id", 1, Strategy::Immutable, ValueType::I64),
+        FieldSchema::new("name", 2, Strategy::Lww, ValueType::String),
+        FieldSchema::new("value", 3, Strategy::Lww, ValueType::I64),
+    ];
+    GenSchema::new("Record", fields)
+}
+
+/// Creates so many documents of three fields with all of them, so many to a change, and makes them
+/// durable.
+fn write_records(database: &Database, count: usize, change_documents: usize) {
+    let gen_schema = record_gen();
+    let fast = database.with_durability(Durability::Eventual);
+    for start in (0..count).step_by(change_documents) {
+        fast.transaction(|transaction| {
+            for number in start..count.min(start + change_documents) {
+                let key = format!("record{number}");
+                transaction.create(&gen_schema, &key)?;
+                transaction.set(&gen_schema, &key, "id", number as i64)?;
+                transaction.set(&gen_schema, &key, "name", format!("Record {number}"))?;
+                transaction.set(&gen_schema, &key, "value", number as i64)?;
+            }
+            Ok(())
+        })
+        .expect("new documents take their fields");
+    }
+    database.flush().expect("the disk takes the changes");
 }
 
 /// Creates the documents `prefix` 0 to `count`, so many to a change, and makes them durable.
@@ -212,12 +244,12 @@ struct OtherProcess {
 }
 
 impl OtherProcess {
-    /// Starts this program once more, with a store of so many documents.
-    fn start(operations: usize, change_operations: usize) -> OtherProcess {
+    /// Starts this program once more, with a store of so many documents of so many fields.
+    fn start(documents: usize, change_documents: usize, fields: usize) -> OtherProcess {
         let folder = tempfile::tempdir().expect("a folder for a store");
         let mut child = Command::new(std::env::current_exe().expect("this program"))
             .env(SERVES, folder.path())
-            .env(HOLDS, format!("{operations} {change_operations}"))
+            .env(HOLDS, format!("{documents} {change_documents} {fields}"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -242,12 +274,13 @@ impl Drop for OtherProcess {
 fn serve(folder: &Path) {
     let holds = std::env::var(HOLDS).expect("how much it holds");
     let mut counts = holds.split(' ').map(|count| count.parse().expect("a count"));
-    let (operations, change_operations) = (counts.next(), counts.next());
+    let mut next = || counts.next().expect("three counts");
+    let (documents, change_documents, fields) = (next(), next(), next());
     let database = Database::open(folder).expect("a new store");
-    let (Some(operations), Some(change_operations)) = (operations, change_operations) else {
-        panic!("'{holds}' are no two counts");
-    };
-    write(&database, "held", operations, change_operations);
+    match fields {
+        1 => write(&database, "held", documents, change_documents),
+        _ => write_records(&database, documents, change_documents),
+    }
     let runtime = runtime();
     let node = runtime.block_on(Node::spawn(&database, Config::loopback()));
     let node = node.expect("loopback has ports");
@@ -261,17 +294,67 @@ fn between_processes(criterion: &mut Criterion) {
     let runtime = runtime();
     let mut group = group(criterion, "between_processes");
     live(&mut group, &runtime, 20_000, || {
-        let server = OtherProcess::start(0, 1);
+        let server = OtherProcess::start(0, 1, 1);
         let ticket = server.ticket.clone();
         (server, ticket)
     });
+    live_single_changes(&runtime);
     let catching_up =
         [("catch_up_single_op_changes", 50_000, 1), ("catch_up_changes_of_100", 200_000, 100)];
     for row @ (_, operations, change_operations) in catching_up {
-        let server = OtherProcess::start(operations, change_operations);
+        let server = OtherProcess::start(operations, change_operations, 1);
         catch_up(&mut group, &runtime, &server.ticket, row);
     }
+    catch_up_records(&mut group, &runtime);
     group.finish();
+}
+
+/// Catching up with documents of three fields, 33 to a change, which are 99 writes of a field: an
+/// operation of the budgets is one of those. Its throughput is given twice, by what is counted.
+fn catch_up_records(group: &mut BenchmarkGroup<'_, WallTime>, runtime: &Runtime) {
+    const DOCUMENTS: usize = 99_000;
+    const CHANGE_DOCUMENTS: usize = 33;
+    let server = OtherProcess::start(DOCUMENTS, CHANGE_DOCUMENTS, 3);
+    for (name, count) in [
+        ("catch_up_field_writes_in_changes_of_99", 3 * DOCUMENTS),
+        ("catch_up_documents_of_3_fields_in_changes_of_33", DOCUMENTS),
+    ] {
+        let change_count = DOCUMENTS / CHANGE_DOCUMENTS;
+        catch_up(group, runtime, &server.ticket, (name, count, count / change_count));
+    }
+}
+
+/// From before a durable commit here until another process has acknowledged it as durable there: what
+/// comes back is in it as well.
+fn live_single_changes(runtime: &Runtime) {
+    let (server, client) = (OtherProcess::start(0, 1, 1), Peer::start(runtime));
+    let link = client.connect(&server.ticket);
+    let gen_schema = entry_gen();
+    write(&client.database, "entry", 1, 1);
+    client.wait(&link, 1);
+    let id = client.database.document_id("entry0");
+    let outbox = client.database.outbox().expect("it is open");
+    let mut disk = Disk::new();
+    let change = |value: i64| {
+        let start = Instant::now();
+        let fields = [("value", value.into())];
+        client.database.update(&gen_schema, &id, &fields).expect("the document is there");
+        assert!(outbox.wait_until_stored(PATIENCE), "the change is acknowledged");
+        start.elapsed()
+    };
+    let measured = (0..200u64).map(|number| {
+        let latency = change(number as i64);
+        client.wait(&link, number + 2);
+        (latency, disk.sync())
+    });
+    let (acknowledged, disk_syncs) = measured.unzip();
+    let (acknowledged, disk_sync) = (median(acknowledged), median(disk_syncs));
+    println!(
+        "sync_performance/between_processes/live_single_changes: p50 {}, durable on both sides and \
+         acknowledged",
+        in_disk_syncs(acknowledged, disk_sync)
+    );
+    client.close(link);
 }
 
 /// A database and, where it is on disk, its folder.
@@ -518,7 +601,8 @@ async fn hold_everything(link: &Link, change_count: u64) {
     }
 }
 
-/// From before a durable commit at one side until a subscriber at the other holds the event.
+/// From before a durable commit at one side until a subscriber at the other holds the event, which is
+/// durable where it was written, and until it is durable on both sides.
 fn visible_latency(criterion: &mut Criterion) {
     let runtime = runtime();
     let (server, client) = (Peer::start(&runtime), Peer::start(&runtime));
@@ -528,31 +612,43 @@ fn visible_latency(criterion: &mut Criterion) {
     client.wait(&link, 1);
     let subscription = server.database.subscribe(Interest::Namespace).expect("it is open");
     let id = client.database.document_id("entry0");
+    let (durable_sender, durable) = std::sync::mpsc::channel();
+    let replication = server.database.replication("default").expect("the namespace is open");
+    let _listener = replication.on_durable(move || {
+        // The receiver has gone where the measuring is over.
+        let _ = durable_sender.send(Instant::now());
+    });
     let mut value = 0i64;
     let mut change = || {
         value += 1;
+        durable.try_iter().for_each(drop);
         let start = Instant::now();
         let fields = [("value", value.into())];
         client.database.update(&gen_schema, &id, &fields).expect("the document is there");
         let event = subscription.next_within(PATIENCE).expect("the change arrives");
-        let elapsed = start.elapsed();
+        let visible = start.elapsed();
         assert_eq!((event.documents[0].key.as_str(), event.lagged), ("entry0", 0));
-        elapsed
+        let durable = durable.recv_timeout(PATIENCE).expect("the change becomes durable");
+        (visible, durable - start)
     };
     let mut disk = Disk::new();
     // In turn, since a disk that others use is fast at one moment and slow at the next.
-    let (visible, disk_syncs) = (0..100).map(|_| (change(), disk.sync())).unzip();
-    let (visible, disk_sync) = (median(visible), median(disk_syncs));
-    println!(
-        "sync_performance/visible_latency: p50 {:.2} ms, durable on both sides; a disk sync takes \
-         {:.2} ms, so that is {:.2} of them",
-        visible.as_secs_f64() * 1e3,
-        disk_sync.as_secs_f64() * 1e3,
-        visible.as_secs_f64() / disk_sync.as_secs_f64()
-    );
+    let measured = (2..202).map(|change_count| {
+        let latency = change();
+        // What the two sides tell each other behind a change is over before the next one.
+        client.wait(&link, change_count);
+        (latency, disk.sync())
+    });
+    let (latencies, disk_syncs): (Vec<_>, Vec<_>) = measured.unzip();
+    let (visible, durable) = latencies.into_iter().unzip();
+    let (visible, durable, disk_sync) = (median(visible), median(durable), median(disk_syncs));
+    for (name, latency) in [("visible there", visible), ("durable on both sides", durable)] {
+        let latency = in_disk_syncs(latency, disk_sync);
+        println!("sync_performance/visible_latency: p50 {latency}, {name}");
+    }
     let mut group = group(criterion, "visible_latency");
     group.bench_function("durable_both_sides", |bencher| {
-        bencher.iter_custom(|iterations| (0..iterations).map(|_| change()).sum());
+        bencher.iter_custom(|iterations| (0..iterations).map(|_| change().1).sum());
     });
     group.finish();
     client.close(link);
@@ -578,6 +674,11 @@ impl Disk {
         written.and_then(|()| self.file.sync_data()).expect("the disk has room");
         start.elapsed()
     }
+}
+
+fn in_disk_syncs(latency: Duration, disk_sync: Duration) -> String {
+    let (latency, disk_sync) = (latency.as_secs_f64() * 1e3, disk_sync.as_secs_f64() * 1e3);
+    format!("{latency:.2} ms ({:.2} disk syncs of {disk_sync:.2} ms)", latency / disk_sync)
 }
 
 fn median(mut durations: Vec<Duration>) -> Duration {

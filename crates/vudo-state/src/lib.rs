@@ -29,6 +29,7 @@
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "native")]
+mod ahead;
 mod backup;
 mod catch_up;
 mod checkpoint_offer;

@@ -71,6 +71,18 @@ impl Replication {
         self.shard.frame_since(since, bytes_max)
     }
 
+    /// The frame that [`Replication::frame_since`] would give, where it is in memory: what this store
+    /// has written last, and [`Replication::seal_ahead`] has sealed.
+    pub fn frame_at_hand(&self, since: &VersionVector) -> Option<OutgoingFrame> {
+        self.shard.frame_at_hand(since)
+    }
+
+    /// Hashes and signs what a flush is taking to disk, so that its frame is at hand as soon as it is
+    /// durable. Does nothing where no such flush is under way.
+    pub fn seal_ahead(&self) {
+        self.shard.seal_ahead();
+    }
+
     /// Applies a peer's frame; what it brought is on disk when this returns.
     ///
     /// # Errors
@@ -129,5 +141,11 @@ impl Replication {
     /// must return at once and must not use the store.
     pub fn on_durable(&self, callback: impl Fn() + Send + Sync + 'static) -> ListenerGuard {
         self.shard.durable_listeners.add(callback)
+    }
+
+    /// Calls back whenever a flush begins that [`Replication::seal_ahead`] can do something for, until
+    /// the guard is dropped. The flush waits for the callback, which must not use the store but for that.
+    pub fn on_flush(&self, callback: impl Fn() + Send + Sync + 'static) -> ListenerGuard {
+        self.shard.flush_listeners.add(callback)
     }
 }

@@ -49,7 +49,7 @@ impl Seals {
     }
 }
 
-fn seal(key: &SigningKey, namespace: &str, log: &MerkleLog) -> Seal {
+pub(crate) fn seal(key: &SigningKey, namespace: &str, log: &MerkleLog) -> Seal {
     let head = Head {
         namespace: namespace.to_owned(),
         replica: ReplicaKey(key.verifying_key().to_bytes()),

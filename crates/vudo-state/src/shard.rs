@@ -25,6 +25,7 @@ use vudo_crdt::{
     VersionVector, limits,
 };
 
+use crate::ahead::Ahead;
 use crate::compaction::join_at;
 use crate::database::OpenOptions;
 use crate::error::{Error, Result};
@@ -64,6 +65,7 @@ pub(crate) struct Shard {
     travelling: Mutex<Option<Arc<WriteBatch>>>,
     pub(crate) subscribers: Arc<Subscribers>,
     pub(crate) durable_listeners: Listeners,
+    pub(crate) flush_listeners: Listeners,
     pub(crate) key: SigningKey,
     /// Held while this store's own changes are sealed; locked before the state, where both are.
     pub(crate) sealing: Mutex<()>,
@@ -92,6 +94,7 @@ pub(crate) struct State {
     durable_count: u64,
     pub(crate) durable_vector: VersionVector,
     pub(crate) seals: Seals,
+    pub(crate) ahead: Ahead,
     /// A segment of the log ends when it is this large.
     segment_bytes: usize,
     pub(crate) notices: Notices,
@@ -158,13 +161,13 @@ impl Drop for StateGuard<'_> {
 /// Changes that are applied and not on disk yet.
 #[derive(Default)]
 pub(crate) struct Pending {
-    record: Vec<u8>,
+    pub(crate) record: Vec<u8>,
     change_count: u64,
-    units: Vec<Unit>,
+    pub(crate) units: Vec<Unit>,
 }
 
 /// The changes of a peer's frame, which are sealed together.
-struct Unit {
+pub(crate) struct Unit {
     /// Where in the pending record they begin and end.
     start: usize,
     end: usize,
@@ -237,6 +240,7 @@ impl Shard {
             durable_count: 0,
             durable_vector,
             seals,
+            ahead: Ahead::default(),
             segment_bytes: options.segment_bytes,
             notices: Notices::of(schema.clone()),
             memory_bytes_max: options.memory_bytes_max,
@@ -263,6 +267,7 @@ impl Shard {
             travelling: Mutex::default(),
             subscribers: Arc::default(),
             durable_listeners: Listeners::default(),
+            flush_listeners: Listeners::default(),
             acknowledgements,
             key,
             sealing: Mutex::default(),
@@ -412,7 +417,11 @@ impl Shard {
         let mut batch = WriteBatch::default();
         let flushed = state.write_pending(self.id, &mut batch);
         self.acknowledgements.write_changed(self.id, &mut batch);
+        let is_sealed_ahead = self.flush_listeners.any() && state.begin_ahead(&flushed);
         drop(state);
+        if is_sealed_ahead {
+            self.flush_listeners.notify();
+        }
         let written = self.storage.commit(&batch);
         let mut state = self.lock();
         if let Err(error) = written {
@@ -718,14 +727,14 @@ impl Drop for FlushTurn<'_> {
 }
 
 /// What is on its way to disk.
-struct Flushed {
-    pending: Pending,
+pub(crate) struct Flushed {
+    pub(crate) pending: Pending,
     vector: VersionVector,
     previous_position: u64,
     previous_directory_counts: (usize, usize),
     /// The open segment, once this is on disk.
-    open: OpenSegment,
-    records: Vec<RecordId>,
+    pub(crate) open: OpenSegment,
+    pub(crate) records: Vec<RecordId>,
 }
 
 impl State {
@@ -962,10 +971,12 @@ impl State {
         self.seals.open = flushed.open;
         // One batch at a time is on its way, so nothing else has got a position meanwhile.
         self.seals.end = self.next_position;
+        self.end_ahead();
     }
 
     /// Puts back what could not be written, in front of what has come since.
     fn restore_pending(&mut self, flushed: Flushed) {
+        self.forget_ahead();
         self.next_position = flushed.previous_position;
         self.unsaved_records.extend(flushed.records);
         self.directory_counts = flushed.previous_directory_counts;

@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use vudo_crdt::{FieldSchema, GenSchema, Strategy, ValueType};
+use vudo_crdt::{FieldSchema, GenSchema, Strategy, ValueType, VersionVector};
 use vudo_state::storage::{MemoryStorage, Storage, StorageError, WriteBatch};
-use vudo_state::{Database, Durability};
+use vudo_state::{Database, Durability, ListenerGuard, Replication};
 
 /// A disk that does what a test asks of it.
 #[derive(Default)]
@@ -146,6 +146,42 @@ fn a_full_disk_refuses_and_loses_nothing() {
     create(&database, "after").unwrap();
     drop((database, fast));
     assert_eq!(keys(&open(&disk)), ["after", "before", "eventually", "meanwhile"]);
+}
+
+/// Seals everything of a store ahead, and looks meanwhile that nothing of it is given away.
+fn sealing(replication: &Replication) -> ListenerGuard {
+    let sealed = replication.clone();
+    replication.on_flush(move || {
+        sealed.seal_ahead();
+        let frame = sealed.frame_at_hand(&sealed.durable_vector());
+        assert!(frame.is_none(), "a frame of what is not durable");
+    })
+}
+
+#[test]
+fn a_frame_is_at_hand_once_it_is_durable_and_is_the_one_that_the_disk_has() {
+    let disk = Arc::new(Disk::default());
+    let (source, target) = (open(&disk), open(&Arc::default()));
+    let (source, target) = (&source, target.replication("default").unwrap());
+    let replication = source.replication("default").unwrap();
+    let _sealing = sealing(&replication);
+    for number in 0..20 {
+        let since = target.durable_vector();
+        if number % 5 == 4 {
+            disk.is_full.store(true, Ordering::SeqCst);
+            create(source, &format!("refused {number}")).unwrap_err();
+            assert!(replication.frame_at_hand(&since).is_none());
+            disk.is_full.store(false, Ordering::SeqCst);
+        }
+        create(source, &format!("{number}")).unwrap();
+        let frame = replication.frame_at_hand(&since).expect("it is sealed and durable");
+        let read = replication.frame_since(&since, usize::MAX).unwrap().unwrap();
+        assert_eq!((&frame.bytes, &frame.vector), (&read.bytes, &read.vector));
+        assert_eq!(frame.vector, replication.durable_vector());
+        assert!(replication.frame_at_hand(&VersionVector::new()).is_none() || number == 0);
+        assert_eq!(target.apply_frame(&frame.bytes).unwrap().changes, frame.changes);
+        assert!(replication.frame_at_hand(&target.durable_vector()).is_none());
+    }
 }
 
 /// The disk as it was after so many batches.

@@ -3,16 +3,19 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::{JoinSet, block_in_place, spawn_blocking};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use vudo_crdt::{Fingerprint, ReplicaKey, VersionVector};
-use vudo_state::{CheckpointOffer, Database, ListenerGuard, Replication, SignedRecord};
+use vudo_state::{
+    CheckpointOffer, Database, ListenerGuard, OutgoingFrame, Replication, SignedRecord,
+};
 
 use crate::error::{Error, Result};
 use crate::limits::{
     FINGERPRINT_PAUSE_FACTOR, GOODBYE_TIMEOUT, HANDSHAKE_MESSAGE_BYTES_MAX, MESSAGE_BYTES_MAX,
-    MESSAGE_HEADER_BYTES, MESSAGE_PART_BYTES, SEND_TIMEOUT,
+    MESSAGE_HEADER_BYTES, MESSAGE_PART_BYTES, SEND_TIMEOUT, SMALL_FRAME_BYTES_MAX,
 };
 use crate::net::channel::{Receiver, Sender};
 use crate::net::node::share_secret;
@@ -43,8 +46,8 @@ struct Served {
     replication: Replication,
     /// How often a log's end had been replaced when the session began.
     branch_count: u64,
-    /// Says when more is durable, for as long as it is held.
-    _listener: ListenerGuard,
+    /// Say when a flush begins and when more is durable, for as long as they are held.
+    _listeners: [ListenerGuard; 2],
     presence: PresenceLink,
 }
 
@@ -65,6 +68,9 @@ pub(super) struct Driver {
     /// The blocking work itself. The session waits for it before it ends, so that nothing holds
     /// the store afterwards.
     tasks: JoinSet<()>,
+    /// Whether more messages have arrived than the one that is being handled.
+    has_messages: bool,
+    flush_begun: Arc<Notify>,
     advanced: Arc<Notify>,
     /// No fingerprint is read before this; moved on by each reading.
     fingerprint_from: Arc<Mutex<Instant>>,
@@ -83,6 +89,16 @@ async fn presence_changed(served: &mut Option<Served>) {
     match served {
         Some(served) => served.presence.changed().await,
         None => std::future::pending().await,
+    }
+}
+
+impl Served {
+    /// What there is to say where more is durable.
+    fn advanced(&self) -> Event {
+        if self.replication.branch_count() != self.branch_count {
+            return Event::LogReplaced;
+        }
+        Event::LocalAdvanced { vector: self.replication.durable_vector() }
     }
 }
 
@@ -106,6 +122,8 @@ impl Driver {
             leave,
             answers: mpsc::unbounded_channel(),
             tasks: JoinSet::new(),
+            has_messages: false,
+            flush_begun: Arc::new(Notify::new()),
             advanced: Arc::new(Notify::new()),
             fingerprint_from: Arc::new(Mutex::new(Instant::now())),
             progress,
@@ -114,11 +132,14 @@ impl Driver {
 
     /// Says from the start what the session is about: the side that dials knows.
     pub(super) fn serve(&mut self, replication: Replication) {
-        let advanced = self.advanced.clone();
-        let listener = replication.on_durable(move || advanced.notify_one());
+        let (flush_begun, advanced) = (self.flush_begun.clone(), self.advanced.clone());
+        let listeners = [
+            replication.on_flush(move || flush_begun.notify_one()),
+            replication.on_durable(move || advanced.notify_one()),
+        ];
         let branch_count = replication.branch_count();
         let presence = self.presences.room(replication.namespace()).join(self.peer.0);
-        self.served = Some(Served { replication, branch_count, _listener: listener, presence });
+        self.served = Some(Served { replication, branch_count, _listeners: listeners, presence });
     }
 
     /// Runs the session to its end. `Ok` means that one of the sides left; a lost connection is
@@ -128,9 +149,14 @@ impl Driver {
         let (incoming_sender, mut incoming) = mpsc::channel(INCOMING_MESSAGES_MAX);
         let reader =
             tokio::spawn(read_messages(receiver, self.progress.subscribe(), incoming_sender));
-        let mut event = Event::Started;
+        let mut event = Some(Event::Started);
         let result = loop {
-            match self.step(event).await {
+            self.has_messages = !incoming.is_empty();
+            let stepped = match event {
+                Some(event) => self.step(event).await,
+                None => Ok(None),
+            };
+            match stepped {
                 Ok(None) => {}
                 Ok(Some(reason)) => break outcome(reason),
                 Err(Error::Closed) => break self.last_word(&mut incoming).await,
@@ -140,17 +166,17 @@ impl Driver {
             let deadline = deadline.map(|deadline| self.start + deadline);
             event = tokio::select! {
                 biased;
-                () = asked_to_leave(&mut leave) => Event::Leave(GoodbyeCode::Done),
-                Some(answer) = self.answers.1.recv() => answer,
+                () = asked_to_leave(&mut leave) => Some(Event::Leave(GoodbyeCode::Done)),
+                Some(answer) = self.answers.1.recv() => Some(answer),
                 Some(ended) = self.tasks.join_next() => match ended {
-                    Ok(()) => continue_event(),
+                    Ok(()) => None,
                     // A panic has told what it has to say; the session cannot go on without its
                     // answer.
                     Err(_) => break Err(Error::Closed),
                 },
                 message = incoming.recv() => match message {
-                    Some(Ok(Some(message))) => Event::Received(message),
-                    Some(Ok(None)) => Event::Progressed,
+                    Some(Ok(Some(message))) => Some(Event::Received(message)),
+                    Some(Ok(None)) => Some(Event::Progressed),
                     Some(Err(Error::PeerMisbehaved { what })) => {
                         self.farewell(GoodbyeCode::Misbehaved).await;
                         break Err(Error::PeerMisbehaved { what });
@@ -158,19 +184,15 @@ impl Driver {
                     Some(Err(error)) => break Err(error),
                     None => break Err(Error::Closed),
                 },
-                () = self.advanced.notified() => match &self.served {
-                    Some(served) if served.replication.branch_count() != served.branch_count => {
-                        Event::LogReplaced
-                    }
-                    Some(served) => {
-                        Event::LocalAdvanced { vector: served.replication.durable_vector() }
-                    }
-                    None => continue_event(),
-                },
-                () = sleep_until(deadline.unwrap_or(self.start)), if deadline.is_some() => {
-                    Event::TimePassed
+                () = self.flush_begun.notified() => {
+                    self.seal_ahead();
+                    None
                 }
-                () = presence_changed(&mut self.served) => Event::PresenceChanged,
+                () = self.advanced.notified() => self.served.as_ref().map(Served::advanced),
+                () = sleep_until(deadline.unwrap_or(self.start)), if deadline.is_some() => {
+                    Some(Event::TimePassed)
+                }
+                () = presence_changed(&mut self.served) => Some(Event::PresenceChanged),
             };
         };
         reader.abort();
@@ -404,27 +426,62 @@ impl Driver {
         self.answer(Event::AccessChecked { until });
     }
 
+    /// Seals what is on its way to disk, unless a frame is being read: the next one takes it along.
+    fn seal_ahead(&self) {
+        if let (Some(served), true) = (&self.served, self.tasks.is_empty()) {
+            served.replication.seal_ahead();
+        }
+    }
+
     /// Runs work that may wait for the disk, and answers with its event.
     fn work(&mut self, work: impl FnOnce(&Replication) -> Event + Send + 'static) {
-        let Some(served) = &self.served else { return };
+        if let Some(work) = self.answering(work) {
+            self.tasks.spawn_blocking(work);
+        }
+    }
+
+    /// As [`Driver::work`], on this thread where the runtime lets others take over what it does
+    /// beside: work that is shorter than the way to another thread and back.
+    fn work_here(&mut self, work: impl FnOnce(&Replication) -> Event + Send + 'static) {
+        match Handle::current().runtime_flavor() {
+            RuntimeFlavor::MultiThread => {
+                if let Some(work) = self.answering(work) {
+                    block_in_place(work);
+                }
+            }
+            _ => self.work(work),
+        }
+    }
+
+    /// What does some work and answers with its event.
+    fn answering(
+        &self,
+        work: impl FnOnce(&Replication) -> Event + Send + 'static,
+    ) -> Option<impl FnOnce() + Send + 'static> {
+        let served = self.served.as_ref()?;
         let (replication, branch_count) = (served.replication.clone(), served.branch_count);
         let answers = self.answers.0.clone();
-        self.tasks.spawn_blocking(move || {
+        Some(move || {
             let answer = work(&replication);
             let is_replaced = replication.branch_count() != branch_count;
             // Nobody waits for the answer where the session has ended meanwhile.
             let _ = answers.send(if is_replaced { Event::LogReplaced } else { answer });
-        });
+        })
     }
 
     fn read_frame(&mut self, since: VersionVector, bytes_max: usize) {
         let progress = self.progress.clone();
+        let ready = move |frame: Option<OutgoingFrame>| {
+            let changes = frame.as_ref().map_or(0, |frame| frame.changes);
+            progress.send_modify(|progress| progress.sent_changes += changes);
+            Event::FrameReady(frame)
+        };
+        let Some(served) = &self.served else { return };
+        if let Some(frame) = served.replication.frame_at_hand(&since) {
+            return self.answer(ready(Some(frame)));
+        }
         self.work(move |replication| match replication.frame_since(&since, bytes_max) {
-            Ok(frame) => {
-                let changes = frame.as_ref().map_or(0, |frame| frame.changes);
-                progress.send_modify(|progress| progress.sent_changes += changes);
-                Event::FrameReady(frame)
-            }
+            Ok(frame) => ready(frame),
             Err(error @ vudo_state::Error::Compacted { .. }) => {
                 Event::Compacted { what: error.to_string() }
             }
@@ -434,7 +491,9 @@ impl Driver {
 
     fn apply(&mut self, frame: Vec<u8>) {
         let progress = self.progress.clone();
-        self.work(move |replication| match replication.apply_frame(&frame) {
+        // Messages that wait are looked at meanwhile: there may be too many of them.
+        let is_here = frame.len() <= SMALL_FRAME_BYTES_MAX && !self.has_messages;
+        let work = move |replication: &Replication| match replication.apply_frame(&frame) {
             Ok(applied) => {
                 progress.send_modify(|progress| {
                     progress.received_changes += applied.changes;
@@ -443,7 +502,11 @@ impl Driver {
                 Event::Applied { vector: replication.durable_vector() }
             }
             Err(error) => failed(&error),
-        });
+        };
+        match is_here {
+            true => self.work_here(work),
+            false => self.work(work),
+        }
     }
 
     fn read_fingerprint(&mut self) {
@@ -493,11 +556,6 @@ fn failed(error: &vudo_state::Error) -> Event {
         _ => {}
     }
     Event::ApplyFailed { is_peer_fault: error.is_peer_fault(), what: error.to_string() }
-}
-
-/// An event without effect.
-fn continue_event() -> Event {
-    Event::LocalAdvanced { vector: VersionVector::new() }
 }
 
 fn outcome(reason: CloseReason) -> Result<()> {

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use vudo_crdt::{FieldSchema, GenSchema, ReplicaKey, Strategy, Value, ValueType, VersionVector};
 use vudo_state::storage::{Storage, StorageError, WriteBatch};
-use vudo_state::{Database, Environment, Error, OpenOptions, Replication, SignedRecord};
+use vudo_state::{
+    Database, Environment, Error, ListenerGuard, OpenOptions, Replication, SignedRecord,
+};
 use vudo_testkit::{CrashingDisk, PowerLoss, Random};
 
 /// Documents that everybody writes to.
@@ -84,6 +86,8 @@ pub(crate) struct Replica {
     /// How far the clock is from the true time.
     clock_error_milliseconds: i64,
     database: Option<Database>,
+    /// Seals what is on its way to disk, as sessions do.
+    sealing: Option<ListenerGuard>,
     attempt_count: u64,
     /// The documents of its own whose writes were acknowledged.
     acknowledged: Acknowledged,
@@ -112,6 +116,7 @@ impl Replica {
             }),
             clock_error_milliseconds: clock_error - 3 * DAY_MILLISECONDS as i64,
             database: None,
+            sealing: None,
             attempt_count: 0,
             acknowledged: Acknowledged::new(),
             promised: VersionVector::new(),
@@ -134,7 +139,14 @@ impl Replica {
     pub(crate) fn move_to(&mut self, namespace: &str, records: Vec<SignedRecord>) {
         self.namespace = namespace.to_owned();
         self.database = Some(self.database().in_namespace(namespace));
+        self.seal_ahead();
         self.database().add_records(records).expect("the disk is well");
+    }
+
+    fn seal_ahead(&mut self) {
+        let replication = self.replication();
+        let sealed = replication.clone();
+        self.sealing = Some(replication.on_flush(move || sealed.seal_ahead()));
     }
 
     /// How many writes it has tried, of which each gives a vote.
@@ -167,6 +179,7 @@ impl Replica {
     /// Takes the power away. What was not on disk is gone.
     pub(crate) fn switch_off(&mut self) {
         self.disk.power_off();
+        self.sealing = None;
         self.database = None;
     }
 
@@ -181,6 +194,7 @@ impl Replica {
         let opened = opened.expect("a store opens after every crash");
         self.key = opened.replica_key();
         self.database = Some(opened.in_namespace(&self.namespace));
+        self.seal_ahead();
         let held = self.replication().durable_vector();
         let mut promised = self.promised.iter().filter(|(key, _)| !self.forked.contains(key));
         assert!(

@@ -649,7 +649,8 @@ impl World {
                 .map(|held| Event::ShareReady { secret: Some(SECRET), held }),
             Work::ReadFrame(since, bytes_max) => {
                 // A small bound makes many frames of few changes.
-                match replication.frame_since(&since, bytes_max.min(200)) {
+                let read = || replication.frame_since(&since, bytes_max.min(200));
+                match replication.frame_at_hand(&since).map_or_else(read, |frame| Ok(Some(frame))) {
                     Err(error @ Error::Compacted { .. }) => {
                         Ok(Event::Compacted { what: error.to_string() })
                     }

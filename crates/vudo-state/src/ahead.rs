@@ -1,0 +1,148 @@
+//! Sealing what this store has written while the disk sync that makes it durable is under way.
+//!
+//! ```text
+//! flush      write to disk ....................... synced
+//! session      hash, sign, make a frame ......     send it
+//! ```
+//!
+//! **The idea.** A peer that waits for a single change waits for its hash, its signature and its frame
+//! as well. All of that needs the processor, which is idle during the sync.
+//!
+//! **The invariant.** What is made here is given away once its flush has ended well, and not before. A
+//! flush that fails drops it, so no signature goes out for a number that a crash would use again.
+
+use std::sync::Arc;
+
+use vudo_crdt::merkle::{MerkleLog, leaf_of};
+use vudo_crdt::wire::Reader;
+use vudo_crdt::{Change, FrameWriter, Seal, VersionVector, write_signed_frame};
+
+use crate::replication::OutgoingFrame;
+use crate::sealing::seal;
+use crate::shard::{Flushed, Shard, State};
+
+/// More than this is hashed when somebody is to have it: it takes longer than the sync, and one frame
+/// of many changes needs one signature.
+const AHEAD_BYTES_MAX: usize = 4 << 10;
+
+/// What is sealed ahead of its flush, and what was.
+#[derive(Default)]
+pub(crate) struct Ahead {
+    travelling: Option<Travelling>,
+    at_hand: Option<AtHand>,
+}
+
+/// Changes of this store that are on their way to disk.
+struct Travelling {
+    /// As the log keeps them.
+    record: Arc<[u8]>,
+    /// What is durable without them.
+    before: VersionVector,
+    sealed: Option<SealedAhead>,
+}
+
+struct SealedAhead {
+    log: MerkleLog,
+    seal: Seal,
+    frame: OutgoingFrame,
+}
+
+/// A frame of changes of this store that are durable.
+struct AtHand {
+    before: VersionVector,
+    frame: OutgoingFrame,
+}
+
+impl State {
+    /// Notes what a flush takes to disk. Gives whether it can be sealed meanwhile: where it is little,
+    /// and nothing but changes of this store behind others that have been hashed.
+    pub(crate) fn begin_ahead(&mut self, flushed: &Flushed) -> bool {
+        let record = &flushed.pending.record;
+        let is_own = flushed.pending.units.is_empty() && flushed.records.is_empty();
+        let is_little = !record.is_empty() && record.len() <= AHEAD_BYTES_MAX;
+        let is_hashed = self.seals.own_position == self.seals.end;
+        // A segment that has ended would need a signature of its own.
+        let is_in_segment = flushed.open.first == self.seals.open.first;
+        let travels = is_own && is_little && is_hashed && is_in_segment;
+        self.ahead.travelling = travels.then(|| Travelling {
+            record: record.as_slice().into(),
+            before: self.durable_vector.clone(),
+            sealed: None,
+        });
+        travels
+    }
+
+    /// Takes over what has been sealed of a flush that is on disk now.
+    pub(crate) fn end_ahead(&mut self) {
+        let Some(Travelling { before, sealed: Some(sealed), .. }) = self.ahead.travelling.take()
+        else {
+            return;
+        };
+        self.seals.own_position = self.seals.end;
+        self.seals.own_seal = Some((sealed.log.length(), sealed.seal));
+        *self.seals.log(self.own) = sealed.log;
+        self.ahead.at_hand = Some(AtHand { before, frame: sealed.frame });
+    }
+
+    /// Forgets everything, where the end of a log has been replaced or a flush has failed.
+    pub(crate) fn forget_ahead(&mut self) {
+        self.ahead = Ahead::default();
+    }
+}
+
+impl Shard {
+    /// See [`crate::Replication::seal_ahead`].
+    pub(crate) fn seal_ahead(&self) {
+        // Whoever hashes already may have much to do, and the caller must not wait for that.
+        let Ok(_sealing) = self.sealing.try_lock() else { return };
+        let mut state = self.lock();
+        let own = state.own;
+        let Some(Travelling { record, before, sealed: None }) = &state.ahead.travelling else {
+            return;
+        };
+        let (record, mut vector) = (record.clone(), before.clone());
+        let keys = state.namespace.replicas().keys().to_vec();
+        let gen_names: Vec<String> = state.namespace.gen_names().map(str::to_owned).collect();
+        let mut log = state.seals.log(own).clone();
+        drop(state);
+        let own_key = keys[own as usize];
+        let mut writer = FrameWriter::new(&keys, gen_names.iter());
+        let mut reader = Reader::new(&record);
+        while !reader.is_empty() {
+            let Ok(change) = Change::read_log_record(&mut reader) else { return };
+            if change.replica != own || change.number != log.length() + 1 {
+                return;
+            }
+            let gen_name = |gen_index: u32| gen_names[gen_index as usize].as_bytes();
+            log.push(leaf_of(&self.name, &own_key, &change, gen_name), |_, _| ());
+            writer.push(&change);
+        }
+        vector.advance(own_key, log.length());
+        let changes = writer.change_count();
+        let seal = seal(&self.key, &self.name, &log);
+        let mut bytes = Vec::new();
+        write_signed_frame(&writer.finish(), &[seal], &mut bytes);
+        let frame = OutgoingFrame { bytes, vector, changes };
+        let mut state = self.lock();
+        // Where the flush has ended meanwhile this came too late: another one may be on its way.
+        if let Some(travelling) = &mut state.ahead.travelling
+            && Arc::ptr_eq(&travelling.record, &record)
+        {
+            travelling.sealed = Some(SealedAhead { log, seal, frame });
+        }
+    }
+
+    /// See [`crate::Replication::frame_at_hand`].
+    pub(crate) fn frame_at_hand(&self, since: &VersionVector) -> Option<OutgoingFrame> {
+        let state = self.lock();
+        let AtHand { before, frame } = state.ahead.at_hand.as_ref()?;
+        let own_key = state.namespace.replicas().key(state.own);
+        let is_next = since.get(own_key) == before.get(own_key) && since.covers(before);
+        let is_above_floor = state.floor.as_ref().is_none_or(|floor| since.covers(&floor.vector));
+        (is_next && is_above_floor).then(|| {
+            let mut vector = since.clone();
+            vector.join(&frame.vector);
+            OutgoingFrame { vector, ..frame.clone() }
+        })
+    }
+}
