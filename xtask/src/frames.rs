@@ -1,4 +1,4 @@
-//! Gives the frames of functions fixed places in memory, before `wasm-opt` sees the module.
+//! Takes the frames of functions from the stack, before `wasm-opt` sees the module.
 //!
 //! What a function keeps in memory while it runs, LLVM puts on a stack: it takes the room at its
 //! beginning and gives it back at every end. A module has one thread and imports nothing
@@ -6,8 +6,10 @@
 //! lie at an address that is known beforehand. Then nothing is taken or given back, and every address
 //! in the frame is a constant, which is less code.
 //!
-//! A frame lies behind those of all functions that may be running when its own begins. Functions that
-//! do reach themselves keep to the stack, which grows down from the other end of the same room.
+//! Which address that is can be told from others after `wasm-opt` still: until then the frame has a
+//! marker for its address, from which constants lead into no other frame. `arrange` puts the frames
+//! where the module compresses best. All that counts is that no two frames overlap whose functions
+//! may run at the same time. Functions that do reach themselves keep to the stack.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -16,42 +18,100 @@ use wasmparser::{BinaryReader, FunctionBody, Operator};
 
 use crate::sections::{
     HEADER, NotAModule, SECTION_CODE, bodies, code_of, count_imports, sections, write_number,
-    write_section,
+    write_section, write_signed,
 };
 
-/// Where the first frame lies: no frame is at the address zero.
-const FIRST_FRAME: u32 = 16;
-/// Frames begin at multiples of it behind the first: so the addresses in them look alike and compress
-/// better.
-const FRAME_LINE: u32 = 64;
+/// Where frames begin: none is at the address zero.
+pub(crate) const FIRST_FRAME: u32 = 16;
+/// Frames must end before the module's data begins: see the build script of `vudo-gen-runtime`.
+pub(crate) const FRAMES_END_MAX: u32 = 4096;
+/// Longer ones stay on the stack: they would take the room of all others.
+const FRAME_BYTES_MAX: u32 = 1024;
+/// At first, frames lie at multiples of it behind [`FIRST_FRAME`]: so the addresses in them look
+/// alike.
+const FRAME_LINE: u32 = 32;
 
-/// Frames must leave most of the stack's 64 KiB to the functions that need it.
-const FRAMES_END_MAX: u32 = 8192;
+/// The marker of the first frame. No address of a module is so high.
+const FIRST_MARKER: u32 = 0x5a00_0000;
+/// How far the markers of two frames lie apart: constants into a frame are near its own marker.
+const MARKER_STEP: u32 = 8192;
+/// The end of all markers.
+const MARKERS_END: u32 = 0x5b00_0000;
 
 /// The linker's first global is the stack pointer.
 const STACK_POINTER: u32 = 0;
 
-/// Gives the module with frames at fixed places.
+/// A frame that is not on the stack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FixedFrame {
+    pub(crate) size: u32,
+    /// The frames that may be in use at the same time: those of functions that its own one reaches,
+    /// and of those that reach it.
+    pub(crate) rivals: Vec<usize>,
+    /// How many functions its own one reaches.
+    height: usize,
+}
+
+/// Gives the module with markers for the addresses of frames, and the frames.
 ///
 /// # Errors
-/// The bytes are no module, or its frames take too much room.
-pub(crate) fn fix_frames(module: &[u8]) -> Result<Vec<u8>, NotAModule> {
+/// The bytes are no module, or one that has a marker already; or there are more frames than markers.
+pub(crate) fn fix_frames(module: &[u8]) -> Result<(Vec<u8>, Vec<FixedFrame>), NotAModule> {
     let sections = sections(module)?;
     let import_count = count_imports(&sections)?;
     let mut out = Vec::from(HEADER);
+    let mut frames = Vec::new();
     for (id, content) in &sections {
         if *id == SECTION_CODE {
             let bodies = bodies(content)?;
             let functions: Vec<Function> = (bodies.iter())
                 .map(|body| Function::read(body, import_count, bodies.len()))
                 .collect::<Result<_, _>>()?;
-            let fixed = fix_bodies(&bodies, &functions)?;
+            let owners = owners(&functions);
+            frames = frames_of(&functions, &owners);
+            let marker_count = (MARKERS_END - FIRST_MARKER) / MARKER_STEP;
+            if frames.len() > marker_count as usize {
+                return Err(NotAModule);
+            }
+            let fixed = fix_bodies(&bodies, &functions, &owners);
             write_section(&mut out, *id, &code_of(fixed.iter().map(Vec::as_slice)));
         } else {
             write_section(&mut out, *id, content);
         }
     }
-    Ok(out)
+    Ok((out, frames))
+}
+
+/// The frame that a constant leads into, by its number, and how far behind its marker.
+pub(crate) fn frame_at(constant: i32) -> Option<(usize, i32)> {
+    let markers = FIRST_MARKER - MARKER_STEP / 2..MARKERS_END - MARKER_STEP / 2;
+    let constant = u32::try_from(constant).ok().filter(|number| markers.contains(number))?;
+    let distance = constant - markers.start;
+    let offset = (distance % MARKER_STEP) as i32 - (MARKER_STEP / 2) as i32;
+    Some(((distance / MARKER_STEP) as usize, offset))
+}
+
+/// Addresses for frames: each behind all that lie in what its function reaches. So most are low, and
+/// low ones are short.
+///
+/// # Errors
+/// The frames take too much room.
+pub(crate) fn first_addresses(frames: &[FixedFrame]) -> Result<Vec<u32>, NotAModule> {
+    let mut order: Vec<usize> = (0..frames.len()).collect();
+    order.sort_by_key(|number| frames[*number].height);
+    let mut addresses = vec![FIRST_FRAME; frames.len()];
+    for number in order {
+        let frame = &frames[number];
+        let lower = frame.rivals.iter().filter(|rival| frames[**rival].height < frame.height);
+        let ends =
+            lower.map(|rival| addresses[*rival] + frames[*rival].size.next_multiple_of(FRAME_LINE));
+        let address = ends.max().unwrap_or(FIRST_FRAME);
+        addresses[number] = address;
+        if address + frame.size > FRAMES_END_MAX {
+            return Err(NotAModule);
+        }
+    }
+    Ok(addresses)
 }
 
 /// What there is to know of a function.
@@ -102,6 +162,9 @@ impl Function {
                 }
                 // Whatever it is that is called there.
                 Operator::CallIndirect { .. } => function.calls.extend(0..function_count),
+                Operator::I32Const { value } if frame_at(*value).is_some() => {
+                    return Err(NotAModule);
+                }
                 _ => {}
             }
             rest = after;
@@ -160,50 +223,46 @@ fn reaches(functions: &[Function]) -> Vec<BTreeSet<usize>> {
     functions.iter().map(reached_from).collect()
 }
 
-/// By function, the address of its frame; none where it has no frame or reaches itself.
-fn addresses(functions: &[Function]) -> Vec<Option<u32>> {
+/// The functions whose frames are fixed, by their places: those that do not reach themselves.
+fn owners(functions: &[Function]) -> Vec<usize> {
     let reaches = reaches(functions);
-    let is_fixed = |place: usize| !reaches[place].contains(&place);
-    let size = |place: usize| match &functions[place].frame {
-        Some(frame) if is_fixed(place) => frame.size.next_multiple_of(FRAME_LINE),
-        _ => 0,
+    let is_fixed = |place: &usize| {
+        let frame = functions[*place].frame.as_ref();
+        frame.is_some_and(|frame| (1..=FRAME_BYTES_MAX).contains(&frame.size))
+            && !reaches[*place].contains(place)
     };
-    let mut addresses = vec![FIRST_FRAME; functions.len()];
-    // Those with the most that they reach come before what they reach; what reaches each other
-    // reaches the same, and takes no room.
-    let mut order: Vec<usize> = (0..functions.len()).collect();
-    order.sort_by_key(|place| std::cmp::Reverse(reaches[*place].len()));
-    for place in order {
-        let end = addresses[place] + size(place);
-        for callee in &reaches[place] {
-            addresses[*callee] = addresses[*callee].max(end);
-        }
-    }
-    let places = addresses.into_iter().enumerate();
-    places.map(|(place, address)| (size(place) > 0).then_some(address)).collect()
+    (0..functions.len()).filter(is_fixed).collect()
 }
 
-fn fix_bodies(bodies: &[&[u8]], functions: &[Function]) -> Result<Vec<Vec<u8>>, NotAModule> {
-    let mut fixed = Vec::new();
-    for ((body, function), address) in bodies.iter().zip(functions).zip(addresses(functions)) {
-        let (Some(frame), Some(address)) = (&function.frame, address) else {
-            fixed.push(body.to_vec());
+fn frames_of(functions: &[Function], owners: &[usize]) -> Vec<FixedFrame> {
+    let reaches = reaches(functions);
+    let is_rival =
+        |one: usize, other: usize| reaches[one].contains(&other) || reaches[other].contains(&one);
+    let frame_of = |owner: &usize| FixedFrame {
+        size: functions[*owner].frame.as_ref().map_or(0, |frame| frame.size),
+        rivals: (0..owners.len()).filter(|other| is_rival(*owner, owners[*other])).collect(),
+        height: reaches[*owner].len(),
+    };
+    owners.iter().map(frame_of).collect()
+}
+
+fn fix_bodies(bodies: &[&[u8]], functions: &[Function], owners: &[usize]) -> Vec<Vec<u8>> {
+    let mut fixed: Vec<Vec<u8>> = bodies.iter().map(|body| body.to_vec()).collect();
+    for (number, owner) in owners.iter().enumerate() {
+        let (Some(frame), body) = (&functions[*owner].frame, bodies[*owner]) else {
             continue;
         };
-        if address + frame.size > FRAMES_END_MAX {
-            return Err(NotAModule);
-        }
         let mut out = body[..frame.begin.start].to_vec();
-        write_address(address, frame, &mut out);
+        write_address(FIRST_MARKER + number as u32 * MARKER_STEP, frame, &mut out);
         let mut place = frame.begin.end;
         for end in &frame.ends {
             out.extend_from_slice(&body[place..end.start]);
             place = end.end;
         }
         out.extend_from_slice(&body[place..]);
-        fixed.push(out);
+        fixed[*owner] = out;
     }
-    Ok(fixed)
+    fixed
 }
 
 /// Appends the instructions that put the frame's address where its function looks for it.
@@ -212,8 +271,7 @@ fn write_address(address: u32, frame: &Frame, out: &mut Vec<u8>) {
     const LOCAL_SET: u8 = 0x21;
     const LOCAL_TEE: u8 = 0x22;
     out.push(I32_CONST);
-    // Signed, and below half of what so many bytes hold without a sign.
-    out.extend_from_slice(&[address as u8 | 0x80, (address >> 7) as u8]);
+    write_signed(out, address as i32);
     out.push(if frame.is_kept { LOCAL_TEE } else { LOCAL_SET });
     write_number(out, frame.local as usize);
 }
@@ -231,58 +289,92 @@ mod tests {
         body
     }
 
-    fn fixed(bodies: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, NotAModule> {
+    /// What becomes of functions with these bodies, and where their frames come to lie at first.
+    fn fixed(bodies: &[Vec<u8>]) -> (Vec<Vec<u8>>, Vec<FixedFrame>, Vec<u32>) {
         let mut module = Vec::from(HEADER);
         let code = code_of(bodies.iter().map(Vec::as_slice));
         write_section(&mut module, SECTION_CODE, &code);
-        let module = fix_frames(&module)?;
-        let sections = sections(&module)?;
-        let bodies = super::bodies(sections[0].1)?;
-        Ok(bodies.into_iter().map(<[u8]>::to_vec).collect())
+        let (module, frames) = fix_frames(&module).unwrap();
+        let sections = sections(&module).unwrap();
+        let bodies = super::bodies(sections[0].1).unwrap();
+        let addresses = first_addresses(&frames).unwrap();
+        (bodies.into_iter().map(<[u8]>::to_vec).collect(), frames, addresses)
     }
 
-    /// What is left of a function whose frame lies at an address.
-    fn at(address: u16, inside: &[u8]) -> Vec<u8> {
-        let mut body = vec![1, 1, 0x7f, 0x41, 0x80 | address as u8, (address >> 7) as u8, 0x21, 0];
+    /// What is left of a function that has the frame of this number.
+    fn with_marker(number: u32, inside: &[u8]) -> Vec<u8> {
+        let mut body = vec![1, 1, 0x7f, 0x41];
+        write_signed(&mut body, (FIRST_MARKER + number * MARKER_STEP) as i32);
+        body.extend([0x21, 0]);
         body.extend(inside);
         body.push(0x0b);
         body
     }
 
     #[test]
-    fn a_frame_lies_behind_those_of_its_callers() {
+    fn a_frame_lies_behind_those_of_what_its_function_reaches() {
         let calls = |index: u8| with_frame(&[0x10, index]);
         let bodies = [with_frame(&[]), calls(0), with_frame(&[0x10, 0, 0x10, 1])];
-        let expected = [at(144, &[]), at(80, &[0x10, 0]), at(16, &[0x10, 0, 0x10, 1])];
-        assert_eq!(fixed(&bodies).unwrap(), expected);
+        let (fixed, frames, addresses) = fixed(&bodies);
+        let calls = |number: u32, calls: &[u8]| with_marker(number, calls);
+        assert_eq!(fixed, [calls(0, &[]), calls(1, &[0x10, 0]), calls(2, &[0x10, 0, 0x10, 1])]);
+        assert_eq!(addresses, [16, 48, 80]);
+        let rivals: Vec<Vec<usize>> = frames.into_iter().map(|frame| frame.rivals).collect();
+        assert_eq!(rivals, [[1, 2], [0, 2], [0, 1]]);
+    }
+
+    #[test]
+    fn frames_of_functions_that_do_not_reach_each_other_share_their_place() {
+        let bodies = [with_frame(&[]), with_frame(&[]), with_frame(&[0x10, 0, 0x10, 1])];
+        let (_, frames, addresses) = fixed(&bodies);
+        assert_eq!(addresses, [16, 16, 48]);
+        assert_eq!(frames[0].rivals, [2]);
     }
 
     #[test]
     fn what_reaches_itself_keeps_its_frame_on_the_stack() {
         let calls = |index: u8| with_frame(&[0x10, index]);
         let bodies = [calls(1), calls(0), with_frame(&[]), calls(2)];
-        let expected = [calls(1), calls(0), at(80, &[]), at(16, &[0x10, 2])];
-        assert_eq!(fixed(&bodies).unwrap(), expected);
+        let (fixed, frames, _) = fixed(&bodies);
+        assert_eq!(fixed, [calls(1), calls(0), with_marker(0, &[]), with_marker(1, &[0x10, 2])]);
+        assert_eq!(frames.len(), 2);
     }
 
     #[test]
     fn a_leaf_keeps_the_address_at_hand() {
         let leaf = vec![1, 1, 0x7f, 0x23, 0, 0x41, 16, 0x6b, 0x22, 0, 0x1a, 0x0b];
-        let expected = vec![1, 1, 0x7f, 0x41, 0x90, 0, 0x22, 0, 0x1a, 0x0b];
-        assert_eq!(fixed(&[leaf]).unwrap(), [expected]);
+        let mut expected = with_marker(0, &[0x1a]);
+        expected[9] = 0x22;
+        assert_eq!(fixed(&[leaf]).0, [expected]);
     }
 
     #[test]
     fn a_call_through_a_table_may_be_one_of_any_function() {
         let bodies = [with_frame(&[0x41, 0, 0x11, 0, 0]), with_frame(&[])];
-        assert_eq!(fixed(&bodies).unwrap(), [bodies[0].clone(), at(16, &[])]);
+        assert_eq!(fixed(&bodies).0, [bodies[0].clone(), with_marker(0, &[])]);
+    }
+
+    #[test]
+    fn constants_near_a_marker_lead_into_its_frame() {
+        let second = (FIRST_MARKER + MARKER_STEP) as i32;
+        assert_eq!(frame_at(second), Some((1, 0)));
+        assert_eq!(frame_at(second + 40), Some((1, 40)));
+        assert_eq!(frame_at(second - 8), Some((1, -8)));
+        for other in [0, -1, 16, 4096, i32::MAX, MARKERS_END as i32] {
+            assert_eq!(frame_at(other), None);
+        }
     }
 
     #[test]
     fn frames_without_room_are_refused() {
         let calls = |next: u16| with_frame(&[0x10, 0x80 | next as u8, (next >> 7) as u8]);
-        let chain: Vec<Vec<u8>> = (1..256).map(calls).collect();
-        assert_eq!(fixed(&[chain, vec![with_frame(&[])]].concat()), Err(NotAModule));
+        let mut bodies: Vec<Vec<u8>> = (1..256).map(calls).collect();
+        bodies.push(with_frame(&[]));
+        let mut module = Vec::from(HEADER);
+        let code = code_of(bodies.iter().map(Vec::as_slice));
+        write_section(&mut module, SECTION_CODE, &code);
+        let (_, frames) = fix_frames(&module).unwrap();
+        assert_eq!(first_addresses(&frames), Err(NotAModule));
         assert_eq!(fix_frames(b"MZ"), Err(NotAModule));
     }
 }

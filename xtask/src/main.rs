@@ -1,5 +1,6 @@
 //! The project's own tasks. `cargo xtask test` is the gate that every change passes.
 
+mod arrange;
 mod baselines;
 mod bench;
 mod command;

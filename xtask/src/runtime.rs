@@ -1,7 +1,8 @@
 //! The WASM runtimes that the compiler embeds: rebuilt from source, compared byte for byte.
 //!
-//! The bytes depend on the sources, on the toolchain that `rust-toolchain.toml` pins and on the
-//! wasm-opt that `tools/wasm-opt` pins; never on the machine or on where its folders are.
+//! The bytes depend on the sources, on the toolchain that `rust-toolchain.toml` pins, on the wasm-opt
+//! that `tools/wasm-opt` pins and on the crates of the lock file; never on the machine or on where its
+//! folders are.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -13,9 +14,10 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 
+use crate::arrange::{Effort, arrange};
 use crate::command::{cargo, has_program, output, succeed, target_folder};
 use crate::cut::{cut_panics, drop_names};
-use crate::frames::fix_frames;
+use crate::frames::{FixedFrame, fix_frames};
 
 /// What the runtime is compiled for.
 pub(crate) const TARGET: &str = "wasm32-unknown-unknown";
@@ -57,15 +59,26 @@ const FEATURES: [&str; 8] = [
 
 /// Rebuilds the runtimes; writes them, or with `check` only compares them with the checked-in ones.
 pub(crate) fn run(root: &Path, check: bool) -> Result<()> {
+    let folder = target_folder(root)?.join("runtime");
+    let mut all_built = Vec::new();
     for (name, features) in RUNTIMES {
-        run_one(root, name, &Recipe { features, ..EMBEDDED }, check)?;
+        all_built.push((name, build(root, &Recipe { features, ..EMBEDDED }, &folder)?));
+    }
+    // Arranging takes far longer than building, and one after the other needlessly so.
+    let arranged: Vec<Result<Vec<u8>>> = std::thread::scope(|scope| {
+        let started: Vec<_> =
+            all_built.iter().map(|(name, built)| scope.spawn(|| built.arrange(name))).collect();
+        let joined = started.into_iter().map(|thread| thread.join());
+        joined.map(|result| result.unwrap_or_else(|_| bail!("arranging panicked"))).collect()
+    });
+    for ((name, _), rebuilt) in all_built.iter().zip(arranged) {
+        write_or_compare(root, name, &rebuilt?, check)?;
     }
     Ok(())
 }
 
-fn run_one(root: &Path, name: &str, recipe: &Recipe, check: bool) -> Result<()> {
-    let rebuilt = rebuild(root, recipe, &target_folder(root)?.join("runtime"))?;
-    let hash = hexadecimal(&Sha256::digest(&rebuilt));
+fn write_or_compare(root: &Path, name: &str, rebuilt: &[u8], check: bool) -> Result<()> {
+    let hash = hexadecimal(&Sha256::digest(rebuilt));
     let path = root.join(FOLDER).join(name);
     let hash_path = path.with_extension("wasm.sha256");
     if check {
@@ -78,7 +91,7 @@ fn run_one(root: &Path, name: &str, recipe: &Recipe, check: bool) -> Result<()> 
         }
     } else {
         std::fs::create_dir_all(path.parent().context("the runtime has a folder")?)?;
-        std::fs::write(&path, &rebuilt)?;
+        std::fs::write(&path, rebuilt)?;
         std::fs::write(&hash_path, format!("{hash}\n"))?;
     }
     println!("{FOLDER}/{name}: {} bytes, SHA-256 {hash}", rebuilt.len());
@@ -92,6 +105,17 @@ struct Recipe {
     /// Cargo does what the profile says of LTO only where no `rlib` is made beside the module.
     has_lto: bool,
     is_optimised: bool,
+}
+
+impl Recipe {
+    fn effort(&self) -> Effort {
+        match (self.is_optimised, self.features) {
+            (false, _) => Effort::None,
+            // Four times as long as the others, it would take ten minutes.
+            (true, "evolution") => Effort::Sort,
+            (true, _) => Effort::Search,
+        }
+    }
 }
 
 const EMBEDDED: Recipe =
@@ -119,7 +143,7 @@ pub(crate) fn build_variants(root: &Path) -> Result<()> {
     let folder = target_folder(root)?.join(VARIANTS_FOLDER);
     std::fs::create_dir_all(&folder)?;
     for (name, recipe) in &VARIANTS {
-        let bytes = rebuild(root, recipe, &folder.join("build"))?;
+        let bytes = build(root, recipe, &folder.join("build"))?.arrange(name)?;
         let path = folder.join(name).with_extension("wasm");
         std::fs::write(&path, &bytes)
             .with_context(|| format!("cannot write {}", path.display()))?;
@@ -130,7 +154,7 @@ pub(crate) fn build_variants(root: &Path) -> Result<()> {
 
 /// `target_folder` is one of its own: flags differ from the host's, and would invalidate its
 /// artefacts.
-fn rebuild(root: &Path, recipe: &Recipe, target_folder: &Path) -> Result<Vec<u8>> {
+fn build(root: &Path, recipe: &Recipe, target_folder: &Path) -> Result<Built> {
     let mut build = if recipe.has_lto {
         cargo(root, &["rustc", "--crate-type", "cdylib"])
     } else {
@@ -149,11 +173,14 @@ fn rebuild(root: &Path, recipe: &Recipe, target_folder: &Path) -> Result<Vec<u8>
             .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}")),
     )?;
     let built = target_folder.join(TARGET).join("wasm/vudo_gen_runtime.wasm");
-    let Ok(cut_bytes) = cut_panics(&std::fs::read(&built)?).and_then(|cut| fix_frames(&cut)) else {
+    let cut_bytes = std::fs::read(&built)?;
+    let Ok((cut_bytes, frames)) = cut_panics(&cut_bytes).and_then(|cut| fix_frames(&cut)) else {
         bail!("{} is not a module as rustc links it", built.display());
     };
+    let effort = recipe.effort();
     if !recipe.is_optimised {
-        return drop_names(&cut_bytes).map_err(|_| anyhow!("what was cut is no module any more"));
+        let bytes = drop_names(&cut_bytes).map_err(|_| anyhow!("what was cut is no module"))?;
+        return Ok(Built { bytes, frames, effort });
     }
     let cut = target_folder.join("cut.wasm");
     std::fs::write(&cut, cut_bytes)?;
@@ -163,7 +190,22 @@ fn rebuild(root: &Path, recipe: &Recipe, target_folder: &Path) -> Result<Vec<u8>
     optimise.args(["-Oz", "--converge", "--skip-pass=memory-packing"]).args(FEATURES);
     optimise.arg(&cut).arg("-o").arg(&optimised);
     succeed(&mut optimise)?;
-    std::fs::read(&optimised).context("wasm-opt wrote nothing")
+    let bytes = std::fs::read(&optimised).context("wasm-opt wrote nothing")?;
+    Ok(Built { bytes, frames, effort })
+}
+
+/// A runtime whose frames have no place yet.
+struct Built {
+    bytes: Vec<u8>,
+    frames: Vec<FixedFrame>,
+    effort: Effort,
+}
+
+impl Built {
+    fn arrange(&self, name: &str) -> Result<Vec<u8>> {
+        arrange(&self.bytes, &self.frames, self.effort)
+            .map_err(|_| anyhow!("{name} cannot be arranged: it is not as wasm-opt writes it"))
+    }
 }
 
 pub(crate) fn gzipped_bytes(bytes: &[u8]) -> Result<usize> {

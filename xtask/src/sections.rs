@@ -97,3 +97,12 @@ pub(crate) fn write_number(out: &mut Vec<u8>, mut number: usize) {
     }
     out.push(number as u8);
 }
+
+/// A number as WASM writes it where it may be negative.
+pub(crate) fn write_signed(out: &mut Vec<u8>, mut number: i32) {
+    while !(-64..64).contains(&number) {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8 & 0x7f);
+}

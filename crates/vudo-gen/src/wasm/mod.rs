@@ -17,6 +17,7 @@
 mod abi;
 mod javascript;
 mod names;
+mod order;
 mod specialise;
 mod typescript;
 mod validate;
@@ -148,7 +149,7 @@ pub fn inspect(wasm: &[u8]) -> Result<Schema, BuildError> {
         .strip_prefix(b"\0asm\x01\0\0\0")
         .ok_or_else(|| not_a_module("the first eight bytes are another format's"))?;
     let mut schema = None;
-    // To the end, for the schema stands at the front and the rest may be cut off.
+    // To the end, for the schema stands before most of it and the rest may be cut off.
     while let Some((&id, after)) = rest.split_first() {
         let mut reader = vudo_crdt::wire::Reader::new(after);
         let section = read_padded_length(&mut reader)

@@ -1,8 +1,8 @@
 //! Cuts an application's module from the embedded runtime.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use vudo_crdt::wire::write_bytes;
 use vudo_crdt::{FieldSchema, Schema, Strategy};
 use walrus::ir::{
     BinaryOp, Const, ExtendedLoad, Load, LoadKind, MemArg, Store, Value, Visitor, dfs_in_order,
@@ -11,12 +11,14 @@ use walrus::{
     ConstExpr, Data, DataId, DataKind, ExportId, ExportItem, FunctionBuilder, FunctionId,
     GlobalKind, InstrSeqBuilder, MemoryId, Module, ModuleConfig, ValType,
 };
+use wasm_encoder::CustomSection;
 
 use super::abi::{
     COMMON, ENTRY_CLASS, ENTRY_EXTRAS, ENTRY_WORD, FIELD_ENTRY_BYTES, FOUND, FieldExport,
     NOT_THIS_OPERATION, OF_GEN, SchemaData, class_of, exports_of, exports_of_class, field_word,
     has_evolved, has_founder, is_encoded, reads_all, sharing_reads,
 };
+use super::order::order_functions;
 use super::{Accessors, BuildError, SCHEMA_SECTION};
 
 /// Built by `cargo xtask runtime` from the crate `vudo-gen-runtime`: values without parts under
@@ -51,11 +53,6 @@ fn runtime_for(schema: &Schema) -> &'static [u8] {
 
 const PAGE_BYTES: u64 = 64 << 10;
 
-/// The magic number and the version of WASM.
-const MODULE_HEAD_BYTES: usize = 8;
-/// The number of sections that a host may leave unread.
-const CUSTOM_SECTION: u8 = 0;
-
 /// An address so far before a segment is taken for one into it: where an index begins at one, the
 /// optimiser folds the difference into the address of the table.
 const LEAD_BYTES: u64 = 16;
@@ -71,6 +68,7 @@ fn specialise_runtime(schema: &Schema, accessors: Accessors) -> walrus::Result<V
     let mut cutter = Cutter {
         module: config.parse(runtime_for(schema))?,
         kept: COMMON.iter().map(|name| String::from(*name)).collect(),
+        added: HashSet::new(),
     };
     if has_founder(schema) {
         cutter.kept.insert(FOUND.into());
@@ -106,7 +104,7 @@ fn specialise_runtime(schema: &Schema, accessors: Accessors) -> walrus::Result<V
         add_generic_exports(&mut cutter, schema, &mut data)?;
     }
     cutter.place_data(data.bytes)?;
-    Ok(cutter.finish(schema))
+    cutter.finish(schema)
 }
 
 /// Adds a table of all fields to the data, and for each class of fields exports that look there.
@@ -159,6 +157,8 @@ struct Cutter {
     module: Module,
     /// The names of the exports that the finished module has.
     kept: HashSet<String>,
+    /// The functions that the runtime does not have.
+    added: HashSet<FunctionId>,
 }
 
 impl Cutter {
@@ -189,6 +189,7 @@ impl Cutter {
         let wrapper = builder.finish(arguments, &mut self.module.funcs);
         self.module.exports.add(&name, wrapper);
         self.kept.insert(name);
+        self.added.insert(wrapper);
         Ok(())
     }
 
@@ -237,6 +238,7 @@ impl Cutter {
         let name = format!("{class}.{}", export.operation);
         self.module.exports.add(&name, wrapper);
         self.kept.insert(name);
+        self.added.insert(wrapper);
         Ok(())
     }
 
@@ -283,7 +285,7 @@ impl Cutter {
         })
     }
 
-    fn finish(mut self, schema: &Schema) -> Vec<u8> {
+    fn finish(mut self, schema: &Schema) -> walrus::Result<Vec<u8>> {
         let dropped: Vec<ExportId> = (self.module.exports.iter())
             .filter(|export| !self.kept.contains(&export.name))
             .map(|export| export.id())
@@ -293,17 +295,24 @@ impl Cutter {
         }
         walrus::passes::gc::run(&mut self.module);
         drop_unused_data(&mut self.module);
-        let mut section = Vec::new();
-        write_bytes(&mut section, SCHEMA_SECTION.as_bytes());
-        section.extend_from_slice(&schema.encode());
-        let wasm = self.module.emit_wasm();
-        let (head, sections) = wasm.split_at(MODULE_HEAD_BYTES);
-        // Near the exports, whose names are those of its fields, it packs best.
-        let mut out = Vec::from(head);
-        out.push(CUSTOM_SECTION);
-        write_bytes(&mut out, &section);
-        out.extend_from_slice(sections);
-        out
+        let schema = CustomSection { name: SCHEMA_SECTION.into(), data: schema.encode().into() };
+        order_functions(&self.module.emit_wasm(), &self.order_of_functions(), &schema)
+    }
+
+    /// The order that functions had in the runtime and then those of the exports for fields by type,
+    /// in indexes as walrus writes them: the longest function first.
+    fn order_of_functions(&self) -> Vec<u32> {
+        let functions = self.module.funcs.iter_local();
+        let mut written: Vec<(Reverse<u64>, FunctionId)> =
+            functions.map(|(id, function)| (Reverse(function.size()), id)).collect();
+        written.sort_unstable();
+        let mut order: Vec<u32> = (0..written.len() as u32).collect();
+        order.sort_by_key(|index| {
+            let (_, id) = written[*index as usize];
+            let is_added = self.added.contains(&id);
+            (is_added.then(|| self.module.funcs.get(id).ty()), id)
+        });
+        order
     }
 }
 

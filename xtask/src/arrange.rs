@@ -1,0 +1,509 @@
+//! Arranges the optimised runtime so that it compresses well.
+//!
+//! What a module does, and nearly how long it is, does not depend on the order of its functions, on
+//! which of its locals has which number, and on where in memory frames lie that are never in use at
+//! the same time. How well it compresses does: code that is alike becomes short where it has the
+//! same numbers and lies near by. So each of these is changed, one after the other, wherever that
+//! makes the compressed text shorter. Modules that are cut from the runtime keep what was found.
+//!
+//! The outcome depends on the module and on the version of flate2 in the lock file, on nothing else.
+
+use std::ops::Range;
+
+use flate2::{Compress, Compression, FlushCompress};
+use wasmparser::{BinaryReader, FunctionBody, Operator, ValType};
+
+use crate::frames::{FixedFrame, first_addresses, frame_at};
+use crate::sections::{
+    HEADER, NotAModule, SECTION_CODE, bodies, count_imports, read_number, sections, take,
+    write_number, write_section, write_signed,
+};
+
+const SECTION_TYPE: u8 = 1;
+const SECTION_FUNCTION: u8 = 3;
+const SECTION_EXPORT: u8 = 7;
+const SECTION_ELEMENTS: u8 = 9;
+const SECTION_DATA: u8 = 11;
+const FUNCTION_TYPE: u8 = 0x60;
+const EXPORT_FUNCTION: u8 = 0;
+/// Of the first table, from a constant on, functions by their indexes.
+const ELEMENTS_PLAIN: u8 = 0;
+const I32_CONST: u8 = 0x41;
+
+/// Frames lie at multiples of it while they are moved far, and of the second while they are moved
+/// once more: values of eight bytes stay aligned.
+const FRAME_STEPS: [usize; 2] = [16, 8];
+
+/// How much is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// Nothing: functions stay where they are, and frames get the addresses that they have at first.
+    None,
+    /// Functions are sorted by their types.
+    Sort,
+    /// Everything.
+    Search,
+}
+
+/// Gives the module with everything at its place. Constants that lead into frames are taken for what
+/// they are.
+///
+/// # Errors
+/// The bytes are no module that wasm-opt writes, or its frames have no room.
+pub(crate) fn arrange(
+    module: &[u8],
+    frames: &[FixedFrame],
+    effort: Effort,
+) -> Result<Vec<u8>, NotAModule> {
+    let mut arrangement = Arrangement::read(module, frames)?;
+    if effort != Effort::None {
+        arrangement.sort();
+    }
+    if effort == Effort::Search {
+        let mut search = Search::begin(arrangement);
+        for step in FRAME_STEPS {
+            search.move_frames(step);
+            search.number_locals();
+            search.move_functions();
+            search.number_locals();
+        }
+        arrangement = search.best;
+    }
+    arrangement.write()
+}
+
+/// A part of a function's body.
+enum Piece {
+    Bytes(Vec<u8>),
+    /// Which local it is, by the number that it had.
+    Local(usize),
+    /// The index of a function among those with bodies.
+    Call(usize),
+    /// The address of a frame, by its number, and how far behind it.
+    Frame(usize, i32),
+}
+
+struct Function {
+    type_index: usize,
+    /// What its body begins with: the types of its locals.
+    locals: Vec<u8>,
+    /// The numbers of the locals of each type, without parameters.
+    groups: Vec<Range<usize>>,
+    pieces: Vec<Piece>,
+    /// The number of each local.
+    numbers: Vec<usize>,
+}
+
+/// A module, and what can be changed about it.
+struct Arrangement<'m> {
+    sections: Vec<(u8, &'m [u8])>,
+    import_count: usize,
+    type_count: usize,
+    frames: &'m [FixedFrame],
+    functions: Vec<Function>,
+    /// At each place the function that stands there.
+    order: Vec<usize>,
+    addresses: Vec<u32>,
+}
+
+impl<'m> Arrangement<'m> {
+    fn read(module: &'m [u8], frames: &'m [FixedFrame]) -> Result<Arrangement<'m>, NotAModule> {
+        let sections = sections(module)?;
+        let import_count = count_imports(&sections)?;
+        let content = |wanted| {
+            let found = sections.iter().find(|(id, _)| *id == wanted);
+            found.map(|(_, content)| *content).ok_or(NotAModule)
+        };
+        let parameter_counts = parameter_counts(content(SECTION_TYPE)?)?;
+        let mut types = content(SECTION_FUNCTION)?;
+        read_number(&mut types)?;
+        let mut functions = Vec::new();
+        for body in bodies(content(SECTION_CODE)?)? {
+            let type_index = read_number(&mut types)?;
+            let parameter_count = *parameter_counts.get(type_index).ok_or(NotAModule)?;
+            functions.push(Function::read(body, type_index, parameter_count, import_count)?);
+        }
+        let is_known = |piece: &Piece| match piece {
+            Piece::Call(function) => *function < functions.len(),
+            // One behind its end is the end of a loop over it.
+            Piece::Frame(frame, offset) => frames.get(*frame).is_some_and(|frame| {
+                *offset <= frame.size as i32 && *offset > -(frame.size as i32)
+            }),
+            _ => true,
+        };
+        if !functions.iter().flat_map(|function| &function.pieces).all(is_known) {
+            return Err(NotAModule);
+        }
+        let order = (0..functions.len()).collect();
+        let addresses = first_addresses(frames)?;
+        let type_count = parameter_counts.len();
+        Ok(Arrangement { sections, import_count, type_count, frames, functions, order, addresses })
+    }
+
+    /// Sorts functions by type, those types first whose functions are called most, and short ones
+    /// first: indexes below 128 are short.
+    fn sort(&mut self) {
+        let mut call_counts = vec![0; self.type_count];
+        for piece in self.functions.iter().flat_map(|function| &function.pieces) {
+            if let Piece::Call(function) = piece {
+                call_counts[self.functions[*function].type_index] += 1;
+            }
+        }
+        self.order.sort_by_key(|place| {
+            let function = &self.functions[*place];
+            let call_count = call_counts[function.type_index];
+            (std::cmp::Reverse(call_count), function.type_index, function.length())
+        });
+    }
+
+    /// The places that functions have, by their indexes.
+    fn places(&self) -> Vec<usize> {
+        let mut places = vec![0; self.order.len()];
+        for (place, function) in self.order.iter().enumerate() {
+            places[*function] = place;
+        }
+        places
+    }
+
+    fn write_code(&self, out: &mut Vec<u8>) {
+        let places = self.places();
+        let mut body = Vec::new();
+        write_number(out, self.order.len());
+        for function in &self.order {
+            let function = &self.functions[*function];
+            body.clear();
+            body.extend_from_slice(&function.locals);
+            for piece in &function.pieces {
+                match piece {
+                    Piece::Bytes(bytes) => body.extend_from_slice(bytes),
+                    Piece::Local(local) => write_number(&mut body, function.numbers[*local]),
+                    Piece::Call(callee) => {
+                        write_number(&mut body, self.import_count + places[*callee]);
+                    }
+                    Piece::Frame(frame, offset) => {
+                        write_signed(&mut body, self.addresses[*frame] as i32 + offset);
+                    }
+                }
+            }
+            write_number(out, body.len());
+            out.extend_from_slice(&body);
+        }
+    }
+
+    /// Appends what there is to compress of a module: with types as the compiler numbers them, in the
+    /// order of their functions, and without names.
+    fn write_text(&self, out: &mut Vec<u8>) {
+        let mut types = Vec::new();
+        for function in &self.order {
+            let type_index = self.functions[*function].type_index;
+            let known = types.iter().position(|known| *known == type_index);
+            write_number(out, known.unwrap_or(types.len()));
+            if known.is_none() {
+                types.push(type_index);
+            }
+        }
+        self.write_code(out);
+        for (id, content) in &self.sections {
+            if *id == SECTION_DATA {
+                out.extend_from_slice(content);
+            }
+        }
+    }
+
+    fn write(&self) -> Result<Vec<u8>, NotAModule> {
+        let places = self.places();
+        let index = |index: usize| match index.checked_sub(self.import_count) {
+            None => Ok(index),
+            Some(function) => {
+                places.get(function).map(|place| self.import_count + place).ok_or(NotAModule)
+            }
+        };
+        let mut out = Vec::from(HEADER);
+        for (id, content) in &self.sections {
+            let mut content = *content;
+            let mut changed = Vec::new();
+            match *id {
+                SECTION_FUNCTION => {
+                    write_number(&mut changed, self.order.len());
+                    for function in &self.order {
+                        write_number(&mut changed, self.functions[*function].type_index);
+                    }
+                }
+                SECTION_EXPORT => {
+                    let count = read_number(&mut content)?;
+                    write_number(&mut changed, count);
+                    for _ in 0..count {
+                        let length = read_number(&mut content)?;
+                        write_number(&mut changed, length);
+                        changed.extend_from_slice(take(&mut content, length)?);
+                        let kind = take(&mut content, 1)?;
+                        changed.extend_from_slice(kind);
+                        let old = read_number(&mut content)?;
+                        let is_function = kind == [EXPORT_FUNCTION];
+                        write_number(&mut changed, if is_function { index(old)? } else { old });
+                    }
+                }
+                SECTION_ELEMENTS => {
+                    if take(&mut content, 3)? != [1, ELEMENTS_PLAIN, I32_CONST] {
+                        return Err(NotAModule);
+                    }
+                    changed.extend_from_slice(&[1, ELEMENTS_PLAIN, I32_CONST]);
+                    write_number(&mut changed, read_number(&mut content)?);
+                    changed.extend_from_slice(take(&mut content, 1)?);
+                    let count = read_number(&mut content)?;
+                    write_number(&mut changed, count);
+                    for _ in 0..count {
+                        write_number(&mut changed, index(read_number(&mut content)?)?);
+                    }
+                }
+                SECTION_CODE => self.write_code(&mut changed),
+                _ => changed.extend_from_slice(content),
+            }
+            write_section(&mut out, *id, &changed);
+        }
+        Ok(out)
+    }
+}
+
+/// How many parameters functions of each type have.
+fn parameter_counts(mut types: &[u8]) -> Result<Vec<usize>, NotAModule> {
+    let mut counts = Vec::new();
+    for _ in 0..read_number(&mut types)? {
+        if take(&mut types, 1)? != [FUNCTION_TYPE] {
+            return Err(NotAModule);
+        }
+        let count = read_number(&mut types)?;
+        take(&mut types, count)?;
+        let result_count = read_number(&mut types)?;
+        take(&mut types, result_count)?;
+        counts.push(count);
+    }
+    Ok(counts)
+}
+
+impl Function {
+    fn read(
+        body: &[u8],
+        type_index: usize,
+        parameter_count: usize,
+        import_count: usize,
+    ) -> Result<Function, NotAModule> {
+        let parsed = FunctionBody::new(BinaryReader::new(body, 0));
+        let mut declared = Vec::new();
+        for group in parsed.get_locals_reader().map_err(|_| NotAModule)? {
+            declared.push(group.map_err(|_| NotAModule)?);
+        }
+        let mut function = Function {
+            type_index,
+            locals: Vec::new(),
+            groups: Vec::new(),
+            pieces: Vec::new(),
+            numbers: (0..parameter_count).collect(),
+        };
+        function.declare(&declared)?;
+        let mut operators = parsed.get_operators_reader().map_err(|_| NotAModule)?;
+        let mut written = operators.original_position();
+        while !operators.eof() {
+            let start = operators.original_position();
+            let operator = operators.read().map_err(|_| NotAModule)?;
+            let piece = match operator {
+                Operator::LocalGet { local_index }
+                | Operator::LocalSet { local_index }
+                | Operator::LocalTee { local_index } => Piece::Local(local_index as usize),
+                Operator::Call { function_index } => {
+                    match (function_index as usize).checked_sub(import_count) {
+                        Some(callee) => Piece::Call(callee),
+                        None => continue,
+                    }
+                }
+                Operator::I32Const { value } => match frame_at(value) {
+                    Some((frame, offset)) => Piece::Frame(frame, offset),
+                    None => continue,
+                },
+                // Two numbers in one, of which one would be an address.
+                Operator::I64Const { value }
+                    if [value as i32, (value >> 32) as i32].map(frame_at) != [None, None] =>
+                {
+                    return Err(NotAModule);
+                }
+                _ => continue,
+            };
+            function.pieces.push(Piece::Bytes(body[written..start + 1].to_vec()));
+            function.pieces.push(piece);
+            written = operators.original_position();
+        }
+        function.pieces.push(Piece::Bytes(body[written..].to_vec()));
+        Ok(function)
+    }
+
+    /// Numbers locals by type, as the compiler does: what is found is to survive there.
+    fn declare(&mut self, declared: &[(u32, ValType)]) -> Result<(), NotAModule> {
+        const TYPES: [(ValType, u8); 4] = [
+            (ValType::I32, 0x7f),
+            (ValType::I64, 0x7e),
+            (ValType::F32, 0x7d),
+            (ValType::F64, 0x7c),
+        ];
+        let of_types: Vec<ValType> = (declared.iter())
+            .flat_map(|(count, value_type)| std::iter::repeat_n(*value_type, *count as usize))
+            .collect();
+        let parameter_count = self.numbers.len();
+        self.numbers.resize(parameter_count + of_types.len(), 0);
+        let mut groups = Vec::new();
+        let mut end = parameter_count;
+        for (value_type, byte) in TYPES {
+            let start = end;
+            for (local, _) in of_types.iter().enumerate().filter(|(_, one)| **one == value_type) {
+                self.numbers[parameter_count + local] = end;
+                end += 1;
+            }
+            if end > start {
+                write_number(&mut groups, end - start);
+                groups.push(byte);
+                self.groups.push(start..end);
+            }
+        }
+        write_number(&mut self.locals, self.groups.len());
+        self.locals.extend_from_slice(&groups);
+        if end == self.numbers.len() { Ok(()) } else { Err(NotAModule) }
+    }
+
+    /// How long its body is, but for the pieces whose length depends on where things are.
+    fn length(&self) -> usize {
+        let length = |piece: &Piece| match piece {
+            Piece::Bytes(bytes) => bytes.len(),
+            _ => 1,
+        };
+        self.pieces.iter().map(length).sum()
+    }
+
+    fn swap(&mut self, first: usize, second: usize) {
+        for number in &mut self.numbers {
+            if *number == first {
+                *number = second;
+            } else if *number == second {
+                *number = first;
+            }
+        }
+    }
+}
+
+/// The best arrangement that was found so far.
+struct Search<'m> {
+    best: Arrangement<'m>,
+    bytes: usize,
+    compress: Compress,
+    text: Vec<u8>,
+    compressed: Vec<u8>,
+}
+
+impl<'m> Search<'m> {
+    fn begin(arrangement: Arrangement<'m>) -> Search<'m> {
+        let mut search = Search {
+            best: arrangement,
+            bytes: usize::MAX,
+            compress: Compress::new(Compression::best(), false),
+            text: Vec::new(),
+            compressed: Vec::new(),
+        };
+        search.is_better();
+        search
+    }
+
+    /// Whether what was changed made the compressed text shorter.
+    fn is_better(&mut self) -> bool {
+        self.text.clear();
+        self.best.write_text(&mut self.text);
+        self.compress.reset();
+        self.compressed.clear();
+        // Room for more than the text, so that one call is enough.
+        self.compressed.reserve(2 * self.text.len() + 64);
+        let _ = self.compress.compress_vec(&self.text, &mut self.compressed, FlushCompress::Finish);
+        let is_better = self.compressed.len() < self.bytes;
+        if is_better {
+            self.bytes = self.compressed.len();
+        }
+        is_better
+    }
+
+    /// Tries every address for every frame, up to the end of all.
+    fn move_frames(&mut self, step: usize) {
+        let frames = self.best.frames;
+        let ends = frames.iter().zip(&self.best.addresses).map(|(frame, start)| start + frame.size);
+        let end = ends.max().unwrap_or(0);
+        for (number, frame) in frames.iter().enumerate() {
+            let mut best = self.best.addresses[number];
+            for address in (crate::frames::FIRST_FRAME..=end - frame.size).step_by(step) {
+                let is_free = frame.rivals.iter().all(|rival| {
+                    let start = self.best.addresses[*rival];
+                    address + frame.size <= start || start + frames[*rival].size <= address
+                });
+                if is_free {
+                    self.best.addresses[number] = address;
+                    if self.is_better() {
+                        best = address;
+                    }
+                }
+            }
+            self.best.addresses[number] = best;
+        }
+    }
+
+    /// Swaps any two locals of a type.
+    fn number_locals(&mut self) {
+        for function in self.best.order.clone() {
+            for group in self.best.functions[function].groups.clone() {
+                for first in group.clone() {
+                    for second in first + 1..group.end {
+                        self.best.functions[function].swap(first, second);
+                        if !self.is_better() {
+                            self.best.functions[function].swap(first, second);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Moves each function among those of its type, and then all those of a type.
+    fn move_functions(&mut self) {
+        for function in self.best.order.clone() {
+            let type_index = self.best.functions[function].type_index;
+            let mut best = self.best.order.clone();
+            let mut others = best.clone();
+            others.retain(|other| *other != function);
+            for place in 0..best.len() {
+                if self.best.functions[best[place]].type_index == type_index {
+                    self.best.order.clone_from(&others);
+                    self.best.order.insert(place, function);
+                    if self.is_better() {
+                        best.clone_from(&self.best.order);
+                    }
+                }
+            }
+            self.best.order = best;
+        }
+        for type_index in 0..self.best.type_count {
+            let mut best = self.best.order.clone();
+            let is_of_type =
+                |function: &usize| self.best.functions[*function].type_index == type_index;
+            let (moved, others): (Vec<usize>, Vec<usize>) =
+                best.iter().copied().partition(is_of_type);
+            let types: Vec<usize> =
+                others.iter().map(|other| self.best.functions[*other].type_index).collect();
+            let starts = (0..=others.len())
+                .filter(|place| *place == 0 || types.get(place - 1) != types.get(*place));
+            for place in starts.filter(|_| !moved.is_empty()) {
+                self.best.order.clone_from(&others);
+                self.best.order.splice(place..place, moved.iter().copied());
+                if self.is_better() {
+                    best.clone_from(&self.best.order);
+                }
+            }
+            self.best.order = best;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
