@@ -10,7 +10,7 @@
 
 use std::ops::Range;
 
-use flate2::{Compress, Compression, FlushCompress};
+use flate2::{Compress, Compression, FlushCompress, Status};
 use wasmparser::{BinaryReader, FunctionBody, Operator, ValType};
 
 use crate::frames::{FixedFrame, first_addresses, frame_at};
@@ -418,8 +418,11 @@ impl<'m> Search<'m> {
         self.compressed.clear();
         // Room for more than the text, so that one call is enough.
         self.compressed.reserve(2 * self.text.len() + 64);
-        let _ = self.compress.compress_vec(&self.text, &mut self.compressed, FlushCompress::Finish);
-        let is_better = self.compressed.len() < self.bytes;
+        let (text, out) = (&self.text, &mut self.compressed);
+        let status = self.compress.compress_vec(text, out, FlushCompress::Finish);
+        // What has not been compressed to its end would look short.
+        let is_whole = matches!(status, Ok(Status::StreamEnd));
+        let is_better = is_whole && self.compressed.len() < self.bytes;
         if is_better {
             self.bytes = self.compressed.len();
         }
