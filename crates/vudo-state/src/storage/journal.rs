@@ -15,6 +15,9 @@
 //! again at the start of its file: what an older generation wrote there counts no more. The file
 //! keeps its length, so that a sync has no metadata to write.
 //!
+//! A batch that need not be on disk yet waits in memory, and its payload becomes the front of the next
+//! record's.
+//!
 //! **The invariant.** Record `n + 1` is only written after record `n` has been synced. So a record
 //! that does not check out is the torn end of the journal, unless another one follows it: then it
 //! was whole once, and the disk has damaged it.
