@@ -69,7 +69,7 @@ const MUTATIONS: &[Mutation] = &[
         package: "vudo-state",
         name: "others_not_synced",
         target: Some("arriving"),
-        test: "what_waits_when_a_frame_arrives_is_synced_as_well",
+        test: "what_is_written_while_a_frame_arrives_is_synced_as_well",
     },
     Mutation {
         package: "vudo-state",

@@ -111,7 +111,8 @@ impl Shard {
     }
 
     /// The turn to flush, where nobody has it and a frame can be on disk before it is applied: it has
-    /// something new, of other replicas than this one, and is judged by the records that are held.
+    /// something new, of other replicas than this one, and is judged by the records that are held. Where
+    /// something is waiting for a sync already, the frame shares that.
     fn turn_for_arriving(
         &self,
         signed: &SignedFrame<'_>,
@@ -123,7 +124,8 @@ impl Shard {
         let own_key = state.namespace.replicas().key(state.own);
         let names_own = signed.frame().replicas().any(|key| key == *own_key);
         let is_new = !state.durable_vector.covers(&signed.reached());
-        if is_new && !names_own {
+        let is_idle = state.pending.change_count == 0;
+        if is_new && is_idle && !names_own {
             return Some((turn, state));
         }
         // The turn ends with the state unlocked.

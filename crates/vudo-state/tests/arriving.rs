@@ -67,12 +67,15 @@ fn a_frame_is_durable_after_one_sync_whoever_verifies_it() {
 }
 
 #[test]
-fn what_waits_when_a_frame_arrives_is_synced_as_well() {
+fn what_is_written_while_a_frame_arrives_is_synced_as_well() {
     let (peer, disk) = (Database::open_in_memory().unwrap(), CrashingFiles::new(2));
     let store = common::open(&disk).unwrap();
     write(&peer, "theirs");
-    write(&store.with_durability(Durability::Eventual), "own");
-    replication(&store).apply_small_frame(frame(&peer, &store), on_this_thread).unwrap();
+    let meanwhile = |verify: Work| {
+        write(&store.with_durability(Durability::Eventual), "own");
+        verify();
+    };
+    replication(&store).apply_small_frame(frame(&peer, &store), meanwhile).unwrap();
     store.flush().unwrap();
     let store = common::open(&disk.crash()).unwrap();
     assert_eq!(keys(&store), ["own", "theirs"]);

@@ -15,6 +15,8 @@ struct Disk {
     commit_duration: Duration,
     commit_count: AtomicUsize,
     is_full: AtomicBool,
+    /// What goes to disk with the next batch.
+    put_off: Mutex<WriteBatch>,
     /// Every batch that has been committed: the disk after a crash is what some of the first of
     /// them left.
     batches: Mutex<Vec<WriteBatch>>,
@@ -40,7 +42,14 @@ impl Storage for Disk {
         }
         std::thread::sleep(self.commit_duration);
         self.commit_count.fetch_add(1, Ordering::SeqCst);
-        self.batches.lock().unwrap().push(batch.clone());
+        let mut whole = std::mem::take(&mut *self.put_off.lock().unwrap());
+        whole.writes.extend(batch.writes.iter().cloned());
+        self.batches.lock().unwrap().push(whole);
+        self.inner.commit(batch)
+    }
+
+    fn commit_later(&self, batch: &WriteBatch) -> Result<(), StorageError> {
+        self.put_off.lock().unwrap().writes.extend(batch.writes.iter().cloned());
         self.inner.commit(batch)
     }
 
@@ -146,6 +155,38 @@ fn a_full_disk_refuses_and_loses_nothing() {
     create(&database, "after").unwrap();
     drop((database, fast));
     assert_eq!(keys(&open(&disk)), ["after", "before", "eventually", "meanwhile"]);
+}
+
+#[test]
+fn small_frames_of_many_peers_share_the_disk_s_syncs() {
+    const PEERS: usize = 8;
+    const FRAMES: usize = 25;
+    let disk = Arc::new(Disk { commit_duration: Duration::from_millis(2), ..Disk::default() });
+    let database = open(&disk);
+    let target = database.replication("default").unwrap();
+    let before = disk.commit_count.load(Ordering::SeqCst);
+    std::thread::scope(|scope| {
+        for peer in 0..PEERS {
+            let target = &target;
+            scope.spawn(move || {
+                let database = open(&Arc::default());
+                let source = database.replication("default").unwrap();
+                for number in 0..FRAMES {
+                    let since = source.durable_vector();
+                    create(&database, &format!("{peer} {number}")).unwrap();
+                    let frame = source.frame_since(&since, usize::MAX).unwrap().unwrap();
+                    let on_another_thread = |verify| {
+                        std::thread::spawn(verify);
+                    };
+                    target.apply_small_frame(frame.bytes, on_another_thread).unwrap();
+                }
+            });
+        }
+    });
+    let syncs = disk.commit_count.load(Ordering::SeqCst) - before;
+    println!("{} frames of {PEERS} peers, {syncs} syncs", PEERS * FRAMES);
+    assert_eq!(keys(&database).len(), PEERS * FRAMES);
+    assert!(syncs < PEERS * FRAMES / 2, "{syncs} syncs");
 }
 
 /// Seals everything of a store ahead, and looks meanwhile that nothing of it is given away.
