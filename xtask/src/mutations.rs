@@ -61,6 +61,18 @@ const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         package: "vudo-state",
+        name: "left_frame_forgotten",
+        target: Some("crash"),
+        test: "whatever_crashes_nothing_acknowledged_is_lost_and_nothing_is_torn",
+    },
+    Mutation {
+        package: "vudo-state",
+        name: "others_not_synced",
+        target: Some("arriving"),
+        test: "what_waits_when_a_frame_arrives_is_synced_as_well",
+    },
+    Mutation {
+        package: "vudo-state",
         name: "unsigned_changes_applied",
         target: Some("authenticity"),
         test: "what_its_writer_has_not_signed_is_refused",

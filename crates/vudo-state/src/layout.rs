@@ -23,6 +23,7 @@
 //! v namespace replica branch number   a change of a branch that has lost against another one
 //! i namespace key                 how many changes this store has written under a key that was its own
 //! h namespace                     hashes: the Merkle log of each replica at the checkpoint
+//! w namespace                     a small frame of a peer's whose changes are still to go to the log
 //! z namespace                     floor: the owner's checkpoint up to which the log is compacted
 //! o namespace replica leaf        hashes in place of dropped changes, from this leaf on
 //! y namespace                     there while a compaction goes on
@@ -36,10 +37,11 @@ use vudo_crdt::wire::{MalformedFrame, Reader, write_varint};
 use vudo_crdt::{ChunkId, GenIndex, ReplicaIndex, ReplicaKey, TablePart};
 
 /// The format of a store. A store of another version is refused, never guessed at.
-pub(crate) const FORMAT_VERSION: u32 = 9;
+pub(crate) const FORMAT_VERSION: u32 = 10;
 /// Those that are brought up to date when they are opened: 5 had no rows beside the chunks, 6 no
-/// seals and hashes, 7 no logs with gaps and no rights, and 8 no packed values.
-pub(crate) const FORMAT_VERSIONS_BEFORE: [u32; 4] = [5, 6, 7, 8];
+/// seals and hashes, 7 no logs with gaps and no rights, 8 no packed values, and 9 no
+/// frames beside the log.
+pub(crate) const FORMAT_VERSIONS_BEFORE: [u32; 5] = [5, 6, 7, 8, 9];
 
 pub(crate) type NamespaceId = u32;
 
@@ -183,6 +185,10 @@ pub(crate) const KEY_ELSEWHERE: &str = "key elsewhere";
 
 pub(crate) fn hashes(id: NamespaceId) -> Vec<u8> {
     [b"h", &id.to_be_bytes()[..]].concat()
+}
+
+pub(crate) fn arriving(id: NamespaceId) -> Vec<u8> {
+    [b"w", &id.to_be_bytes()[..]].concat()
 }
 
 pub(crate) fn floor(id: NamespaceId) -> Vec<u8> {

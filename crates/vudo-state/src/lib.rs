@@ -30,6 +30,7 @@
 
 #[cfg(feature = "native")]
 mod ahead;
+mod arriving;
 mod backup;
 mod catch_up;
 mod checkpoint_offer;

@@ -95,6 +95,23 @@ impl Replication {
         Ok(applied)
     }
 
+    /// [`Replication::apply_frame`] for a frame of a few changes, whose signatures are checked while it
+    /// goes to disk. `spawn` is given that work and has to have another thread do it, or this one where it
+    /// has none; where it does not, this call does it.
+    ///
+    /// # Errors
+    /// As for [`Replication::apply_frame`].
+    pub fn apply_small_frame(
+        &self,
+        frame: Vec<u8>,
+        spawn: impl FnOnce(Box<dyn FnOnce() + Send>),
+    ) -> Result<Applied> {
+        self.shard.check_outside()?;
+        let applied = self.shard.apply_small_frame(frame, spawn)?;
+        self.database.settle_later();
+        Ok(applied)
+    }
+
     /// Notes what a peer has said is durable there, for the [`crate::Outbox`]. The number goes to
     /// disk with the next commit.
     pub fn record_durable(&self, peer: ReplicaKey, durable: &VersionVector) {

@@ -20,9 +20,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use ed25519_dalek::SigningKey;
 use vudo_crdt::wire::Reader;
 use vudo_crdt::{
-    Applied, Change, ChunkError, ChunkId, DifferentRows, Fingerprint, GenIndex, GenSchema,
-    Namespace, Ranges, ReplicaIndex, ReplicaKey, Seal, SignedFrame, TablePart, Transaction,
-    VersionVector, limits,
+    Change, ChunkError, ChunkId, DifferentRows, Fingerprint, GenIndex, GenSchema, Namespace,
+    Ranges, ReplicaIndex, ReplicaKey, Seal, TablePart, Transaction, VersionVector, limits,
 };
 
 use crate::ahead::Ahead;
@@ -30,7 +29,6 @@ use crate::compaction::join_at;
 use crate::database::OpenOptions;
 use crate::error::{Error, Result};
 use crate::floor::Floor;
-use crate::history::is_signature;
 use crate::inside::{Inside, check_outside, is_inside};
 use crate::layout::{self, Checkpoint, NamespaceId};
 use crate::listeners::Listeners;
@@ -81,7 +79,9 @@ pub(crate) struct Shard {
 pub(crate) struct State {
     pub(crate) namespace: Namespace,
     pub(crate) own: ReplicaIndex,
-    pending: Pending,
+    pub(crate) pending: Pending,
+    /// Whether a frame of a peer is on disk that has not gone to the log yet.
+    pub(crate) has_arriving: bool,
     /// Whether a batch is on its way to disk. One at a time keeps the log in order.
     is_flushing: bool,
     checkpoint: Checkpoint,
@@ -162,17 +162,17 @@ impl Drop for StateGuard<'_> {
 #[derive(Default)]
 pub(crate) struct Pending {
     pub(crate) record: Vec<u8>,
-    change_count: u64,
+    pub(crate) change_count: u64,
     pub(crate) units: Vec<Unit>,
 }
 
 /// The changes of a peer's frame, which are sealed together.
 pub(crate) struct Unit {
     /// Where in the pending record they begin and end.
-    start: usize,
-    end: usize,
+    pub(crate) start: usize,
+    pub(crate) end: usize,
     /// By replica: the number of its last change, and the seal on that.
-    seals: Vec<(ReplicaIndex, u64, Seal)>,
+    pub(crate) seals: Vec<(ReplicaIndex, u64, Seal)>,
 }
 
 impl Pending {
@@ -231,6 +231,7 @@ impl Shard {
             namespace,
             own,
             pending: Pending::default(),
+            has_arriving: false,
             is_flushing: false,
             checkpoint,
             directory_counts,
@@ -276,6 +277,7 @@ impl Shard {
             was_used: AtomicBool::new(true),
         };
         shard.catch_up_with_judgement()?;
+        shard.apply_left_frame()?;
         Ok(shard)
     }
 
@@ -336,66 +338,6 @@ impl Shard {
         Ok(state.applied_count)
     }
 
-    /// Applies a peer's frame, durably: as far as its writers have signed what is new in it.
-    pub(crate) fn apply_frame(&self, bytes: &[u8]) -> Result<Applied> {
-        let signed = SignedFrame::parse(bytes).map_err(Error::malformed)?;
-        let has_to_judge = self.has_to_judge(&signed);
-        let (turn, mut state, sealed) = loop {
-            let held = self.held_of(&signed)?;
-            // Nobody waits for what is hashed and verified meanwhile.
-            let sealed = signed.verify(&self.name, |key| held.get(key).cloned(), is_signature);
-            let sealed = self.check_logs(sealed, &held)?;
-            let (turn, mut state) = match has_to_judge {
-                true => {
-                    let (turn, state) = self.turn();
-                    (Some(turn), state)
-                }
-                false => (None, self.lock()),
-            };
-            let is_current = sealed.iter().all(|sealed| {
-                let replica = state.namespace.intern_replica(sealed.replica);
-                state.seals.log(replica).length() == sealed.known_length
-            });
-            // Another peer may have brought the same.
-            if is_current && self.is_held_of_own(&state, &signed) {
-                break (turn, state, sealed);
-            }
-        };
-        let start = state.pending.record.len();
-        let arriving = state.judge_arriving(&signed);
-        let (namespace, mut recorder) = state.recorder(self.subscribers.any());
-        let frame = signed.frame_bytes();
-        let applied = match namespace.apply_frame(frame, &mut self.chunks(), &mut recorder) {
-            Ok(applied) => applied,
-            Err(error) => {
-                state.take_back(arriving);
-                return Err(error.into());
-            }
-        };
-        let mut unit = Unit { start, end: state.pending.record.len(), seals: Vec::new() };
-        for sealed in sealed {
-            let replica = state.namespace.intern_replica(sealed.replica);
-            unit.seals.push((replica, sealed.log.length(), sealed.seal));
-            *state.seals.log(replica) = sealed.log;
-        }
-        if unit.end > unit.start {
-            state.pending.units.push(unit);
-        }
-        state.applied_count += applied.changes;
-        let wanted = state.applied_count;
-        self.publish(&mut state, Origin::Remote);
-        state.is_judgement_stale |=
-            arriving.has_other_judgement && !cfg!(vudo_mutation = "judged_by_old_records");
-        if let Some(turn) = turn {
-            self.judge_and_write(turn, state)?;
-            return Ok(applied);
-        }
-        drop(state);
-        self.subscribers.run_callbacks();
-        self.flush(wanted)?;
-        Ok(applied)
-    }
-
     pub(crate) fn publish(&self, state: &mut State, origin: Origin) {
         let State { notices, namespace, .. } = state;
         notices.publish(&self.name, origin, &self.subscribers, namespace, &mut self.chunks());
@@ -404,9 +346,19 @@ impl Shard {
     /// Returns when at least this many of the applied changes are on disk. Concurrent callers
     /// share one disk sync: whoever comes first takes everybody's changes along.
     pub(crate) fn flush(&self, wanted_count: u64) -> Result<()> {
-        let Some((turn, mut state)) = self.flush_turn(wanted_count) else {
-            return Ok(());
-        };
+        match self.flush_turn(wanted_count) {
+            Some((turn, state)) => self.flush_in_turn(turn, state, <dyn Storage>::commit),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes what is pending to disk, in a turn to flush.
+    pub(crate) fn flush_in_turn(
+        &self,
+        turn: FlushTurn<'_>,
+        mut state: StateGuard<'_>,
+        commit: Commit,
+    ) -> Result<()> {
         if !state.with_pending.batch.writes.is_empty() {
             drop(state);
             let written = self.checkpoint();
@@ -422,7 +374,7 @@ impl Shard {
         if is_sealed_ahead {
             self.flush_listeners.notify();
         }
-        let written = self.storage.commit(&batch);
+        let written = commit(&*self.storage, &batch);
         let mut state = self.lock();
         if let Err(error) = written {
             state.restore_pending(flushed);
@@ -465,6 +417,16 @@ impl Shard {
                 return turn;
             }
         }
+    }
+
+    /// The turn to flush, where nobody has it.
+    pub(crate) fn try_turn(&self) -> Option<(FlushTurn<'_>, StateGuard<'_>)> {
+        let mut state = self.lock();
+        if state.is_flushing {
+            return None;
+        }
+        state.is_flushing = true;
+        Some((FlushTurn { shard: self }, state))
     }
 
     /// Judges which changes of these replicas are set aside, and makes that durable: see
@@ -726,6 +688,10 @@ impl Drop for FlushTurn<'_> {
     }
 }
 
+/// [`Storage::commit`] or [`Storage::commit_later`].
+pub(crate) type Commit =
+    fn(&(dyn Storage + 'static), &WriteBatch) -> std::result::Result<(), StorageError>;
+
 /// What is on its way to disk.
 pub(crate) struct Flushed {
     pub(crate) pending: Pending,
@@ -735,6 +701,8 @@ pub(crate) struct Flushed {
     /// The open segment, once this is on disk.
     pub(crate) open: OpenSegment,
     pub(crate) records: Vec<RecordId>,
+    /// Whether a frame of a peer leaves the disk with this.
+    has_arriving: bool,
 }
 
 impl State {
@@ -809,7 +777,11 @@ impl State {
             open: self.seals.open.clone(),
             pending,
             records: self.write_records_of_rights(id, batch),
+            has_arriving: std::mem::take(&mut self.has_arriving),
         };
+        if flushed.has_arriving {
+            batch.remove(layout::arriving(id));
+        }
         if !flushed.pending.record.is_empty() {
             self.write_records(id, &mut flushed, batch);
         }
@@ -978,6 +950,7 @@ impl State {
     fn restore_pending(&mut self, flushed: Flushed) {
         self.forget_ahead();
         self.next_position = flushed.previous_position;
+        self.has_arriving |= flushed.has_arriving;
         self.unsaved_records.extend(flushed.records);
         self.directory_counts = flushed.previous_directory_counts;
         let later = std::mem::replace(&mut self.pending, flushed.pending);

@@ -5,6 +5,8 @@
 //! So what a store holds after a crash can be compared with the one thing it may hold: the first so
 //! many transactions, whole, and at least those that were acknowledged as durable. The others are
 //! what a compaction may drop, and some runs have one go on when the disk fails.
+//!
+//! A peer writes documents of its own, which arrive as small frames. They are held to the same.
 
 mod common;
 
@@ -72,20 +74,31 @@ fn step(database: &Database, load_bytes_max: u64) -> vudo_state::Result<i64> {
     })
 }
 
-/// Checks that a store holds the first so many transactions and nothing else; gives how many.
-fn check(database: &Database, load_bytes_max: u64) -> i64 {
+/// What a store holds, or is known to hold durably.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    /// Transactions of its own.
+    steps: i64,
+    /// Documents of the peer.
+    of_peer: i64,
+}
+
+/// Checks that a store holds the first so many transactions and documents of the peer, and nothing
+/// else; gives how many.
+fn check(database: &Database, load_bytes_max: u64) -> Held {
     let left = number_of(database, "left").expect("a store that opens can be read");
     assert_eq!(number_of(database, "right").unwrap(), left, "half a transaction is visible");
     let records = database.list(&step_gen()).expect("a store that opens can be listed");
-    let steps: Vec<_> = records.iter().filter(|one| one.key.starts_with("step")).collect();
-    let step_count = left / CREATES_EVERY;
-    assert_eq!(steps.len() as i64, step_count, "the store holds a prefix of the transactions");
-    for (record, step) in steps.into_iter().zip(1i64..) {
-        let number = step * CREATES_EVERY;
-        assert_eq!(record.key, format!("step {number:06}"));
+    let of = |name: &'static str| records.iter().filter(move |one| one.key.starts_with(name));
+    let (steps, of_peer) = (of("step").count() as i64, of("peer").count() as i64);
+    assert_eq!(steps, left / CREATES_EVERY, "the store holds a prefix of the transactions");
+    let expected = (1..=steps).map(|step| ("step", step * CREATES_EVERY));
+    let expected = (1..=of_peer).map(|number| ("peer", number)).chain(expected);
+    for (record, (name, number)) in of("peer").chain(of("step")).zip(expected) {
+        assert_eq!(record.key, format!("{name} {number:06}"));
         assert_eq!(record.get("number"), Some(&Value::from(number)));
         let load = Value::from(load_of(number, load_bytes_max));
-        assert_eq!(record.get("load"), Some(&load), "the value of step {number} is torn");
+        assert_eq!(record.get("load"), Some(&load), "the value of {name} {number} is torn");
     }
     let replication = database.replication(database.namespace()).unwrap();
     let (_, fingerprint) = replication.fingerprint().unwrap();
@@ -106,7 +119,31 @@ fn check(database: &Database, load_bytes_max: u64) -> i64 {
         }
         Err(error) => panic!("the log cannot be read: {error}"),
     }
-    left
+    Held { steps: left, of_peer }
+}
+
+/// Writes the next document of a peer, and has its frame arrive at the store. Gives its number.
+fn receive(
+    database: &Database,
+    peer: &Database,
+    random: &mut Random,
+    load_bytes_max: u64,
+) -> vudo_state::Result<i64> {
+    let (from, to) = (peer.replication("default")?, database.replication("default")?);
+    let number = from.durable_vector().change_count() as i64 + 1;
+    let id = peer.document_id(&format!("peer {number:06}"));
+    let load = load_of(number, load_bytes_max);
+    peer.create(&step_gen(), &id, &[("number", number.into()), ("load", load.into())])?;
+    let frame = from.frame_since(&to.durable_vector(), usize::MAX)?;
+    let bytes = frame.expect("there is something new").bytes;
+    match random.next_u64() % 3 {
+        0 => to.apply_small_frame(bytes, |verify| verify())?,
+        1 => to.apply_small_frame(bytes, drop)?,
+        _ => to.apply_small_frame(bytes, |verify| {
+            std::thread::spawn(verify);
+        })?,
+    };
+    Ok(number)
 }
 
 #[derive(Default)]
@@ -114,6 +151,7 @@ struct Totals {
     crashes: u64,
     refused_openings: u64,
     acknowledged: u64,
+    received: u64,
     compactions: u64,
     compactions_broken_off: u64,
     dropped_changes: u64,
@@ -125,7 +163,8 @@ fn run(seed: u64, totals: &mut Totals) {
     let mut random = Random::new(seed);
     let mut disk = CrashingFiles::new(random.next_u64());
     let load_bytes_max = [2_000, 20_000, 200_000][random.next_u64() as usize % 3];
-    let mut acknowledged = 0;
+    let mut acknowledged = Held::default();
+    let peer = Database::open_in_memory().unwrap();
     for _ in 0..1 + random.next_u64() % 3 {
         // A budget of calls after which the disk fails, in one of its ways.
         let at = random.next_u64() % 400;
@@ -137,7 +176,8 @@ fn run(seed: u64, totals: &mut Totals) {
         });
         match common::open(&disk) {
             Ok(database) => {
-                work(&database, &mut random, load_bytes_max, &mut acknowledged, totals);
+                let stores = (&database, &peer);
+                work(stores, &mut random, load_bytes_max, &mut acknowledged, totals);
                 // Sometimes the store is closed before the power goes.
                 if random.next_u64().is_multiple_of(4) {
                     drop(database);
@@ -161,8 +201,11 @@ fn run(seed: u64, totals: &mut Totals) {
             panic!("the disk works again, yet the store does not open: {refusal}")
         });
         let held = check(&database, load_bytes_max);
-        assert!(held >= acknowledged, "{acknowledged} were acknowledged, {held} are left");
-        totals.kept_beyond += (held - acknowledged) as u64;
+        assert!(
+            held.steps >= acknowledged.steps && held.of_peer >= acknowledged.of_peer,
+            "{acknowledged:?} were acknowledged, {held:?} are left"
+        );
+        totals.kept_beyond += (held.steps - acknowledged.steps) as u64;
         acknowledged = held;
         drop(database);
         disk = disk.kill_process();
@@ -170,28 +213,34 @@ fn run(seed: u64, totals: &mut Totals) {
 }
 
 fn work(
-    database: &Database,
+    (database, peer): (&Database, &Database),
     random: &mut Random,
     load_bytes_max: u64,
-    acknowledged: &mut i64,
+    acknowledged: &mut Held,
     totals: &mut Totals,
 ) {
     let eventual = database.with_durability(Durability::Eventual);
     let mut returned = 0;
     for _ in 0..random.next_u64() % 30 {
-        match random.next_u64() % 13 {
+        match random.next_u64() % 16 {
+            13.. => {
+                if let Ok(number) = receive(database, peer, random, load_bytes_max) {
+                    acknowledged.of_peer = number;
+                    totals.received += 1;
+                }
+            }
             12 => match database.compact() {
                 Ok(report) => {
                     totals.compactions += 1;
                     totals.dropped_changes += report.dropped_changes;
-                    *acknowledged = (*acknowledged).max(returned);
+                    acknowledged.steps = acknowledged.steps.max(returned);
                 }
                 Err(_) => totals.compactions_broken_off += 1,
             },
             0..=5 => {
                 if let Ok(number) = step(database, load_bytes_max) {
-                    assert!(number > *acknowledged);
-                    (*acknowledged, returned) = (number, number);
+                    assert!(number > acknowledged.steps);
+                    (acknowledged.steps, returned) = (number, number);
                     totals.acknowledged += 1;
                 }
             }
@@ -202,7 +251,7 @@ fn work(
             }
             _ => {
                 if database.flush().is_ok() {
-                    *acknowledged = (*acknowledged).max(returned);
+                    acknowledged.steps = acknowledged.steps.max(returned);
                 }
             }
         }
@@ -215,16 +264,17 @@ fn whatever_crashes_nothing_acknowledged_is_lost_and_nothing_is_torn() {
     let mut totals = Totals::default();
     let count = run_seeds("crash", RUNS_BY_DEFAULT, |seed| run(seed, &mut totals));
     let Totals { crashes, refused_openings, acknowledged, kept_beyond, .. } = totals;
-    let Totals { compactions, compactions_broken_off, dropped_changes, .. } = totals;
+    let Totals { received, compactions, compactions_broken_off, dropped_changes, .. } = totals;
     println!(
-        "{count} runs, {crashes} crashes, {acknowledged} acknowledged commits, none lost; \
+        "{count} runs, {crashes} crashes, {acknowledged} acknowledged commits and {received} frames, none \
+         lost; \
          {kept_beyond} more were kept, {refused_openings} openings refused; {compactions} \
          compactions dropped {dropped_changes} changes, {compactions_broken_off} were broken off; \
          in {:?}",
         start.elapsed()
     );
     if count >= RUNS_BY_DEFAULT {
-        assert!(crashes > count && acknowledged > 3 * count && kept_beyond > 0);
+        assert!(crashes > count && acknowledged > 3 * count && received > count && kept_beyond > 0);
         assert!(refused_openings > 0);
         assert!(compactions > 0 && dropped_changes > 0 && compactions_broken_off > 0);
     }

@@ -26,6 +26,8 @@ pub struct CrashingDisk {
 #[derive(Debug, Default)]
 struct State {
     entries: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// What a crash makes of the keys that were written since the last commit; `None` removes.
+    on_disk: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     is_off: bool,
     crash: Option<Crash>,
 }
@@ -48,8 +50,11 @@ impl CrashingDisk {
 
     /// Another disk with what is on this one.
     pub fn copy(&self) -> CrashingDisk {
-        let entries = self.lock().entries.clone();
-        CrashingDisk { state: Mutex::new(State { entries, ..State::default() }) }
+        let state = self.lock();
+        let (entries, on_disk) = (state.entries.clone(), state.on_disk.clone());
+        let mut copy = State { entries, on_disk, ..State::default() };
+        copy.forget();
+        CrashingDisk { state: Mutex::new(copy) }
     }
 
     /// Takes the power away now.
@@ -57,6 +62,7 @@ impl CrashingDisk {
         let mut state = self.lock();
         state.is_off = true;
         state.crash = None;
+        state.forget();
     }
 
     /// Takes the power away during a commit, after so many more have succeeded.
@@ -119,23 +125,51 @@ impl CrashingDisk {
                 state.is_off = true;
                 state.crash = None;
                 if reaches_disk {
-                    write(&mut state.entries, writes);
+                    state.commit(writes);
                 }
+                state.forget();
                 return Err(PowerLoss);
             }
             Some(crash) => crash.commits_before -= 1,
             None => {}
         }
-        write(&mut state.entries, writes);
+        state.commit(writes);
+        Ok(())
+    }
+
+    /// Writes and removes keys, which reaches the disk with the next commit.
+    ///
+    /// # Errors
+    /// The power is off.
+    pub fn commit_later(&self, writes: &[(Vec<u8>, Option<Vec<u8>>)]) -> Result<(), PowerLoss> {
+        let mut state = self.lock_powered()?;
+        for (key, _) in writes {
+            let before = state.entries.get(key).cloned();
+            state.on_disk.entry(key.clone()).or_insert(before);
+        }
+        state.write(writes);
         Ok(())
     }
 }
 
-fn write(entries: &mut BTreeMap<Vec<u8>, Vec<u8>>, writes: &[(Vec<u8>, Option<Vec<u8>>)]) {
-    for (key, value) in writes {
-        match value {
-            Some(value) => entries.insert(key.clone(), value.clone()),
-            None => entries.remove(key),
-        };
+impl State {
+    fn commit(&mut self, writes: &[(Vec<u8>, Option<Vec<u8>>)]) {
+        self.write(writes);
+        self.on_disk.clear();
+    }
+
+    fn write(&mut self, writes: &[(Vec<u8>, Option<Vec<u8>>)]) {
+        for (key, value) in writes {
+            match value {
+                Some(value) => self.entries.insert(key.clone(), value.clone()),
+                None => self.entries.remove(key),
+            };
+        }
+    }
+
+    /// Leaves what is on the disk.
+    fn forget(&mut self) {
+        let on_disk: Vec<_> = std::mem::take(&mut self.on_disk).into_iter().collect();
+        self.write(&on_disk);
     }
 }

@@ -7,7 +7,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinSet, block_in_place, spawn_blocking};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use vudo_crdt::{Fingerprint, ReplicaKey, VersionVector};
+use vudo_crdt::{Applied, Fingerprint, ReplicaKey, VersionVector};
 use vudo_state::{
     CheckpointOffer, Database, ListenerGuard, OutgoingFrame, Replication, SignedRecord,
 };
@@ -435,37 +435,16 @@ impl Driver {
 
     /// Runs work that may wait for the disk, and answers with its event.
     fn work(&mut self, work: impl FnOnce(&Replication) -> Event + Send + 'static) {
-        if let Some(work) = self.answering(work) {
-            self.tasks.spawn_blocking(work);
-        }
+        let Some(worker) = self.worker() else { return };
+        self.tasks.spawn_blocking(move || worker.answer(work));
     }
 
-    /// As [`Driver::work`], on this thread where the runtime lets others take over what it does
-    /// beside: work that is shorter than the way to another thread and back.
-    fn work_here(&mut self, work: impl FnOnce(&Replication) -> Event + Send + 'static) {
-        match Handle::current().runtime_flavor() {
-            RuntimeFlavor::MultiThread => {
-                if let Some(work) = self.answering(work) {
-                    block_in_place(work);
-                }
-            }
-            _ => self.work(work),
-        }
-    }
-
-    /// What does some work and answers with its event.
-    fn answering(
-        &self,
-        work: impl FnOnce(&Replication) -> Event + Send + 'static,
-    ) -> Option<impl FnOnce() + Send + 'static> {
+    fn worker(&self) -> Option<Worker> {
         let served = self.served.as_ref()?;
-        let (replication, branch_count) = (served.replication.clone(), served.branch_count);
-        let answers = self.answers.0.clone();
-        Some(move || {
-            let answer = work(&replication);
-            let is_replaced = replication.branch_count() != branch_count;
-            // Nobody waits for the answer where the session has ended meanwhile.
-            let _ = answers.send(if is_replaced { Event::LogReplaced } else { answer });
+        Some(Worker {
+            replication: served.replication.clone(),
+            branch_count: served.branch_count,
+            answers: self.answers.0.clone(),
         })
     }
 
@@ -491,22 +470,34 @@ impl Driver {
 
     fn apply(&mut self, frame: Vec<u8>) {
         let progress = self.progress.clone();
-        // Messages that wait are looked at meanwhile: there may be too many of them.
-        let is_here = frame.len() <= SMALL_FRAME_BYTES_MAX && !self.has_messages;
-        let work = move |replication: &Replication| match replication.apply_frame(&frame) {
-            Ok(applied) => {
-                progress.send_modify(|progress| {
-                    progress.received_changes += applied.changes;
-                    progress.received_bytes += frame.len() as u64;
-                });
-                Event::Applied { vector: replication.durable_vector() }
-            }
-            Err(error) => failed(&error),
-        };
-        match is_here {
-            true => self.work_here(work),
-            false => self.work(work),
+        let received_bytes = frame.len() as u64;
+        let event =
+            move |replication: &Replication, applied: vudo_state::Result<Applied>| match applied {
+                Ok(applied) => {
+                    progress.send_modify(|progress| {
+                        progress.received_changes += applied.changes;
+                        progress.received_bytes += received_bytes;
+                    });
+                    Event::Applied { vector: replication.durable_vector() }
+                }
+                Err(error) => failed(&error),
+            };
+        // Messages that wait are looked at meanwhile: there may be too many of them. Waiting for the
+        // disk on this thread takes a runtime that lets others take over what it does beside.
+        let is_small = frame.len() <= SMALL_FRAME_BYTES_MAX && !self.has_messages;
+        if !is_small || Handle::current().runtime_flavor() != RuntimeFlavor::MultiThread {
+            return self
+                .work(move |replication| event(replication, replication.apply_frame(&frame)));
         }
+        let Some(worker) = self.worker() else { return };
+        let spawn = |verify| {
+            self.tasks.spawn_blocking(verify);
+        };
+        block_in_place(|| {
+            worker.answer(|replication| {
+                event(replication, replication.apply_small_frame(frame, spawn))
+            });
+        });
     }
 
     fn read_fingerprint(&mut self) {
@@ -528,6 +519,23 @@ impl Driver {
             // Nobody waits for the answer where the session has ended meanwhile.
             let _ = answers.send(event);
         });
+    }
+}
+
+/// Does work that the store has to do for a session.
+struct Worker {
+    replication: Replication,
+    branch_count: u64,
+    answers: mpsc::UnboundedSender<Event>,
+}
+
+impl Worker {
+    /// Does some work and answers with its event.
+    fn answer(&self, work: impl FnOnce(&Replication) -> Event) {
+        let answer = work(&self.replication);
+        let is_replaced = self.replication.branch_count() != self.branch_count;
+        // Nobody waits for the answer where the session has ended meanwhile.
+        let _ = self.answers.send(if is_replaced { Event::LogReplaced } else { answer });
     }
 }
 

@@ -21,6 +21,14 @@ fn power_loss(error: PowerLoss) -> StorageError {
     StorageError::new(error.to_string())
 }
 
+fn writes_of(batch: &WriteBatch) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+    let writes = batch.writes.iter();
+    let owned = |(key, value): &(Vec<u8>, Option<vudo_state::storage::Value>)| {
+        (key.clone(), value.as_ref().map(|value| value.bytes.clone()))
+    };
+    writes.map(owned).collect()
+}
+
 impl Storage for Disk {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
         self.0.get(key).map_err(power_loss)
@@ -36,11 +44,11 @@ impl Storage for Disk {
     }
 
     fn commit(&self, batch: &WriteBatch) -> Result<(), StorageError> {
-        let writes = batch.writes.iter().map(|(key, value)| {
-            let value = value.as_ref().map(|value| value.bytes.clone());
-            (key.clone(), value)
-        });
-        self.0.commit(&writes.collect::<Vec<_>>()).map_err(power_loss)
+        self.0.commit(&writes_of(batch)).map_err(power_loss)
+    }
+
+    fn commit_later(&self, batch: &WriteBatch) -> Result<(), StorageError> {
+        self.0.commit_later(&writes_of(batch)).map_err(power_loss)
     }
 
     fn disk_bytes(&self) -> u64 {

@@ -15,6 +15,9 @@
 //! again at the start of its file: what an older generation wrote there counts no more. The file
 //! keeps its length, so that a sync has no metadata to write.
 //!
+//! A batch that need not be on disk yet waits in memory, and its payload becomes the front of the next
+//! record's.
+//!
 //! **The invariant.** Record `n + 1` is only written after record `n` has been synced. So a record
 //! that does not check out is the torn end of the journal, unless another one follows it: then it
 //! was whole once, and the disk has damaged it.
@@ -47,6 +50,8 @@ pub(super) struct Journal<F> {
     position: u64,
     /// After a failure nobody knows what the file holds; only a new generation is certain.
     is_usable: bool,
+    /// The payload that goes in front of the next batch's, into its record.
+    put_off: Vec<u8>,
     record: Vec<u8>,
 }
 
@@ -68,6 +73,7 @@ impl<F: StorageBackend> Journal<F> {
             sequence,
             position,
             is_usable: true,
+            put_off: Vec::new(),
             record: Vec::new(),
         };
         Ok((journal, batches))
@@ -75,17 +81,23 @@ impl<F: StorageBackend> Journal<F> {
 
     /// Whether so many bytes of payload still fit below a limit of the whole journal.
     pub(super) fn has_room(&self, payload_bytes: usize, bytes_max: u64) -> bool {
-        let record_bytes = (HEADER_BYTES + payload_bytes) as u64;
+        let record_bytes = (HEADER_BYTES + self.put_off.len() + payload_bytes) as u64;
         self.is_usable && self.position + record_bytes <= bytes_max
     }
 
-    /// Appends a batch and waits until it is on disk.
+    /// Takes a batch that goes to disk in one record with the next one, and not before.
+    pub(super) fn put_off(&mut self, batch: &WriteBatch) {
+        encode_batch(batch, &mut self.put_off);
+    }
+
+    /// Appends a batch, with what was put off, and waits until it is on disk.
     ///
     /// # Errors
     /// Writing failed. The journal takes nothing more before it begins again.
     pub(super) fn append(&mut self, batch: &WriteBatch) -> Result<(), StorageError> {
         self.record.clear();
         self.record.resize(HEADER_BYTES, 0);
+        self.record.extend_from_slice(&self.put_off);
         encode_batch(batch, &mut self.record);
         seal(&mut self.record, self.generation, self.sequence);
         let record_bytes = self.record.len() as u64;
@@ -97,6 +109,7 @@ impl<F: StorageBackend> Journal<F> {
         self.is_usable = false;
         self.write_and_sync().map_err(failed)?;
         self.is_usable = true;
+        self.put_off.clear();
         self.position = end;
         self.sequence += 1;
         Ok(())
@@ -138,6 +151,8 @@ impl<F: StorageBackend> Journal<F> {
         self.sequence = 0;
         self.position = 0;
         self.is_usable = true;
+        // It is in the pages, as everything else that was recent.
+        self.put_off.clear();
     }
 }
 

@@ -107,6 +107,16 @@ pub trait Storage: Send + Sync {
     /// Writing failed; nothing of the batch is visible.
     fn commit(&self, batch: &WriteBatch) -> Result<(), StorageError>;
 
+    /// Takes a batch that need not be on disk yet: it can be read when this returns, and goes to disk
+    /// with the next commit, in front of it and as one with it. A crash before that loses all of it. A
+    /// storage that gains nothing by that commits at once.
+    ///
+    /// # Errors
+    /// As for [`Storage::commit`].
+    fn commit_later(&self, batch: &WriteBatch) -> Result<(), StorageError> {
+        self.commit(batch)
+    }
+
     /// How many bytes the store takes up on disk; zero in memory.
     fn disk_bytes(&self) -> u64;
 

@@ -434,6 +434,16 @@ impl<M: Medium> Storage for NativeStorage<M> {
         Ok(())
     }
 
+    fn commit_later(&self, batch: &WriteBatch) -> Result<(), StorageError> {
+        let mut journal = self.lock_journal();
+        if !journal.has_room(journal::payload_bytes_max(batch), JOURNAL_BYTES_MAX) {
+            return self.move_to_pages(&mut journal, batch);
+        }
+        journal.put_off(batch);
+        self.lock_recent().take(batch.clone());
+        Ok(())
+    }
+
     fn disk_bytes(&self) -> u64 {
         self.medium.byte_count()
     }
