@@ -1,8 +1,8 @@
 //! Arranges the optimised runtime so that it compresses well.
 //!
 //! What a module does, and nearly how long it is, does not depend on the order of its functions, on
-//! which of its locals has which number, and on where in memory frames lie that are never in use at
-//! the same time. How well it compresses does: code that is alike becomes short where it has the
+//! which of its locals has which number, on where in memory frames lie that are never in use at the
+//! same time, and on which of two operands or statements comes first (`swaps`). How well it compresses does: code that is alike becomes short where it has the
 //! same numbers and lies near by. So each of these is changed, one after the other, wherever that
 //! makes the compressed text shorter. Modules that are cut from the runtime keep what was found.
 //!
@@ -13,11 +13,13 @@ use std::ops::Range;
 use flate2::{Compress, Compression, FlushCompress, Status};
 use wasmparser::{BinaryReader, FunctionBody, Operator, ValType};
 
+use crate::deflate::bit_count;
 use crate::frames::{FixedFrame, first_addresses, frame_at};
 use crate::sections::{
     HEADER, NotAModule, SECTION_CODE, bodies, count_imports, read_number, sections, take,
     write_number, write_section, write_signed,
 };
+use crate::swaps::{Base, Effect, Swap, swaps};
 
 const SECTION_TYPE: u8 = 1;
 const SECTION_FUNCTION: u8 = 3;
@@ -30,9 +32,9 @@ const EXPORT_FUNCTION: u8 = 0;
 const ELEMENTS_PLAIN: u8 = 0;
 const I32_CONST: u8 = 0x41;
 
-/// Frames lie at multiples of it while they are moved far, and of the second while they are moved
-/// once more: values of eight bytes stay aligned.
-const FRAME_STEPS: [usize; 2] = [16, 8];
+/// Frames lie at multiples of it in each round of the search. The first one moves them far; values of
+/// eight bytes stay aligned.
+const FRAME_STEPS: [usize; 3] = [16, 8, 8];
 
 /// How much is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +67,7 @@ pub(crate) fn arrange(
             search.move_frames(step);
             search.number_locals();
             search.move_functions();
+            search.swap_neighbours();
             search.number_locals();
         }
         arrangement = search.best;
@@ -72,9 +75,16 @@ pub(crate) fn arrange(
     arrangement.write()
 }
 
-/// A part of a function's body.
-enum Piece {
-    Bytes(Vec<u8>),
+struct Instruction {
+    /// All of it, or what stands in front of the number.
+    bytes: Vec<u8>,
+    number: Option<Number>,
+    effect: Effect,
+}
+
+/// What an instruction ends with, where that depends on the arrangement.
+#[derive(Clone, Copy)]
+enum Number {
     /// Which local it is, by the number that it had.
     Local(usize),
     /// The index of a function among those with bodies.
@@ -89,16 +99,16 @@ struct Function {
     locals: Vec<u8>,
     /// The numbers of the locals of each type, without parameters.
     groups: Vec<Range<usize>>,
-    pieces: Vec<Piece>,
+    instructions: Vec<Instruction>,
     /// The number of each local.
-    numbers: Vec<usize>,
+    numbers_of_locals: Vec<usize>,
 }
 
 /// A module, and what can be changed about it.
 struct Arrangement<'m> {
     sections: Vec<(u8, &'m [u8])>,
     import_count: usize,
-    type_count: usize,
+    types: Vec<FunctionType<'m>>,
     frames: &'m [FixedFrame],
     functions: Vec<Function>,
     /// At each place the function that stands there.
@@ -114,39 +124,39 @@ impl<'m> Arrangement<'m> {
             let found = sections.iter().find(|(id, _)| *id == wanted);
             found.map(|(_, content)| *content).ok_or(NotAModule)
         };
-        let parameter_counts = parameter_counts(content(SECTION_TYPE)?)?;
+        let function_types = function_types(content(SECTION_TYPE)?)?;
         let mut types = content(SECTION_FUNCTION)?;
         read_number(&mut types)?;
         let mut functions = Vec::new();
         for body in bodies(content(SECTION_CODE)?)? {
             let type_index = read_number(&mut types)?;
-            let parameter_count = *parameter_counts.get(type_index).ok_or(NotAModule)?;
+            let parameter_count = function_types.get(type_index).ok_or(NotAModule)?.parameter_count;
             functions.push(Function::read(body, type_index, parameter_count, import_count)?);
         }
-        let is_known = |piece: &Piece| match piece {
-            Piece::Call(function) => *function < functions.len(),
+        let is_known = |number: Number| match number {
+            Number::Call(function) => function < functions.len(),
             // One behind its end is the end of a loop over it.
-            Piece::Frame(frame, offset) => frames.get(*frame).is_some_and(|frame| {
-                *offset <= frame.size as i32 && *offset > -(frame.size as i32)
-            }),
-            _ => true,
+            Number::Frame(frame, offset) => frames
+                .get(frame)
+                .is_some_and(|frame| offset <= frame.size as i32 && offset > -(frame.size as i32)),
+            Number::Local(_) => true,
         };
-        if !functions.iter().flat_map(|function| &function.pieces).all(is_known) {
+        if !functions.iter().flat_map(Function::numbers).all(is_known) {
             return Err(NotAModule);
         }
         let order = (0..functions.len()).collect();
         let addresses = first_addresses(frames)?;
-        let type_count = parameter_counts.len();
-        Ok(Arrangement { sections, import_count, type_count, frames, functions, order, addresses })
+        let types = function_types;
+        Ok(Arrangement { sections, import_count, types, frames, functions, order, addresses })
     }
 
     /// Sorts functions by type, those types first whose functions are called most, and short ones
     /// first: indexes below 128 are short.
     fn sort(&mut self) {
-        let mut call_counts = vec![0; self.type_count];
-        for piece in self.functions.iter().flat_map(|function| &function.pieces) {
-            if let Piece::Call(function) = piece {
-                call_counts[self.functions[*function].type_index] += 1;
+        let mut call_counts = vec![0; self.types.len()];
+        for number in self.functions.iter().flat_map(Function::numbers) {
+            if let Number::Call(function) = number {
+                call_counts[self.functions[function].type_index] += 1;
             }
         }
         self.order.sort_by_key(|place| {
@@ -173,15 +183,18 @@ impl<'m> Arrangement<'m> {
             let function = &self.functions[*function];
             body.clear();
             body.extend_from_slice(&function.locals);
-            for piece in &function.pieces {
-                match piece {
-                    Piece::Bytes(bytes) => body.extend_from_slice(bytes),
-                    Piece::Local(local) => write_number(&mut body, function.numbers[*local]),
-                    Piece::Call(callee) => {
-                        write_number(&mut body, self.import_count + places[*callee]);
+            for instruction in &function.instructions {
+                body.extend_from_slice(&instruction.bytes);
+                match instruction.number {
+                    None => {}
+                    Some(Number::Local(local)) => {
+                        write_number(&mut body, function.numbers_of_locals[local]);
                     }
-                    Piece::Frame(frame, offset) => {
-                        write_signed(&mut body, self.addresses[*frame] as i32 + offset);
+                    Some(Number::Call(callee)) => {
+                        write_number(&mut body, self.import_count + places[callee]);
+                    }
+                    Some(Number::Frame(frame, offset)) => {
+                        write_signed(&mut body, self.addresses[frame] as i32 + offset);
                     }
                 }
             }
@@ -194,14 +207,17 @@ impl<'m> Arrangement<'m> {
     /// order of their functions, and without names.
     fn write_text(&self, out: &mut Vec<u8>) {
         let mut types = Vec::new();
+        let mut types_of_functions = Vec::new();
         for function in &self.order {
             let type_index = self.functions[*function].type_index;
             let known = types.iter().position(|known| *known == type_index);
-            write_number(out, known.unwrap_or(types.len()));
+            write_number(&mut types_of_functions, known.unwrap_or(types.len()));
             if known.is_none() {
                 types.push(type_index);
+                out.extend_from_slice(self.types[type_index].text);
             }
         }
+        out.extend_from_slice(&types_of_functions);
         self.write_code(out);
         for (id, content) in &self.sections {
             if *id == SECTION_DATA {
@@ -265,20 +281,36 @@ impl<'m> Arrangement<'m> {
     }
 }
 
-/// How many parameters functions of each type have.
-fn parameter_counts(mut types: &[u8]) -> Result<Vec<usize>, NotAModule> {
-    let mut counts = Vec::new();
+/// How far behind its address an instruction writes; nothing where it is none that does so.
+fn offset_of(instruction: &[u8]) -> Result<u32, NotAModule> {
+    let Some((0x36..=0x3e, mut alignment_and_offset)) = instruction.split_first() else {
+        return Ok(0);
+    };
+    read_number(&mut alignment_and_offset)?;
+    u32::try_from(read_number(&mut alignment_and_offset)?).map_err(|_| NotAModule)
+}
+
+struct FunctionType<'m> {
+    /// As it stands in the module.
+    text: &'m [u8],
+    parameter_count: usize,
+}
+
+fn function_types(mut types: &[u8]) -> Result<Vec<FunctionType<'_>>, NotAModule> {
+    let mut read = Vec::new();
     for _ in 0..read_number(&mut types)? {
+        let start = types;
         if take(&mut types, 1)? != [FUNCTION_TYPE] {
             return Err(NotAModule);
         }
-        let count = read_number(&mut types)?;
-        take(&mut types, count)?;
+        let parameter_count = read_number(&mut types)?;
+        take(&mut types, parameter_count)?;
         let result_count = read_number(&mut types)?;
         take(&mut types, result_count)?;
-        counts.push(count);
+        let text = &start[..start.len() - types.len()];
+        read.push(FunctionType { text, parameter_count });
     }
-    Ok(counts)
+    Ok(read)
 }
 
 impl Function {
@@ -297,42 +329,42 @@ impl Function {
             type_index,
             locals: Vec::new(),
             groups: Vec::new(),
-            pieces: Vec::new(),
-            numbers: (0..parameter_count).collect(),
+            instructions: Vec::new(),
+            numbers_of_locals: (0..parameter_count).collect(),
         };
         function.declare(&declared)?;
         let mut operators = parsed.get_operators_reader().map_err(|_| NotAModule)?;
-        let mut written = operators.original_position();
         while !operators.eof() {
             let start = operators.original_position();
             let operator = operators.read().map_err(|_| NotAModule)?;
-            let piece = match operator {
+            let bytes = &body[start..operators.original_position()];
+            let effect = match operator {
+                Operator::LocalGet { local_index } => Effect::Get(local_index as usize),
+                Operator::LocalSet { local_index } => Effect::Set(local_index as usize),
+                Operator::LocalTee { local_index } => Effect::Tee(local_index as usize),
+                _ => Effect::of(bytes[0], offset_of(bytes)?),
+            };
+            let number = match operator {
                 Operator::LocalGet { local_index }
                 | Operator::LocalSet { local_index }
-                | Operator::LocalTee { local_index } => Piece::Local(local_index as usize),
+                | Operator::LocalTee { local_index } => Some(Number::Local(local_index as usize)),
                 Operator::Call { function_index } => {
-                    match (function_index as usize).checked_sub(import_count) {
-                        Some(callee) => Piece::Call(callee),
-                        None => continue,
-                    }
+                    (function_index as usize).checked_sub(import_count).map(Number::Call)
                 }
-                Operator::I32Const { value } => match frame_at(value) {
-                    Some((frame, offset)) => Piece::Frame(frame, offset),
-                    None => continue,
-                },
+                Operator::I32Const { value } => {
+                    frame_at(value).map(|(frame, offset)| Number::Frame(frame, offset))
+                }
                 // Two numbers in one, of which one would be an address.
                 Operator::I64Const { value }
                     if [value as i32, (value >> 32) as i32].map(frame_at) != [None, None] =>
                 {
                     return Err(NotAModule);
                 }
-                _ => continue,
+                _ => None,
             };
-            function.pieces.push(Piece::Bytes(body[written..start + 1].to_vec()));
-            function.pieces.push(piece);
-            written = operators.original_position();
+            let bytes = if number.is_some() { &bytes[..1] } else { bytes };
+            function.instructions.push(Instruction { bytes: bytes.to_vec(), number, effect });
         }
-        function.pieces.push(Piece::Bytes(body[written..].to_vec()));
         Ok(function)
     }
 
@@ -347,14 +379,14 @@ impl Function {
         let of_types: Vec<ValType> = (declared.iter())
             .flat_map(|(count, value_type)| std::iter::repeat_n(*value_type, *count as usize))
             .collect();
-        let parameter_count = self.numbers.len();
-        self.numbers.resize(parameter_count + of_types.len(), 0);
+        let parameter_count = self.numbers_of_locals.len();
+        self.numbers_of_locals.resize(parameter_count + of_types.len(), 0);
         let mut groups = Vec::new();
         let mut end = parameter_count;
         for (value_type, byte) in TYPES {
             let start = end;
             for (local, _) in of_types.iter().enumerate().filter(|(_, one)| **one == value_type) {
-                self.numbers[parameter_count + local] = end;
+                self.numbers_of_locals[parameter_count + local] = end;
                 end += 1;
             }
             if end > start {
@@ -365,20 +397,51 @@ impl Function {
         }
         write_number(&mut self.locals, self.groups.len());
         self.locals.extend_from_slice(&groups);
-        if end == self.numbers.len() { Ok(()) } else { Err(NotAModule) }
+        if end == self.numbers_of_locals.len() { Ok(()) } else { Err(NotAModule) }
     }
 
     /// How long its body is, but for the pieces whose length depends on where things are.
     fn length(&self) -> usize {
-        let length = |piece: &Piece| match piece {
-            Piece::Bytes(bytes) => bytes.len(),
-            _ => 1,
+        let length = |instruction: &Instruction| {
+            instruction.bytes.len() + usize::from(instruction.number.is_some())
         };
-        self.pieces.iter().map(length).sum()
+        self.instructions.iter().map(length).sum()
     }
 
-    fn swap(&mut self, first: usize, second: usize) {
-        for number in &mut self.numbers {
+    fn numbers(&self) -> impl Iterator<Item = Number> {
+        self.instructions.iter().filter_map(|instruction| instruction.number)
+    }
+
+    /// The neighbours in its code that may change places.
+    fn swaps(&self) -> Vec<Swap> {
+        let base = |place: usize| {
+            let instruction: &Instruction = &self.instructions[place];
+            match (instruction.number, instruction.effect) {
+                (Some(Number::Local(local)), Effect::Get(_)) => Some((Base::Local(local), 0)),
+                (Some(Number::Frame(frame, offset)), _) => {
+                    Some((Base::Frame(frame), offset.into()))
+                }
+                _ => None,
+            }
+        };
+        swaps(self.instructions.iter().map(|instruction| instruction.effect), base)
+    }
+
+    /// Lets neighbours change places, and gives how they change back.
+    fn swap_neighbours(&mut self, swap: &Swap) -> Swap {
+        let Range { start, end } = swap.instructions;
+        self.instructions[start..end].rotate_left(swap.middle - start);
+        let operator = swap.operator.map(|opcode| {
+            let operator = &mut self.instructions[end];
+            let before = core::mem::replace(&mut operator.bytes[0], opcode);
+            operator.effect = Effect::of(opcode, 0);
+            before
+        });
+        Swap { instructions: start..end, middle: start + end - swap.middle, operator }
+    }
+
+    fn swap_locals(&mut self, first: usize, second: usize) {
+        for number in &mut self.numbers_of_locals {
             if *number == first {
                 *number = second;
             } else if *number == second {
@@ -391,7 +454,7 @@ impl Function {
 /// The best arrangement that was found so far.
 struct Search<'m> {
     best: Arrangement<'m>,
-    bytes: usize,
+    bits: usize,
     compress: Compress,
     text: Vec<u8>,
     compressed: Vec<u8>,
@@ -401,7 +464,7 @@ impl<'m> Search<'m> {
     fn begin(arrangement: Arrangement<'m>) -> Search<'m> {
         let mut search = Search {
             best: arrangement,
-            bytes: usize::MAX,
+            bits: usize::MAX,
             compress: Compress::new(Compression::best(), false),
             text: Vec::new(),
             compressed: Vec::new(),
@@ -410,7 +473,8 @@ impl<'m> Search<'m> {
         search
     }
 
-    /// Whether what was changed made the compressed text shorter.
+    /// Whether what was changed made the compressed text no longer. Changes that make no difference
+    /// are kept: others may come of them.
     fn is_better(&mut self) -> bool {
         self.text.clear();
         self.best.write_text(&mut self.text);
@@ -422,9 +486,13 @@ impl<'m> Search<'m> {
         let status = self.compress.compress_vec(text, out, FlushCompress::Finish);
         // What has not been compressed to its end would look short.
         let is_whole = matches!(status, Ok(Status::StreamEnd));
-        let is_better = is_whole && self.compressed.len() < self.bytes;
+        if !is_whole || self.compressed.len() > self.bits.div_ceil(8) {
+            return false;
+        }
+        let bits = bit_count(&self.compressed).unwrap_or(usize::MAX);
+        let is_better = bits <= self.bits;
         if is_better {
-            self.bytes = self.compressed.len();
+            self.bits = bits;
         }
         is_better
     }
@@ -458,12 +526,27 @@ impl<'m> Search<'m> {
             for group in self.best.functions[function].groups.clone() {
                 for first in group.clone() {
                     for second in first + 1..group.end {
-                        self.best.functions[function].swap(first, second);
+                        self.best.functions[function].swap_locals(first, second);
                         if !self.is_better() {
-                            self.best.functions[function].swap(first, second);
+                            self.best.functions[function].swap_locals(first, second);
                         }
                     }
                 }
+            }
+        }
+    }
+
+    /// Lets neighbours in code change places.
+    fn swap_neighbours(&mut self) {
+        for function in self.best.order.clone() {
+            let mut place = 0;
+            // Their number may change where statements have new neighbours.
+            while let Some(swap) = self.best.functions[function].swaps().get(place) {
+                let back = self.best.functions[function].swap_neighbours(swap);
+                if !self.is_better() {
+                    self.best.functions[function].swap_neighbours(&back);
+                }
+                place += 1;
             }
         }
     }
@@ -486,7 +569,7 @@ impl<'m> Search<'m> {
             }
             self.best.order = best;
         }
-        for type_index in 0..self.best.type_count {
+        for type_index in 0..self.best.types.len() {
             let mut best = self.best.order.clone();
             let is_of_type =
                 |function: &usize| self.best.functions[*function].type_index == type_index;

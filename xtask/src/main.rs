@@ -6,6 +6,7 @@ mod bench;
 mod command;
 mod counts;
 mod cut;
+mod deflate;
 mod frames;
 mod gate;
 mod long;
@@ -16,6 +17,7 @@ mod profile;
 mod report;
 mod runtime;
 mod sections;
+mod swaps;
 mod tidy;
 
 use std::process::ExitCode;

@@ -45,6 +45,22 @@ const LLVM_SETTINGS: [&str; 5] = [
     "-memdep-block-scan-limit=1",
 ];
 
+/// What wasm-opt does.
+const OPTIMISATIONS: [&str; 8] = [
+    // Control flow as LLVM leaves it has more blocks than it takes: it is made anew from its graph.
+    "-Oz",
+    "--flatten",
+    "--rereloop",
+    "-Oz",
+    // Alignments are hints that hosts of today do not need, and noise to what compresses.
+    "--dealign",
+    "--converge",
+    // What is shorter than its calls, though more than the default takes for that.
+    "--always-inline-max-function-size=4",
+    // Packing would split segments that the compiler drops or keeps whole.
+    "--skip-pass=memory-packing",
+];
+
 /// What rustc's default wasm32 target emits; anything more would shut out older browsers.
 const FEATURES: [&str; 8] = [
     "--enable-bulk-memory",
@@ -186,8 +202,7 @@ fn build(root: &Path, recipe: &Recipe, target_folder: &Path) -> Result<Built> {
     std::fs::write(&cut, cut_bytes)?;
     let optimised = target_folder.join("optimised.wasm");
     let mut optimise = Command::new(wasm_opt(root)?);
-    // Packing would split segments that the compiler drops or keeps whole.
-    optimise.args(["-Oz", "--converge", "--skip-pass=memory-packing"]).args(FEATURES);
+    optimise.args(OPTIMISATIONS).args(FEATURES);
     optimise.arg(&cut).arg("-o").arg(&optimised);
     succeed(&mut optimise)?;
     let bytes = std::fs::read(&optimised).context("wasm-opt wrote nothing")?;

@@ -141,3 +141,35 @@ fn what_is_no_module_is_refused() {
     let dangling = module(&[(1, vec![0, 0x10, 5, 0x0b])]);
     assert_eq!(arrange(&dangling, &[], Effort::None), Err(NotAModule));
 }
+
+/// Adds local and parameter, or parameter and local, this often.
+fn sums(operands: [u8; 2], count: usize) -> Vec<u8> {
+    let mut body = vec![1, 1, 0x7f];
+    body.extend([0x20, operands[0], 0x20, operands[1], 0x6a, 0x21, 1].repeat(count));
+    body.push(0x0b);
+    body
+}
+
+#[test]
+fn operands_stand_in_the_order_that_is_found_elsewhere() {
+    let mixed = module(&[(0, sums([0, 1], 9)), (0, sums([1, 0], 1))]);
+    let arranged = arrange(&mixed, &[], Effort::Search).unwrap();
+    let bodies = [b'a', b'b'].map(|export| reached(&arranged, export)[0].1.clone());
+    let alike = [[0, 1], [1, 0]].map(|operands| [sums(operands, 9), sums(operands, 1)]);
+    assert!(alike.contains(&bodies), "{bodies:?}");
+}
+
+#[test]
+fn a_comparison_whose_operands_change_places_is_the_opposite_one() {
+    let compares = |operands: [u8; 2], opcode: u8| {
+        vec![1, 1, 0x7f, 0x20, operands[0], 0x20, operands[1], opcode, 0x21, 1, 0x0b]
+    };
+    let mixed = module(&[(0, compares([0, 1], 0x48))]);
+    let mut arrangement = Arrangement::read(&mixed, &[]).unwrap();
+    let swaps = arrangement.functions[0].swaps();
+    assert_eq!(swaps.len(), 1);
+    let back = arrangement.functions[0].swap_neighbours(&swaps[0]);
+    assert_eq!(arrangement.write().unwrap(), module(&[(0, compares([1, 0], 0x4a))]));
+    assert_eq!(arrangement.functions[0].swap_neighbours(&back), swaps[0]);
+    assert_eq!(arrangement.write().unwrap(), mixed);
+}
