@@ -98,16 +98,19 @@ impl Shard {
         let Some(bytes) = left.filter(|_| !cfg!(vudo_mutation = "left_frame_forgotten")) else {
             return Ok(());
         };
-        self.lock().has_arriving = true;
-        match self.apply_frame(&bytes) {
-            Ok(_) => Ok(()),
-            Err(error @ (Error::Storage(_) | Error::Damaged { .. })) => Err(error),
-            Err(error) => {
-                // It was never applied, so nobody was told that it is here.
-                tracing::warn!(namespace = &*self.name, %error, "a frame on disk was not applied");
-                Ok(())
-            }
+        let applied = self.apply_frame(&bytes);
+        let mut state = self.lock();
+        match applied {
+            Err(error @ Error::Storage(_)) => return Err(error),
+            // The store can be read for the rest, and the frame waits for a repair.
+            Err(Error::Damaged { .. }) => state.keeps_left_frame = true,
+            // What is not its writers' was never applied, so nobody was told that it is here.
+            _ => state.has_arriving = true,
         }
+        if let Err(error) = applied {
+            tracing::warn!(namespace = &*self.name, %error, "a frame on disk was not applied");
+        }
+        Ok(())
     }
 
     /// The turn to flush, where nobody has it and a frame can be on disk before it is applied: it has
@@ -124,7 +127,7 @@ impl Shard {
         let own_key = state.namespace.replicas().key(state.own);
         let names_own = signed.frame().replicas().any(|key| key == *own_key);
         let is_new = !state.durable_vector.covers(&signed.reached());
-        let is_idle = state.pending.change_count == 0;
+        let is_idle = state.pending.change_count == 0 && !state.keeps_left_frame;
         if is_new && is_idle && !names_own {
             return Some((turn, state));
         }

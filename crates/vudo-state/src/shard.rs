@@ -82,6 +82,8 @@ pub(crate) struct State {
     pub(crate) pending: Pending,
     /// Whether a frame of a peer is on disk that has not gone to the log yet.
     pub(crate) has_arriving: bool,
+    /// Whether such a frame stays there, since damage keeps it from being applied.
+    pub(crate) keeps_left_frame: bool,
     /// Whether a batch is on its way to disk. One at a time keeps the log in order.
     is_flushing: bool,
     checkpoint: Checkpoint,
@@ -232,6 +234,7 @@ impl Shard {
             own,
             pending: Pending::default(),
             has_arriving: false,
+            keeps_left_frame: false,
             is_flushing: false,
             checkpoint,
             directory_counts,

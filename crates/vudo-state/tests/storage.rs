@@ -189,6 +189,63 @@ fn small_frames_of_many_peers_share_the_disk_s_syncs() {
     assert!(syncs < PEERS * FRAMES / 2, "{syncs} syncs");
 }
 
+/// Puts these values in place of those of all chunks, and gives what those were.
+fn replace_chunks(disk: &Disk, values: Option<&WriteBatch>) -> WriteBatch {
+    let (mut before, mut damaged) = (WriteBatch::default(), WriteBatch::default());
+    let visit = &mut |key: &[u8], value: &[u8]| {
+        before.put(key.to_vec(), value.to_vec());
+        damaged.put(key.to_vec(), b"no chunk".to_vec());
+        true
+    };
+    disk.scan(b"c", b"d", visit).unwrap();
+    disk.inner.commit(values.unwrap_or(&damaged)).unwrap();
+    before
+}
+
+#[test]
+fn a_frame_that_a_crash_has_left_waits_while_its_document_is_damaged() {
+    let disk = Arc::new(Disk::default());
+    let (database, peer) = (open(&disk), open(&Arc::default()));
+    let make = |number: u32| (format!("{number:05}"), number);
+    let documents: Vec<(String, u32)> = (0..3_000).map(make).collect();
+    database
+        .transaction(|transaction| {
+            documents.iter().try_for_each(|(key, _)| transaction.create(&task(), key).map(drop))
+        })
+        .unwrap();
+    let (replication, of_peer) =
+        (database.replication("default").unwrap(), peer.replication("default").unwrap());
+    let frame = replication.frame_since(&VersionVector::new(), usize::MAX).unwrap().unwrap();
+    of_peer.apply_frame(&frame.bytes).unwrap();
+    drop((replication, database));
+    let set = |title: &str| {
+        peer.update(&task(), &peer.document_id("01500"), &[("title", title.into())]).unwrap();
+    };
+    let title_in = |database: &Database| {
+        let record = database.read(&task(), &database.document_id("01500")).unwrap();
+        record.unwrap().get("title").cloned()
+    };
+    let receive = |database: &Database| {
+        let target = database.replication("default").unwrap();
+        let frame = of_peer.frame_since(&target.durable_vector(), usize::MAX).unwrap().unwrap();
+        target.apply_small_frame(frame.bytes, |verify| verify())
+    };
+
+    let database = open(&disk);
+    set("before the crash");
+    receive(&database).unwrap();
+    let left = crashed(&disk.batches.lock().unwrap());
+    let chunks = replace_chunks(&left, None);
+    assert!(!chunks.writes.is_empty());
+    let database = open(&left);
+    let other = GenSchema::new("Other", []);
+    database.create(&other, &database.document_id("flushed"), &[]).unwrap();
+    assert!(receive(&database).is_err(), "its document cannot be read");
+    drop(database);
+    replace_chunks(&left, Some(&chunks));
+    assert_eq!(title_in(&open(&left)), Some("before the crash".into()));
+}
+
 /// Seals everything of a store ahead, and looks meanwhile that nothing of it is given away.
 fn sealing(replication: &Replication) -> ListenerGuard {
     let sealed = replication.clone();
