@@ -2,9 +2,9 @@
 //!
 //! What a module does, and nearly how long it is, does not depend on the order of its functions, on
 //! which of its locals has which number, on where in memory frames lie that are never in use at the
-//! same time, and on which of two operands or statements comes first (`swaps`). How well it compresses does: code that is alike becomes short where it has the
-//! same numbers and lies near by. So each of these is changed, one after the other, wherever that
-//! makes the compressed text shorter. Modules that are cut from the runtime keep what was found.
+//! same time, and on which of two operands or statements comes first (`swaps`). How well it compresses
+//! does: code that is alike becomes short where it has the same numbers and lies near by. So each of
+//! these is changed, one after the other, wherever that makes the compressed text no longer. Modules that are cut from the runtime keep what was found.
 //!
 //! The outcome depends on the module and on the version of flate2 in the lock file, on nothing else.
 
@@ -433,7 +433,7 @@ impl Function {
         self.instructions[start..end].rotate_left(swap.middle - start);
         let operator = swap.operator.map(|opcode| {
             let operator = &mut self.instructions[end];
-            let before = core::mem::replace(&mut operator.bytes[0], opcode);
+            let before = std::mem::replace(&mut operator.bytes[0], opcode);
             operator.effect = Effect::of(opcode, 0);
             before
         });

@@ -52,7 +52,7 @@ const OPTIMISATIONS: [&str; 8] = [
     "--flatten",
     "--rereloop",
     "-Oz",
-    // Alignments are hints that hosts of today do not need, and noise to what compresses.
+    // Alignments are hints that change nothing of what a module does, and noise to what compresses.
     "--dealign",
     "--converge",
     // What is shorter than its calls, though more than the default takes for that.

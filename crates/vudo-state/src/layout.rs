@@ -39,8 +39,8 @@ use vudo_crdt::{ChunkId, GenIndex, ReplicaIndex, ReplicaKey, TablePart};
 /// The format of a store. A store of another version is refused, never guessed at.
 pub(crate) const FORMAT_VERSION: u32 = 10;
 /// Those that are brought up to date when they are opened: 5 had no rows beside the chunks, 6 no
-/// seals and hashes, 7 no logs with gaps and no rights, 8 no packed values, and 9 no
-/// frames beside the log.
+/// seals and hashes, 7 no logs with gaps and no rights, 8 no packed values, and 9 no frames beside the
+/// log.
 pub(crate) const FORMAT_VERSIONS_BEFORE: [u32; 5] = [5, 6, 7, 8, 9];
 
 pub(crate) type NamespaceId = u32;
