@@ -68,7 +68,7 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         package: "vudo-state",
         name: "others_not_synced",
-        target: Some("arriving"),
+        target: Some("storage"),
         test: "what_is_written_while_a_frame_arrives_is_synced_as_well",
     },
     Mutation {

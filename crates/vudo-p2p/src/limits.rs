@@ -6,9 +6,6 @@ use vudo_crdt::limits::{MAX_GENS, MAX_SIGNED_FRAME_BYTES, MAX_VECTOR_REPLICAS};
 
 /// A frame of a session carries what is signed together, and more as long as that fits into this.
 pub const FRAME_BYTES: usize = 256 << 10;
-/// A frame of no more than this that comes alone is applied on the thread that has received it: handing
-/// it to another one would take longer.
-pub const SMALL_FRAME_BYTES_MAX: usize = 4 << 10;
 /// Most content of a frame with more than one change: it is passed on in one piece, so an honest peer
 /// never sends as much. Content weighs the same in every store, so who accepts it can pass it on.
 pub const FRAME_CONTENT_BYTES_MAX: usize = 2 * FRAME_BYTES;

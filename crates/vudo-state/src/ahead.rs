@@ -1,8 +1,8 @@
-//! Sealing what this store has written while the disk sync that makes it durable is under way.
+//! Sealing what this store has written while it goes to disk.
 //!
 //! ```text
-//! flush      write to disk ....................... synced
-//! session      hash, sign, make a frame ......     send it
+//! write to disk ................................. synced
+//!                 hash, sign, make a frame ...... send it
 //! ```
 //!
 //! **The idea.** A peer that waits for a single change waits for its hash, its signature and its frame
@@ -10,8 +10,6 @@
 //!
 //! **The invariant.** What is made here is given away once its flush has ended well, and not before. A
 //! flush that fails drops it, so no signature goes out for a number that a crash would use again.
-
-use std::sync::Arc;
 
 use vudo_crdt::merkle::{MerkleLog, leaf_of};
 use vudo_crdt::wire::Reader;
@@ -25,117 +23,79 @@ use crate::shard::{Flushed, Shard, State};
 /// of many changes needs one signature.
 const AHEAD_BYTES_MAX: usize = 4 << 10;
 
-/// What is sealed ahead of its flush, and what was.
-#[derive(Default)]
-pub(crate) struct Ahead {
-    travelling: Option<Travelling>,
-    at_hand: Option<AtHand>,
-}
-
-/// Changes of this store that are on their way to disk.
-struct Travelling {
-    /// As the log keeps them.
-    record: Arc<[u8]>,
-    /// What is durable without them.
-    before: VersionVector,
-    sealed: Option<SealedAhead>,
-}
-
-struct SealedAhead {
+/// What has been sealed of changes on their way to disk.
+pub(crate) struct SealedAhead {
     log: MerkleLog,
     seal: Seal,
-    frame: OutgoingFrame,
+    at_hand: AtHand,
 }
 
 /// A frame of changes of this store that are durable.
-struct AtHand {
+pub(crate) struct AtHand {
+    /// What is durable without them.
     before: VersionVector,
     frame: OutgoingFrame,
 }
 
 impl State {
-    /// Notes what a flush takes to disk. Gives whether it can be sealed meanwhile: where it is little,
-    /// and nothing but changes of this store behind others that have been hashed.
-    pub(crate) fn begin_ahead(&mut self, flushed: &Flushed) -> bool {
+    /// Whether a flush can be sealed meanwhile: where it is little, and nothing but changes of this store
+    /// behind others that have been hashed.
+    pub(crate) fn can_seal_ahead(&self, flushed: &Flushed) -> bool {
         let record = &flushed.pending.record;
         let is_own = flushed.pending.units.is_empty() && flushed.records.is_empty();
         let is_little = !record.is_empty() && record.len() <= AHEAD_BYTES_MAX;
         let is_hashed = self.seals.own_position == self.seals.end;
         // A segment that has ended would need a signature of its own.
         let is_in_segment = flushed.open.first == self.seals.open.first;
-        let travels = is_own && is_little && is_hashed && is_in_segment;
-        self.ahead.travelling = travels.then(|| Travelling {
-            record: record.as_slice().into(),
-            before: self.durable_vector.clone(),
-            sealed: None,
-        });
-        travels
+        is_own && is_little && is_hashed && is_in_segment
     }
 
     /// Takes over what has been sealed of a flush that is on disk now.
-    pub(crate) fn end_ahead(&mut self) {
-        let Some(Travelling { before, sealed: Some(sealed), .. }) = self.ahead.travelling.take()
-        else {
-            return;
-        };
+    pub(crate) fn take_sealed(&mut self, sealed: SealedAhead) {
         self.seals.own_position = self.seals.end;
         self.seals.own_seal = Some((sealed.log.length(), sealed.seal));
         *self.seals.log(self.own) = sealed.log;
-        self.ahead.at_hand = Some(AtHand { before, frame: sealed.frame });
-    }
-
-    /// Forgets everything, where the end of a log has been replaced or a flush has failed.
-    pub(crate) fn forget_ahead(&mut self) {
-        self.ahead = Ahead::default();
+        self.at_hand = Some(sealed.at_hand);
     }
 }
 
 impl Shard {
-    /// See [`crate::Replication::seal_ahead`].
-    pub(crate) fn seal_ahead(&self) {
-        // Whoever hashes already may have much to do, and the caller must not wait for that.
-        let Ok(_sealing) = self.sealing.try_lock() else { return };
+    /// Hashes and signs what the caller takes to disk. `None` where somebody hashes already, who may have
+    /// much to do: the flush must not wait for that.
+    pub(crate) fn seal_ahead(&self, record: &[u8]) -> Option<SealedAhead> {
+        let _sealing = self.sealing.try_lock().ok()?;
         let mut state = self.lock();
-        let own = state.own;
-        let Some(Travelling { record, before, sealed: None }) = &state.ahead.travelling else {
-            return;
-        };
-        let (record, mut vector) = (record.clone(), before.clone());
+        let (own, before) = (state.own, state.durable_vector.clone());
         let keys = state.namespace.replicas().keys().to_vec();
         let gen_names: Vec<String> = state.namespace.gen_names().map(str::to_owned).collect();
         let mut log = state.seals.log(own).clone();
         drop(state);
         let own_key = keys[own as usize];
         let mut writer = FrameWriter::new(&keys, gen_names.iter());
-        let mut reader = Reader::new(&record);
+        let mut reader = Reader::new(record);
         while !reader.is_empty() {
-            let Ok(change) = Change::read_log_record(&mut reader) else { return };
+            let change = Change::read_log_record(&mut reader).ok()?;
             if change.replica != own || change.number != log.length() + 1 {
-                return;
+                return None;
             }
             let gen_name = |gen_index: u32| gen_names[gen_index as usize].as_bytes();
             log.push(leaf_of(&self.name, &own_key, &change, gen_name), |_, _| ());
             writer.push(&change);
         }
+        let mut vector = before.clone();
         vector.advance(own_key, log.length());
         let changes = writer.change_count();
         let seal = seal(&self.key, &self.name, &log);
         let mut bytes = Vec::new();
         write_signed_frame(&writer.finish(), &[seal], &mut bytes);
-        let frame = OutgoingFrame { bytes, vector, changes };
-        let mut state = self.lock();
-        // Where the flush has ended meanwhile this came too late: another one may be on its way.
-        if let Some(travelling) = &mut state.ahead.travelling
-            && Arc::ptr_eq(&travelling.record, &record)
-        {
-            travelling.sealed = Some(SealedAhead { log, seal, frame });
-        }
+        let at_hand = AtHand { before, frame: OutgoingFrame { bytes, vector, changes } };
+        Some(SealedAhead { log, seal, at_hand })
     }
 
     /// See [`crate::Replication::frame_at_hand`].
     pub(crate) fn frame_at_hand(&self, since: &VersionVector) -> Option<OutgoingFrame> {
         let state = self.lock();
-        let AtHand { before, frame } = state.ahead.at_hand.as_ref()?;
+        let AtHand { before, frame } = state.at_hand.as_ref()?;
         let own_key = state.namespace.replicas().key(state.own);
         let is_next = since.get(own_key) == before.get(own_key) && since.covers(before);
         let is_above_floor = state.floor.as_ref().is_none_or(|floor| since.covers(&floor.vector));

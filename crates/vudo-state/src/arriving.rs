@@ -2,12 +2,12 @@
 //!
 //! ```text
 //! a large frame   verify, apply | write to disk .............. synced
-//! a small frame   write the frame to disk ......... synced, its changes go to the log with the next
-//!                 verify, apply ...                 commit
+//! a small frame   write the frame to disk .......... synced, its changes go to the log with the next
+//!                                 verify, apply ...          commit
 //! ```
 //!
-//! **The idea.** Checking a signature takes about as long as half a disk sync. A small frame that
-//! arrives alone goes to disk as it is while another thread verifies and applies it. When both are done
+//! **The idea.** Checking a signature takes about as long as a third of a disk sync. A small frame that
+//! arrives alone is on its way to disk, as it is, while it is verified and applied. When both are done
 //! its changes are durable: its log record is still to be written, and until then opening the store
 //! takes the frame in again. What turns out to be no frame of its writers is not applied then either.
 //!
@@ -15,79 +15,76 @@
 //! commit that takes its changes to the log, and whoever put it there has the turn to flush, so that
 //! nothing is written between.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
-
 use vudo_crdt::{Applied, SealedLog, SignedFrame};
 
 use crate::error::{Error, Result};
 use crate::history::is_signature;
 use crate::layout;
+use crate::limits::SMALL_FRAME_BYTES_MAX;
 use crate::shard::{Commit, FlushTurn, Shard, State, StateGuard, Unit};
-use crate::storage::{Storage, WriteBatch};
+use crate::storage::WriteBatch;
 use crate::subscription::Origin;
+
+/// The frame that is on disk beside the log.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FrameOnDisk {
+    /// There is none.
+    None,
+    /// It has been applied, or refused: it leaves the disk with the next flush.
+    Applied,
+    /// Damage keeps it from being applied, so it stays for when that is repaired.
+    Kept,
+}
 
 impl Shard {
     /// Applies a peer's frame, durably: as far as its writers have signed what is new in it.
     pub(crate) fn apply_frame(&self, bytes: &[u8]) -> Result<Applied> {
         let signed = SignedFrame::parse(bytes).map_err(Error::malformed)?;
-        if self.has_to_judge(&signed) {
-            let (turn, mut state, sealed) = self.verify_frame(&signed, || self.turn())?;
-            let applied = self.apply_verified(&mut state, &signed, sealed)?;
+        match self.turn_for_arriving(bytes, &signed) {
+            Some((turn, state)) => self.apply_while_written(turn, state, bytes, &signed),
+            None => self.apply_and_write(&signed),
+        }
+    }
+
+    fn apply_and_write(&self, signed: &SignedFrame<'_>) -> Result<Applied> {
+        if self.has_to_judge(signed) {
+            let (turn, mut state, sealed) = self.verify_frame(signed, || self.turn())?;
+            let applied = self.apply_verified(&mut state, signed, sealed)?;
             self.judge_and_write(turn, state)?;
             return Ok(applied);
         }
-        let (applied, wanted) = self.apply_in_memory(&signed)?;
+        let (applied, wanted) = self.apply_in_memory(signed)?;
         self.subscribers.run_callbacks();
         self.flush(wanted)?;
         Ok(applied)
     }
 
-    /// [`Shard::apply_frame`] of a small frame, which is verified by what `spawn` is given while it goes
-    /// to disk: see [`crate::Replication::apply_small_frame`].
-    pub(crate) fn apply_small_frame(
-        self: &Arc<Shard>,
-        bytes: Vec<u8>,
-        spawn: impl FnOnce(Box<dyn FnOnce() + Send>),
+    fn apply_while_written(
+        &self,
+        turn: FlushTurn<'_>,
+        mut state: StateGuard<'_>,
+        bytes: &[u8],
+        signed: &SignedFrame<'_>,
     ) -> Result<Applied> {
-        let signed = SignedFrame::parse(&bytes).map_err(Error::malformed)?;
-        let Some((turn, mut state)) = self.turn_for_arriving(&signed) else {
-            return self.apply_frame(&bytes);
-        };
-        state.has_arriving = true;
+        state.frame_on_disk = FrameOnDisk::Applied;
         drop(state);
         let mut batch = WriteBatch::default();
-        batch.put(layout::arriving(self.id()), bytes.clone());
-        let bytes: Arc<[u8]> = bytes.into();
-        let is_begun = Arc::new(AtomicBool::new(false));
-        let (sender, taken) = mpsc::sync_channel(1);
-        spawn({
-            let (shard, bytes, is_begun) = (self.clone(), bytes.clone(), is_begun.clone());
-            Box::new(move || {
-                if !is_begun.swap(true, Ordering::AcqRel) {
-                    // Whoever waits for this is gone only where it has panicked.
-                    let _ = sender.send(shard.apply_bytes_in_memory(&bytes));
-                    // After the answer: a callback may write, and so wait for the turn.
-                    shard.subscribers.run_callbacks();
-                }
-            })
+        batch.put(layout::arriving(self.id()), bytes.to_vec());
+        let mut applied = None;
+        let written = self.storage().commit_while(&batch, &mut || {
+            // Nothing of this store's own is in it, so nothing is written here.
+            applied = Some(self.apply_in_memory(signed));
         });
-        let written = self.storage().commit(&batch);
-        // All other threads may be waiting for this one, so nobody may be there to do it.
-        let here = || self.apply_bytes_in_memory(&bytes);
-        let taken = match is_begun.swap(true, Ordering::AcqRel) {
-            false => here(),
-            true => taken.recv().unwrap_or_else(|_| here()),
-        };
         written?;
-        let applied = taken?;
+        let (applied, _) = applied.unwrap_or_else(|| self.apply_in_memory(signed))?;
         let state = self.lock();
         // What others have applied meanwhile has to be synced; this has been.
-        let commit: Commit = match state.is_alone_pending(&applied) {
-            true => <dyn Storage>::commit_later,
-            false => <dyn Storage>::commit,
+        let commit = match state.is_alone_pending(&applied) {
+            true => Commit::Later,
+            false => Commit::Now,
         };
         self.flush_in_turn(turn, state, commit)?;
+        // Not before: a callback may write, and so wait for the turn.
         self.subscribers.run_callbacks();
         Ok(applied)
     }
@@ -98,14 +95,15 @@ impl Shard {
         let Some(bytes) = left.filter(|_| !cfg!(vudo_mutation = "left_frame_forgotten")) else {
             return Ok(());
         };
-        let applied = self.apply_frame(&bytes);
+        let signed = SignedFrame::parse(&bytes).map_err(Error::malformed);
+        let applied = signed.and_then(|signed| self.apply_and_write(&signed));
         let mut state = self.lock();
         match applied {
             Err(error @ Error::Storage(_)) => return Err(error),
             // The store can be read for the rest, and the frame waits for a repair.
-            Err(Error::Damaged { .. }) => state.keeps_left_frame = true,
+            Err(Error::Damaged { .. }) => state.frame_on_disk = FrameOnDisk::Kept,
             // What is not its writers' was never applied, so nobody was told that it is here.
-            _ => state.has_arriving = true,
+            _ => state.frame_on_disk = FrameOnDisk::Applied,
         }
         if let Err(error) = applied {
             tracing::warn!(namespace = &*self.name, %error, "a frame on disk was not applied");
@@ -113,32 +111,28 @@ impl Shard {
         Ok(())
     }
 
-    /// The turn to flush, where nobody has it and a frame can be on disk before it is applied: it has
-    /// something new, of other replicas than this one, and is judged by the records that are held. Where
-    /// something is waiting for a sync already, the frame shares that.
+    /// The turn to flush, where nobody has it and a frame can be on disk before it is applied: it is
+    /// small, has something new, of other replicas than this one, and is judged by the records that are
+    /// held. Where something is waiting for a sync already, the frame shares that.
     fn turn_for_arriving(
         &self,
+        bytes: &[u8],
         signed: &SignedFrame<'_>,
     ) -> Option<(FlushTurn<'_>, StateGuard<'_>)> {
-        if self.has_to_judge(signed) {
+        if bytes.len() > SMALL_FRAME_BYTES_MAX || self.has_to_judge(signed) {
             return None;
         }
         let (turn, state) = self.try_turn()?;
         let own_key = state.namespace.replicas().key(state.own);
         let names_own = signed.frame().replicas().any(|key| key == *own_key);
         let is_new = !state.durable_vector.covers(&signed.reached());
-        let is_idle = state.pending.change_count == 0 && !state.keeps_left_frame;
+        let is_idle = state.pending.change_count == 0 && state.frame_on_disk != FrameOnDisk::Kept;
         if is_new && is_idle && !names_own {
             return Some((turn, state));
         }
         // The turn ends with the state unlocked.
         drop(state);
         None
-    }
-
-    fn apply_bytes_in_memory(&self, bytes: &[u8]) -> Result<Applied> {
-        let signed = SignedFrame::parse(bytes).map_err(Error::malformed)?;
-        self.apply_in_memory(&signed).map(|(applied, _)| applied)
     }
 
     /// Verifies and applies a frame. Gives what [`Shard::flush`] has to be asked for as well.

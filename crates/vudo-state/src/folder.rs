@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::identity;
 use crate::layout;
-use crate::storage::{Folder, NativeStorage, OpenError, StorageError};
+use crate::storage::{Folder, NativeStorage, OpenError, PAGES_NAME, StorageError};
 
 /// Opens the storage in a folder, which is created where there is none, and gives the identity of
 /// its file with it. Whoever keeps something there that must exist once keeps that identity beside
@@ -19,7 +19,7 @@ pub fn open_storage(path: &Path) -> Result<(NativeStorage, Vec<u8>)> {
         source: StorageError::new(error.to_string()),
     };
     create_private_folder(path).map_err(|error| failed(&error))?;
-    let file = path.join("store.redb");
+    let file = path.join(PAGES_NAME);
     let storage = NativeStorage::open(Folder(path.to_owned())).map_err(|error| match error {
         OpenError::InUse => Error::InUse { path: path.to_owned() },
         OpenError::Version(found) => {

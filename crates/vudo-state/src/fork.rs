@@ -366,7 +366,7 @@ impl Shard {
             return Err(error);
         }
         state.branch_count += 1;
-        state.forget_ahead();
+        state.at_hand = None;
         state.judgement_count += 1;
         state.is_judgement_stale |= state.rights.is_some();
         self.publish(&mut state, Origin::Remote);

@@ -96,6 +96,7 @@ pub use history::{Blame, is_signature};
 pub use identity::SecretKeyBytes;
 pub use limits::{
     CATCH_UP_BYTES_MAX, MEMORY_BYTES_MAX, QUEUE_DOCUMENTS_MAX, QUEUE_STEPS_MAX, SEGMENT_BYTES,
+    SMALL_FRAME_BYTES_MAX,
 };
 pub use listeners::ListenerGuard;
 pub use live::{LiveQuery, ResultChange, Step};

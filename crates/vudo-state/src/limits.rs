@@ -24,6 +24,9 @@ pub(crate) const EVENTUAL_DELAY: Duration = Duration::from_millis(20);
 /// So much of the log one signature answers for, at most but for a single change that is larger: what
 /// goes to a peer ends where a signature does.
 pub const SEGMENT_BYTES: usize = 192 << 10;
+/// A frame of no more than this that arrives alone goes to disk while its signatures are checked. For a
+/// larger one, writing it twice would take longer than that saves.
+pub const SMALL_FRAME_BYTES_MAX: usize = 4 << 10;
 /// How much memory the documents of one namespace take up, unless it is said otherwise.
 pub const MEMORY_BYTES_MAX: usize = 64 << 20;
 /// So much log a step of a compaction goes through.

@@ -72,15 +72,10 @@ impl Replication {
     }
 
     /// The frame that [`Replication::frame_since`] would give, where it is in memory: what this store
-    /// has written last, and [`Replication::seal_ahead`] has sealed.
+    /// has written last. It is sealed on its way to disk, as long as somebody listens by
+    /// [`Replication::on_durable`].
     pub fn frame_at_hand(&self, since: &VersionVector) -> Option<OutgoingFrame> {
         self.shard.frame_at_hand(since)
-    }
-
-    /// Hashes and signs what a flush is taking to disk, so that its frame is at hand as soon as it is
-    /// durable. Does nothing where no such flush is under way.
-    pub fn seal_ahead(&self) {
-        self.shard.seal_ahead();
     }
 
     /// Applies a peer's frame; what it brought is on disk when this returns.
@@ -91,23 +86,6 @@ impl Replication {
     pub fn apply_frame(&self, frame: &[u8]) -> Result<Applied> {
         self.shard.check_outside()?;
         let applied = self.shard.apply_frame(frame)?;
-        self.database.settle_later();
-        Ok(applied)
-    }
-
-    /// [`Replication::apply_frame`] for a frame of a few changes, whose signatures are checked while it
-    /// goes to disk. `spawn` is given that work and has to have another thread do it, or this one where it
-    /// has none; where it does not, this call does it.
-    ///
-    /// # Errors
-    /// As for [`Replication::apply_frame`].
-    pub fn apply_small_frame(
-        &self,
-        frame: Vec<u8>,
-        spawn: impl FnOnce(Box<dyn FnOnce() + Send>),
-    ) -> Result<Applied> {
-        self.shard.check_outside()?;
-        let applied = self.shard.apply_small_frame(frame, spawn)?;
         self.database.settle_later();
         Ok(applied)
     }
@@ -158,11 +136,5 @@ impl Replication {
     /// must return at once and must not use the store.
     pub fn on_durable(&self, callback: impl Fn() + Send + Sync + 'static) -> ListenerGuard {
         self.shard.durable_listeners.add(callback)
-    }
-
-    /// Calls back whenever a flush begins that [`Replication::seal_ahead`] can do something for, until
-    /// the guard is dropped. The flush waits for the callback, which must not use the store but for that.
-    pub fn on_flush(&self, callback: impl Fn() + Send + Sync + 'static) -> ListenerGuard {
-        self.shard.flush_listeners.add(callback)
     }
 }

@@ -24,7 +24,8 @@ use vudo_crdt::{
     Ranges, ReplicaIndex, ReplicaKey, Seal, TablePart, Transaction, VersionVector, limits,
 };
 
-use crate::ahead::Ahead;
+use crate::ahead::AtHand;
+use crate::arriving::FrameOnDisk;
 use crate::compaction::join_at;
 use crate::database::OpenOptions;
 use crate::error::{Error, Result};
@@ -63,7 +64,6 @@ pub(crate) struct Shard {
     travelling: Mutex<Option<Arc<WriteBatch>>>,
     pub(crate) subscribers: Arc<Subscribers>,
     pub(crate) durable_listeners: Listeners,
-    pub(crate) flush_listeners: Listeners,
     pub(crate) key: SigningKey,
     /// Held while this store's own changes are sealed; locked before the state, where both are.
     pub(crate) sealing: Mutex<()>,
@@ -80,10 +80,7 @@ pub(crate) struct State {
     pub(crate) namespace: Namespace,
     pub(crate) own: ReplicaIndex,
     pub(crate) pending: Pending,
-    /// Whether a frame of a peer is on disk that has not gone to the log yet.
-    pub(crate) has_arriving: bool,
-    /// Whether such a frame stays there, since damage keeps it from being applied.
-    pub(crate) keeps_left_frame: bool,
+    pub(crate) frame_on_disk: FrameOnDisk,
     /// Whether a batch is on its way to disk. One at a time keeps the log in order.
     is_flushing: bool,
     checkpoint: Checkpoint,
@@ -96,7 +93,8 @@ pub(crate) struct State {
     durable_count: u64,
     pub(crate) durable_vector: VersionVector,
     pub(crate) seals: Seals,
-    pub(crate) ahead: Ahead,
+    /// What has been written last, where it was sealed on its way to disk.
+    pub(crate) at_hand: Option<AtHand>,
     /// A segment of the log ends when it is this large.
     segment_bytes: usize,
     pub(crate) notices: Notices,
@@ -233,8 +231,7 @@ impl Shard {
             namespace,
             own,
             pending: Pending::default(),
-            has_arriving: false,
-            keeps_left_frame: false,
+            frame_on_disk: FrameOnDisk::None,
             is_flushing: false,
             checkpoint,
             directory_counts,
@@ -244,7 +241,7 @@ impl Shard {
             durable_count: 0,
             durable_vector,
             seals,
-            ahead: Ahead::default(),
+            at_hand: None,
             segment_bytes: options.segment_bytes,
             notices: Notices::of(schema.clone()),
             memory_bytes_max: options.memory_bytes_max,
@@ -271,7 +268,6 @@ impl Shard {
             travelling: Mutex::default(),
             subscribers: Arc::default(),
             durable_listeners: Listeners::default(),
-            flush_listeners: Listeners::default(),
             acknowledgements,
             key,
             sealing: Mutex::default(),
@@ -350,7 +346,7 @@ impl Shard {
     /// share one disk sync: whoever comes first takes everybody's changes along.
     pub(crate) fn flush(&self, wanted_count: u64) -> Result<()> {
         match self.flush_turn(wanted_count) {
-            Some((turn, state)) => self.flush_in_turn(turn, state, <dyn Storage>::commit),
+            Some((turn, state)) => self.flush_in_turn(turn, state, Commit::Now),
             None => Ok(()),
         }
     }
@@ -372,12 +368,17 @@ impl Shard {
         let mut batch = WriteBatch::default();
         let flushed = state.write_pending(self.id, &mut batch);
         self.acknowledgements.write_changed(self.id, &mut batch);
-        let is_sealed_ahead = self.flush_listeners.any() && state.begin_ahead(&flushed);
+        // Who is told at once will ask for it.
+        let seals_ahead = self.durable_listeners.any() && state.can_seal_ahead(&flushed);
         drop(state);
-        if is_sealed_ahead {
-            self.flush_listeners.notify();
-        }
-        let written = commit(&*self.storage, &batch);
+        let mut sealed = None;
+        let written = match commit {
+            Commit::Later => self.storage.commit_later(&batch),
+            Commit::Now if !seals_ahead => self.storage.commit(&batch),
+            Commit::Now => self.storage.commit_while(&batch, &mut || {
+                sealed = self.seal_ahead(&flushed.pending.record);
+            }),
+        };
         let mut state = self.lock();
         if let Err(error) = written {
             state.restore_pending(flushed);
@@ -385,6 +386,9 @@ impl Shard {
             return Err(error.into());
         }
         state.finish_flush(flushed);
+        if let Some(sealed) = sealed {
+            state.take_sealed(sealed);
+        }
         let is_log_long = state.log_bytes_since_checkpoint >= CHECKPOINT_BYTES;
         let is_checkpoint_due = is_log_long || state.is_over_memory;
         drop(state);
@@ -691,9 +695,14 @@ impl Drop for FlushTurn<'_> {
     }
 }
 
-/// [`Storage::commit`] or [`Storage::commit_later`].
-pub(crate) type Commit =
-    fn(&(dyn Storage + 'static), &WriteBatch) -> std::result::Result<(), StorageError>;
+/// When a flush goes to disk.
+#[derive(Clone, Copy)]
+pub(crate) enum Commit {
+    /// It is there when the flush ends.
+    Now,
+    /// Whatever is committed next takes it along.
+    Later,
+}
 
 /// What is on its way to disk.
 pub(crate) struct Flushed {
@@ -705,7 +714,7 @@ pub(crate) struct Flushed {
     pub(crate) open: OpenSegment,
     pub(crate) records: Vec<RecordId>,
     /// Whether a frame of a peer leaves the disk with this.
-    has_arriving: bool,
+    takes_frame: bool,
 }
 
 impl State {
@@ -780,9 +789,10 @@ impl State {
             open: self.seals.open.clone(),
             pending,
             records: self.write_records_of_rights(id, batch),
-            has_arriving: std::mem::take(&mut self.has_arriving),
+            takes_frame: self.frame_on_disk == FrameOnDisk::Applied,
         };
-        if flushed.has_arriving {
+        if flushed.takes_frame {
+            self.frame_on_disk = FrameOnDisk::None;
             batch.remove(layout::arriving(id));
         }
         if !flushed.pending.record.is_empty() {
@@ -946,14 +956,14 @@ impl State {
         self.seals.open = flushed.open;
         // One batch at a time is on its way, so nothing else has got a position meanwhile.
         self.seals.end = self.next_position;
-        self.end_ahead();
     }
 
     /// Puts back what could not be written, in front of what has come since.
     fn restore_pending(&mut self, flushed: Flushed) {
-        self.forget_ahead();
         self.next_position = flushed.previous_position;
-        self.has_arriving |= flushed.has_arriving;
+        if flushed.takes_frame {
+            self.frame_on_disk = FrameOnDisk::Applied;
+        }
         self.unsaved_records.extend(flushed.records);
         self.directory_counts = flushed.previous_directory_counts;
         let later = std::mem::replace(&mut self.pending, flushed.pending);

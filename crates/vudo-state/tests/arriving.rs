@@ -3,7 +3,7 @@
 mod common;
 
 use vudo_crdt::{FieldSchema, GenSchema, SignedFrame, Strategy, ValueType};
-use vudo_state::{Database, Durability, Error, Replication};
+use vudo_state::{Database, Error, Replication};
 use vudo_testkit::files::{CrashingFiles, Failure};
 
 fn note() -> GenSchema {
@@ -28,31 +28,20 @@ fn frame(from: &Database, to: &Database) -> Vec<u8> {
     frame.unwrap().expect("there is something new").bytes
 }
 
-type Work = Box<dyn FnOnce() + Send>;
-
-fn on_another_thread(work: Work) {
-    std::thread::spawn(work);
-}
-
-fn on_this_thread(work: Work) {
-    work();
-}
-
 #[test]
-fn a_frame_is_durable_after_one_sync_whoever_verifies_it() {
+fn a_frame_is_durable_after_one_sync() {
     let peer = Database::open_in_memory().unwrap();
     let mut disk = CrashingFiles::new(1);
-    let ways: [fn(Work); 3] = [on_another_thread, on_this_thread, drop];
-    for (number, way) in ways.into_iter().cycle().take(12).enumerate() {
+    for number in 0..12 {
         write(&peer, &format!("note {number:02}"));
         let store = common::open(&disk).unwrap();
         let bytes = frame(&peer, &store);
         let syncs_before = disk.sync_count();
-        let applied = replication(&store).apply_small_frame(bytes.clone(), way).unwrap();
+        let applied = replication(&store).apply_frame(&bytes).unwrap();
         assert_eq!((applied.changes, disk.sync_count() - syncs_before), (1, 1));
         assert_eq!(keys(&store), keys(&peer));
         assert_eq!(replication(&store).durable_vector(), replication(&peer).durable_vector());
-        let again = replication(&store).apply_small_frame(bytes, way).unwrap();
+        let again = replication(&store).apply_frame(&bytes).unwrap();
         assert_eq!((again.changes, again.duplicates), (0, 1));
         // Others are told of it from the log, though that is not on disk yet.
         let third = Database::open_in_memory().unwrap();
@@ -67,21 +56,6 @@ fn a_frame_is_durable_after_one_sync_whoever_verifies_it() {
 }
 
 #[test]
-fn what_is_written_while_a_frame_arrives_is_synced_as_well() {
-    let (peer, disk) = (Database::open_in_memory().unwrap(), CrashingFiles::new(2));
-    let store = common::open(&disk).unwrap();
-    write(&peer, "theirs");
-    let meanwhile = |verify: Work| {
-        write(&store.with_durability(Durability::Eventual), "own");
-        verify();
-    };
-    replication(&store).apply_small_frame(frame(&peer, &store), meanwhile).unwrap();
-    store.flush().unwrap();
-    let store = common::open(&disk.crash()).unwrap();
-    assert_eq!(keys(&store), ["own", "theirs"]);
-}
-
-#[test]
 fn what_its_writer_has_not_signed_is_not_applied_after_a_crash_either() {
     let (peer, disk) = (Database::open_in_memory().unwrap(), CrashingFiles::new(3));
     let store = common::open(&disk).unwrap();
@@ -90,13 +64,13 @@ fn what_its_writer_has_not_signed_is_not_applied_after_a_crash_either() {
     let mut forged = whole.clone();
     *forged.last_mut().unwrap() ^= 1;
     assert!(SignedFrame::parse(&forged).is_ok(), "only the signature is wrong");
-    let refused = replication(&store).apply_small_frame(forged, on_another_thread).unwrap_err();
+    let refused = replication(&store).apply_frame(&forged).unwrap_err();
     assert!(refused.is_peer_fault(), "{refused}");
     assert_eq!(keys(&store), [""; 0]);
     let disk = disk.crash();
     let store = common::open(&disk).unwrap();
     assert_eq!(keys(&store), [""; 0]);
-    replication(&store).apply_small_frame(whole, on_another_thread).unwrap();
+    replication(&store).apply_frame(&whole).unwrap();
     let store = common::open(&disk.crash()).unwrap();
     assert_eq!(keys(&store), ["note"]);
 }
@@ -108,11 +82,11 @@ fn a_frame_that_the_disk_does_not_take_can_come_again() {
     write(&peer, "note");
     let bytes = frame(&peer, &store);
     disk.fail(Some(Failure::From(0)));
-    let refused = replication(&store).apply_small_frame(bytes.clone(), on_this_thread);
+    let refused = replication(&store).apply_frame(&bytes);
     assert!(matches!(refused, Err(Error::Storage(_))), "{refused:?}");
     assert_eq!(replication(&store).durable_vector().change_count(), 0);
     disk.fail(None);
-    replication(&store).apply_small_frame(bytes, on_this_thread).unwrap();
+    replication(&store).apply_frame(&bytes).unwrap();
     let store = common::open(&disk.crash()).unwrap();
     assert_eq!(keys(&store), ["note"]);
 }

@@ -123,12 +123,7 @@ fn check(database: &Database, load_bytes_max: u64) -> Held {
 }
 
 /// Writes the next document of a peer, and has its frame arrive at the store. Gives its number.
-fn receive(
-    database: &Database,
-    peer: &Database,
-    random: &mut Random,
-    load_bytes_max: u64,
-) -> vudo_state::Result<i64> {
+fn receive(database: &Database, peer: &Database, load_bytes_max: u64) -> vudo_state::Result<i64> {
     let (from, to) = (peer.replication("default")?, database.replication("default")?);
     let number = from.durable_vector().change_count() as i64 + 1;
     let id = peer.document_id(&format!("peer {number:06}"));
@@ -136,13 +131,7 @@ fn receive(
     peer.create(&step_gen(), &id, &[("number", number.into()), ("load", load.into())])?;
     let frame = from.frame_since(&to.durable_vector(), usize::MAX)?;
     let bytes = frame.expect("there is something new").bytes;
-    match random.next_u64() % 3 {
-        0 => to.apply_small_frame(bytes, |verify| verify())?,
-        1 => to.apply_small_frame(bytes, drop)?,
-        _ => to.apply_small_frame(bytes, |verify| {
-            std::thread::spawn(verify);
-        })?,
-    };
+    to.apply_frame(&bytes)?;
     Ok(number)
 }
 
@@ -224,7 +213,7 @@ fn work(
     for _ in 0..random.next_u64() % 30 {
         match random.next_u64() % 16 {
             13.. => {
-                if let Ok(number) = receive(database, peer, random, load_bytes_max) {
+                if let Ok(number) = receive(database, peer, load_bytes_max) {
                     acknowledged.of_peer = number;
                     totals.received += 1;
                 }

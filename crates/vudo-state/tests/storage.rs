@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use vudo_crdt::{FieldSchema, GenSchema, Strategy, ValueType, VersionVector};
 use vudo_state::storage::{MemoryStorage, Storage, StorageError, WriteBatch};
-use vudo_state::{Database, Durability, ListenerGuard, Replication};
+use vudo_state::{Database, Durability};
 
 /// A disk that does what a test asks of it.
 #[derive(Default)]
@@ -17,6 +17,8 @@ struct Disk {
     is_full: AtomicBool,
     /// What goes to disk with the next batch.
     put_off: Mutex<WriteBatch>,
+    /// Called whenever a batch is on its way to the disk.
+    meanwhile: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
     /// Every batch that has been committed: the disk after a crash is what some of the first of
     /// them left.
     batches: Mutex<Vec<WriteBatch>>,
@@ -40,12 +42,22 @@ impl Storage for Disk {
         if self.is_full.load(Ordering::SeqCst) {
             return Err(StorageError::new("no space left on the disk"));
         }
+        // It may commit too, so it is not locked while it runs.
+        let meanwhile = self.meanwhile.lock().unwrap().clone();
+        if let Some(meanwhile) = meanwhile {
+            meanwhile();
+        }
         std::thread::sleep(self.commit_duration);
         self.commit_count.fetch_add(1, Ordering::SeqCst);
         let mut whole = std::mem::take(&mut *self.put_off.lock().unwrap());
         whole.writes.extend(batch.writes.iter().cloned());
         self.batches.lock().unwrap().push(whole);
         self.inner.commit(batch)
+    }
+
+    fn commit_while(&self, batch: &WriteBatch, work: &mut dyn FnMut()) -> Result<(), StorageError> {
+        work();
+        self.commit(batch)
     }
 
     fn commit_later(&self, batch: &WriteBatch) -> Result<(), StorageError> {
@@ -175,10 +187,7 @@ fn small_frames_of_many_peers_share_the_disk_s_syncs() {
                     let since = source.durable_vector();
                     create(&database, &format!("{peer} {number}")).unwrap();
                     let frame = source.frame_since(&since, usize::MAX).unwrap().unwrap();
-                    let on_another_thread = |verify| {
-                        std::thread::spawn(verify);
-                    };
-                    target.apply_small_frame(frame.bytes, on_another_thread).unwrap();
+                    target.apply_frame(&frame.bytes).unwrap();
                 }
             });
         }
@@ -228,7 +237,7 @@ fn a_frame_that_a_crash_has_left_waits_while_its_document_is_damaged() {
     let receive = |database: &Database| {
         let target = database.replication("default").unwrap();
         let frame = of_peer.frame_since(&target.durable_vector(), usize::MAX).unwrap().unwrap();
-        target.apply_small_frame(frame.bytes, |verify| verify())
+        target.apply_frame(&frame.bytes)
     };
 
     let database = open(&disk);
@@ -246,23 +255,18 @@ fn a_frame_that_a_crash_has_left_waits_while_its_document_is_damaged() {
     assert_eq!(title_in(&open(&left)), Some("before the crash".into()));
 }
 
-/// Seals everything of a store ahead, and looks meanwhile that nothing of it is given away.
-fn sealing(replication: &Replication) -> ListenerGuard {
-    let sealed = replication.clone();
-    replication.on_flush(move || {
-        sealed.seal_ahead();
-        let frame = sealed.frame_at_hand(&sealed.durable_vector());
-        assert!(frame.is_none(), "a frame of what is not durable");
-    })
-}
-
 #[test]
 fn a_frame_is_at_hand_once_it_is_durable_and_is_the_one_that_the_disk_has() {
     let disk = Arc::new(Disk::default());
     let (source, target) = (open(&disk), open(&Arc::default()));
     let (source, target) = (&source, target.replication("default").unwrap());
     let replication = source.replication("default").unwrap();
-    let _sealing = sealing(&replication);
+    let _listener = replication.on_durable(|| ());
+    let sealed = replication.clone();
+    *disk.meanwhile.lock().unwrap() = Some(Arc::new(move || {
+        let frame = sealed.frame_at_hand(&sealed.durable_vector());
+        assert!(frame.is_none(), "a frame of what is not durable");
+    }));
     for number in 0..20 {
         let since = target.durable_vector();
         if number % 5 == 4 {
@@ -280,6 +284,26 @@ fn a_frame_is_at_hand_once_it_is_durable_and_is_the_one_that_the_disk_has() {
         assert_eq!(target.apply_frame(&frame.bytes).unwrap().changes, frame.changes);
         assert!(replication.frame_at_hand(&target.durable_vector()).is_none());
     }
+}
+
+#[test]
+fn what_is_written_while_a_frame_arrives_is_synced_as_well() {
+    let disk = Arc::new(Disk::default());
+    let (database, peer) = (open(&disk), open(&Arc::default()));
+    create(&peer, "theirs").unwrap();
+    let eventual = database.with_durability(Durability::Eventual);
+    let is_written = AtomicBool::new(false);
+    *disk.meanwhile.lock().unwrap() = Some(Arc::new(move || {
+        if !is_written.swap(true, Ordering::SeqCst) {
+            create(&eventual, "own").unwrap();
+        }
+    }));
+    let of_peer = peer.replication("default").unwrap();
+    let frame = of_peer.frame_since(&VersionVector::new(), usize::MAX).unwrap().unwrap();
+    database.replication("default").unwrap().apply_frame(&frame.bytes).unwrap();
+    *disk.meanwhile.lock().unwrap() = None;
+    database.flush().unwrap();
+    assert_eq!(keys(&open(&crashed(&disk.batches.lock().unwrap()))), ["own", "theirs"]);
 }
 
 /// The disk as it was after so many batches.

@@ -9,13 +9,14 @@ use tokio::task::{JoinSet, block_in_place, spawn_blocking};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use vudo_crdt::{Applied, Fingerprint, ReplicaKey, VersionVector};
 use vudo_state::{
-    CheckpointOffer, Database, ListenerGuard, OutgoingFrame, Replication, SignedRecord,
+    CheckpointOffer, Database, ListenerGuard, OutgoingFrame, Replication, SMALL_FRAME_BYTES_MAX,
+    SignedRecord,
 };
 
 use crate::error::{Error, Result};
 use crate::limits::{
     FINGERPRINT_PAUSE_FACTOR, GOODBYE_TIMEOUT, HANDSHAKE_MESSAGE_BYTES_MAX, MESSAGE_BYTES_MAX,
-    MESSAGE_HEADER_BYTES, MESSAGE_PART_BYTES, SEND_TIMEOUT, SMALL_FRAME_BYTES_MAX,
+    MESSAGE_HEADER_BYTES, MESSAGE_PART_BYTES, SEND_TIMEOUT,
 };
 use crate::net::channel::{Receiver, Sender};
 use crate::net::node::share_secret;
@@ -46,8 +47,8 @@ struct Served {
     replication: Replication,
     /// How often a log's end had been replaced when the session began.
     branch_count: u64,
-    /// Say when a flush begins and when more is durable, for as long as they are held.
-    _listeners: [ListenerGuard; 2],
+    /// Says when more is durable, for as long as it is held.
+    _listener: ListenerGuard,
     presence: PresenceLink,
 }
 
@@ -70,7 +71,6 @@ pub(super) struct Driver {
     tasks: JoinSet<()>,
     /// Whether more messages have arrived than the one that is being handled.
     has_messages: bool,
-    flush_begun: Arc<Notify>,
     advanced: Arc<Notify>,
     /// No fingerprint is read before this; moved on by each reading.
     fingerprint_from: Arc<Mutex<Instant>>,
@@ -123,7 +123,6 @@ impl Driver {
             answers: mpsc::unbounded_channel(),
             tasks: JoinSet::new(),
             has_messages: false,
-            flush_begun: Arc::new(Notify::new()),
             advanced: Arc::new(Notify::new()),
             fingerprint_from: Arc::new(Mutex::new(Instant::now())),
             progress,
@@ -132,14 +131,11 @@ impl Driver {
 
     /// Says from the start what the session is about: the side that dials knows.
     pub(super) fn serve(&mut self, replication: Replication) {
-        let (flush_begun, advanced) = (self.flush_begun.clone(), self.advanced.clone());
-        let listeners = [
-            replication.on_flush(move || flush_begun.notify_one()),
-            replication.on_durable(move || advanced.notify_one()),
-        ];
+        let advanced = self.advanced.clone();
+        let listener = replication.on_durable(move || advanced.notify_one());
         let branch_count = replication.branch_count();
         let presence = self.presences.room(replication.namespace()).join(self.peer.0);
-        self.served = Some(Served { replication, branch_count, _listeners: listeners, presence });
+        self.served = Some(Served { replication, branch_count, _listener: listener, presence });
     }
 
     /// Runs the session to its end. `Ok` means that one of the sides left; a lost connection is
@@ -184,10 +180,6 @@ impl Driver {
                     Some(Err(error)) => break Err(error),
                     None => break Err(Error::Closed),
                 },
-                () = self.flush_begun.notified() => {
-                    self.seal_ahead();
-                    None
-                }
                 () = self.advanced.notified() => self.served.as_ref().map(Served::advanced),
                 () = sleep_until(deadline.unwrap_or(self.start)), if deadline.is_some() => {
                     Some(Event::TimePassed)
@@ -426,13 +418,6 @@ impl Driver {
         self.answer(Event::AccessChecked { until });
     }
 
-    /// Seals what is on its way to disk, unless a frame is being read: the next one takes it along.
-    fn seal_ahead(&self) {
-        if let (Some(served), true) = (&self.served, self.tasks.is_empty()) {
-            served.replication.seal_ahead();
-        }
-    }
-
     /// Runs work that may wait for the disk, and answers with its event.
     fn work(&mut self, work: impl FnOnce(&Replication) -> Event + Send + 'static) {
         let Some(worker) = self.worker() else { return };
@@ -484,20 +469,14 @@ impl Driver {
             };
         // Messages that wait are looked at meanwhile: there may be too many of them. Waiting for the
         // disk on this thread takes a runtime that lets others take over what it does beside.
-        let is_small = frame.len() <= SMALL_FRAME_BYTES_MAX && !self.has_messages;
+        let is_small = received_bytes <= SMALL_FRAME_BYTES_MAX as u64 && !self.has_messages;
+        let apply =
+            move |replication: &Replication| event(replication, replication.apply_frame(&frame));
         if !is_small || Handle::current().runtime_flavor() != RuntimeFlavor::MultiThread {
-            return self
-                .work(move |replication| event(replication, replication.apply_frame(&frame)));
+            return self.work(apply);
         }
         let Some(worker) = self.worker() else { return };
-        let spawn = |verify| {
-            self.tasks.spawn_blocking(verify);
-        };
-        block_in_place(|| {
-            worker.answer(|replication| {
-                event(replication, replication.apply_small_frame(frame, spawn))
-            });
-        });
+        block_in_place(|| worker.answer(apply));
     }
 
     fn read_fingerprint(&mut self) {

@@ -47,6 +47,19 @@ impl Storage for Disk {
         self.0.commit(&writes_of(batch)).map_err(power_loss)
     }
 
+    /// The work comes before the disk has the batch or after that, as the batch will have it.
+    fn commit_while(&self, batch: &WriteBatch, work: &mut dyn FnMut()) -> Result<(), StorageError> {
+        let sum: u64 =
+            batch.writes.iter().flat_map(|(key, _)| key).map(|byte| u64::from(*byte)).sum();
+        if sum.is_multiple_of(2) {
+            work();
+            return self.commit(batch);
+        }
+        let committed = self.commit(batch);
+        work();
+        committed
+    }
+
     fn commit_later(&self, batch: &WriteBatch) -> Result<(), StorageError> {
         self.0.commit_later(&writes_of(batch)).map_err(power_loss)
     }
@@ -152,9 +165,7 @@ impl Replica {
     }
 
     fn seal_ahead(&mut self) {
-        let replication = self.replication();
-        let sealed = replication.clone();
-        self.sealing = Some(replication.on_flush(move || sealed.seal_ahead()));
+        self.sealing = Some(self.replication().on_durable(|| ()));
     }
 
     /// How many writes it has tried, of which each gives a vote.

@@ -657,18 +657,10 @@ impl World {
                     read => read.map(Event::FrameReady),
                 }
             }
-            Work::Apply(frame) => {
-                let applied = match self.random.below(3) {
-                    0 => replication.apply_frame(&frame),
-                    1 => replication.apply_small_frame(frame, |verify| verify()),
-                    // Where nobody does it meanwhile it is done afterwards.
-                    _ => replication.apply_small_frame(frame, drop),
-                };
-                applied.map(|_| {
-                    self.tell_advanced(replica);
-                    Event::Applied { vector: replication.durable_vector() }
-                })
-            }
+            Work::Apply(frame) => replication.apply_frame(&frame).map(|_| {
+                self.tell_advanced(replica);
+                Event::Applied { vector: replication.durable_vector() }
+            }),
             Work::ReadFingerprint => replication
                 .fingerprint()
                 .map(|(vector, fingerprint)| Event::FingerprintReady { vector, fingerprint }),

@@ -22,10 +22,10 @@
 //! that does not check out is the torn end of the journal, unless another one follows it: then it
 //! was whole once, and the disk has damaged it.
 
-use redb::StorageBackend;
 use twox_hash::XxHash3_64;
 use vudo_crdt::wire::{Reader, write_bytes, write_varint};
 
+use super::medium::JournalFile;
 use super::{StorageError, Value, WriteBatch};
 
 const MAGIC: [u8; 4] = *b"VJR\x01";
@@ -55,13 +55,13 @@ pub(super) struct Journal<F> {
     record: Vec<u8>,
 }
 
-impl<F: StorageBackend> Journal<F> {
+impl<F: JournalFile> Journal<F> {
     /// Opens the journal of a generation and reads what it holds.
     ///
     /// # Errors
     /// The file cannot be read, or a record in the middle of it is damaged.
     pub(super) fn open(file: F, generation: u64) -> Result<(Self, Vec<WriteBatch>), StorageError> {
-        let file_bytes = file.len().map_err(failed)?;
+        let file_bytes = file.byte_count().map_err(failed)?;
         let mut bytes = vec![0; file_bytes as usize];
         file.read(0, &mut bytes).map_err(failed)?;
         let Recovered { batches, position } = recover(&bytes, generation)?;
@@ -90,11 +90,16 @@ impl<F: StorageBackend> Journal<F> {
         encode_batch(batch, &mut self.put_off);
     }
 
-    /// Appends a batch, with what was put off, and waits until it is on disk.
+    /// Appends a batch, with what was put off, and waits until it is on disk. There may be work to do
+    /// meanwhile.
     ///
     /// # Errors
     /// Writing failed. The journal takes nothing more before it begins again.
-    pub(super) fn append(&mut self, batch: &WriteBatch) -> Result<(), StorageError> {
+    pub(super) fn append(
+        &mut self,
+        batch: &WriteBatch,
+        work: Option<&mut dyn FnMut()>,
+    ) -> Result<(), StorageError> {
         self.record.clear();
         self.record.resize(HEADER_BYTES, 0);
         self.record.extend_from_slice(&self.put_off);
@@ -107,7 +112,14 @@ impl<F: StorageBackend> Journal<F> {
             self.record.resize(grown as usize, 0);
         }
         self.is_usable = false;
-        self.write_and_sync().map_err(failed)?;
+        let written = self.write();
+        if let Some(work) = work {
+            if written.is_ok() {
+                self.file.begin_write_back(self.position, record_bytes);
+            }
+            work();
+        }
+        written.and_then(|()| self.sync()).map_err(failed)?;
         self.is_usable = true;
         self.put_off.clear();
         self.position = end;
@@ -115,17 +127,20 @@ impl<F: StorageBackend> Journal<F> {
         Ok(())
     }
 
-    fn write_and_sync(&mut self) -> std::io::Result<()> {
+    fn write(&mut self) -> std::io::Result<()> {
         let end = self.position + self.record.len() as u64;
         if end > self.file_bytes {
-            self.file.set_len(end)?;
+            self.file.set_byte_count(end)?;
             self.file_bytes = end;
         }
-        self.file.write(self.position, &self.record)?;
+        self.file.write(self.position, &self.record)
+    }
+
+    fn sync(&self) -> std::io::Result<()> {
         if cfg!(vudo_mutation = "journal_without_sync") {
             return Ok(());
         }
-        self.file.sync_data()
+        self.file.sync()
     }
 
     /// Takes nothing more before it begins again.
@@ -139,7 +154,7 @@ impl<F: StorageBackend> Journal<F> {
     /// Writing failed. The journal takes nothing more before it begins again.
     pub(super) fn truncate(&mut self) -> Result<(), StorageError> {
         self.is_usable = false;
-        self.file.set_len(0).map_err(failed)?;
+        self.file.set_byte_count(0).map_err(failed)?;
         self.file_bytes = 0;
         self.is_usable = true;
         Ok(())

@@ -4,15 +4,19 @@
 
 #[cfg(feature = "native")]
 mod journal;
+#[cfg(feature = "native")]
+mod medium;
 mod memory;
 #[cfg(feature = "native")]
 mod native;
 #[cfg(feature = "native")]
 mod stored_value;
 
+#[cfg(feature = "native")]
+pub use medium::{Folder, JOURNAL_NAME, JournalFile, Medium, PAGES_NAME};
 pub use memory::MemoryStorage;
 #[cfg(feature = "native")]
-pub use native::{Folder, Medium, NativeStorage, OpenError};
+pub use native::{NativeStorage, OpenError};
 
 /// Why storage failed, in the words of whatever failed.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +110,17 @@ pub trait Storage: Send + Sync {
     /// # Errors
     /// Writing failed; nothing of the batch is visible.
     fn commit(&self, batch: &WriteBatch) -> Result<(), StorageError>;
+
+    /// [`Storage::commit`], with some work done while the batch goes to disk: a sync leaves the processor
+    /// idle. `work` is called once, whether writing succeeds or not, and must not write here.
+    ///
+    /// # Errors
+    /// As for [`Storage::commit`].
+    fn commit_while(&self, batch: &WriteBatch, work: &mut dyn FnMut()) -> Result<(), StorageError> {
+        let committed = self.commit(batch);
+        work();
+        committed
+    }
 
     /// Takes a batch that need not be on disk yet: it can be read when this returns, and goes to disk
     /// with the next commit, in front of it and as one with it. A crash before that loses all of it. A

@@ -28,11 +28,9 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::ops::Bound;
-use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 
-use redb::backends::FileBackend;
 use redb::{
     CompactionError, Database, DatabaseError, ReadOnlyTable, ReadableDatabase, ReadableTable,
     StorageBackend, TableDefinition, TableError, WriteTransaction,
@@ -41,6 +39,7 @@ use vudo_crdt::MalformedFrame;
 use vudo_crdt::wire::{Reader, write_bytes, write_varint};
 
 use super::journal::{self, Journal};
+use super::medium::{Folder, Medium};
 use super::stored_value::{stored_form, value_of};
 use super::{Storage, StorageError, Value, WriteBatch};
 use crate::layout;
@@ -52,25 +51,8 @@ const GENERATION: TableDefinition<'_, (), u64> = TableDefinition::new("journal g
 /// Entries without checksums, as format version 3 kept them.
 const UNCHECKED_ENTRIES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("entries");
 
-const PAGES_NAME: &str = "store.redb";
-const JOURNAL_NAME: &str = "store.journal";
 /// What a redb file begins with: docs/design.md in redb's repository.
 const PAGES_MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
-
-/// Where the files of a store are. Tests put a disk of their own here.
-pub trait Medium: Send + Sync {
-    /// An open file.
-    type File: StorageBackend;
-
-    /// Opens a file for reading and writing, which is created where there is none.
-    ///
-    /// # Errors
-    /// Whatever the system says; [`ErrorKind::WouldBlock`] where another process has it open.
-    fn open(&self, name: &str) -> std::io::Result<Self::File>;
-
-    /// How many bytes the files take up on the disk.
-    fn byte_count(&self) -> u64;
-}
 
 /// Why the files of a store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -86,55 +68,12 @@ pub enum OpenError {
     Failed(#[from] StorageError),
 }
 
-/// A folder of the file system.
-#[derive(Clone, Debug)]
-pub struct Folder(pub PathBuf);
-
-impl Medium for Folder {
-    type File = FileBackend;
-
-    fn open(&self, name: &str) -> std::io::Result<FileBackend> {
-        let path = self.0.join(name);
-        let is_new = !path.exists();
-        let mut options = std::fs::OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        let file = options.open(path)?;
-        // A file is only there after a crash once its folder has been synced.
-        if is_new && cfg!(unix) {
-            std::fs::File::open(&self.0)?.sync_all()?;
-        }
-        // redb locks its own file.
-        if name == JOURNAL_NAME {
-            file.try_lock()?;
-        }
-        FileBackend::new(file).map_err(std::io::Error::other)
-    }
-
-    fn byte_count(&self) -> u64 {
-        let bytes_of = |name| std::fs::metadata(self.0.join(name)).map_or(0, |file| taken(&file));
-        bytes_of(PAGES_NAME) + bytes_of(JOURNAL_NAME)
-    }
-}
-
-/// What a file takes up: redb doubles it when it grows, and what has never been written to is a hole.
-#[cfg(unix)]
-fn taken(file: &std::fs::Metadata) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    const BLOCK_BYTES: u64 = 512;
-    file.blocks() * BLOCK_BYTES
-}
-
-#[cfg(not(unix))]
-fn taken(file: &std::fs::Metadata) -> u64 {
-    file.len()
-}
-
 /// An ordered map in two files.
 pub struct NativeStorage<M: Medium = Folder> {
     medium: M,
     recent: RwLock<Recent>,
     /// Whoever writes holds this, and takes `recent` for moments within.
-    journal: Mutex<Journal<M::File>>,
+    journal: Mutex<Journal<M::Journal>>,
 }
 
 type EntryTable = ReadOnlyTable<&'static [u8], &'static [u8]>;
@@ -158,7 +97,7 @@ impl<M: Medium> NativeStorage<M> {
     pub fn open(medium: M) -> Result<NativeStorage<M>, OpenError> {
         // The journal first: it stays locked where the pages are opened again, so that no other
         // process gets in between.
-        let file = medium.open(JOURNAL_NAME).map_err(|error| match error.kind() {
+        let file = medium.open_journal().map_err(|error| match error.kind() {
             ErrorKind::WouldBlock => OpenError::InUse,
             _ => OpenError::Failed(failed(redb::Error::from(error))),
         })?;
@@ -174,7 +113,7 @@ impl<M: Medium> NativeStorage<M> {
         self.recent.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock_journal(&self) -> MutexGuard<'_, Journal<M::File>> {
+    fn lock_journal(&self) -> MutexGuard<'_, Journal<M::Journal>> {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -190,10 +129,27 @@ impl<M: Medium> NativeStorage<M> {
         }
     }
 
+    fn append(
+        &self,
+        batch: &WriteBatch,
+        work: Option<&mut dyn FnMut()>,
+    ) -> Result<(), StorageError> {
+        let mut journal = self.lock_journal();
+        if !journal.has_room(journal::payload_bytes_max(batch), JOURNAL_BYTES_MAX) {
+            if let Some(work) = work {
+                work();
+            }
+            return self.move_to_pages(&mut journal, batch);
+        }
+        journal.append(batch, work)?;
+        self.lock_recent().take(batch.clone());
+        Ok(())
+    }
+
     /// Takes everything recent to the pages, and this batch along.
     fn move_to_pages(
         &self,
-        journal: &mut Journal<M::File>,
+        journal: &mut Journal<M::Journal>,
         batch: &WriteBatch,
     ) -> Result<(), StorageError> {
         let moved = {
@@ -287,7 +243,7 @@ impl Recent {
 }
 
 fn open_pages<M: Medium>(medium: &M) -> Result<Database, OpenError> {
-    let file = medium.open(PAGES_NAME).map_err(redb::Error::from).map_err(failed)?;
+    let file = medium.open_pages().map_err(redb::Error::from).map_err(failed)?;
     clear_unfinished(&file).map_err(redb::Error::from).map_err(failed)?;
     let opened = Database::builder().set_cache_size(PAGE_CACHE_BYTES).create_with_backend(file);
     opened.map_err(|error| match error {
@@ -425,13 +381,11 @@ impl<M: Medium> Storage for NativeStorage<M> {
     }
 
     fn commit(&self, batch: &WriteBatch) -> Result<(), StorageError> {
-        let mut journal = self.lock_journal();
-        if !journal.has_room(journal::payload_bytes_max(batch), JOURNAL_BYTES_MAX) {
-            return self.move_to_pages(&mut journal, batch);
-        }
-        journal.append(batch)?;
-        self.lock_recent().take(batch.clone());
-        Ok(())
+        self.append(batch, None)
+    }
+
+    fn commit_while(&self, batch: &WriteBatch, work: &mut dyn FnMut()) -> Result<(), StorageError> {
+        self.append(batch, Some(work))
     }
 
     fn commit_later(&self, batch: &WriteBatch) -> Result<(), StorageError> {

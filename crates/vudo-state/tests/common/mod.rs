@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use redb::StorageBackend;
-use vudo_state::storage::{Medium, NativeStorage, OpenError};
+use vudo_state::storage::{
+    JOURNAL_NAME, JournalFile, Medium, NativeStorage, OpenError, PAGES_NAME,
+};
 use vudo_state::{Database, Result};
 use vudo_testkit::files::{CrashingFile, CrashingFiles};
 
@@ -36,11 +38,41 @@ impl StorageBackend for File {
     }
 }
 
-impl Medium for OnDisk {
-    type File = File;
+impl JournalFile for File {
+    fn byte_count(&self) -> std::io::Result<u64> {
+        self.0.len()
+    }
 
-    fn open(&self, name: &str) -> std::io::Result<File> {
-        Ok(File(self.0.file(name)))
+    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        self.0.read(offset, out)
+    }
+
+    fn write(&self, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
+        self.0.write(offset, bytes)
+    }
+
+    fn set_byte_count(&self, byte_count: u64) -> std::io::Result<()> {
+        self.0.set_len(byte_count)
+    }
+
+    /// Whatever is written may be on the disk at any time, and need not be before a sync.
+    fn begin_write_back(&self, _: u64, _: u64) {}
+
+    fn sync(&self) -> std::io::Result<()> {
+        self.0.sync()
+    }
+}
+
+impl Medium for OnDisk {
+    type Pages = File;
+    type Journal = File;
+
+    fn open_pages(&self) -> std::io::Result<File> {
+        Ok(File(self.0.file(PAGES_NAME)))
+    }
+
+    fn open_journal(&self) -> std::io::Result<File> {
+        Ok(File(self.0.file(JOURNAL_NAME)))
     }
 
     fn byte_count(&self) -> u64 {
