@@ -109,24 +109,7 @@ pub(crate) struct Operation<'a> {
     pub(crate) value: &'a [u8],
 }
 
-impl<'a> Operation<'a> {
-    /// What the first operation of a change is read over.
-    fn none(now: Hlc) -> Operation<'a> {
-        Operation { id: CellId::from_bits(0), hlc: now, value: &[] }
-    }
-
-    /// Reads the next operation over this one. Gives whether it spells its time out.
-    fn read_next(&mut self, reader: &mut Reader<'a>) -> bool {
-        let header = reader.varint_up_to_or_zero(u64::from(MAX_FIELD_NUMBER) << 5 | 31);
-        let has_hlc = header & 1 == 1;
-        if has_hlc {
-            self.hlc = Hlc::read(reader);
-        }
-        self.id = CellId::from_header(header);
-        self.value = step_over_value(reader);
-        has_hlc
-    }
-
+impl Operation<'_> {
     /// Appends an operation behind one of the time `previous`, which it moves on.
     pub(crate) fn write(&self, previous: &mut Hlc, out: &mut Vec<u8>) {
         let has_hlc = self.hlc != *previous && self.id.has_time();
@@ -136,6 +119,52 @@ impl<'a> Operation<'a> {
             *previous = self.hlc;
         }
         out.extend_from_slice(self.value);
+    }
+}
+
+/// The operations on a document or entry, one after the other.
+pub(crate) struct Operations<'a> {
+    reader: Reader<'a>,
+    /// The operation that was read last.
+    pub(crate) operation: Operation<'a>,
+}
+
+impl<'a> Operations<'a> {
+    /// Before the first operation; times are those of a change at `now`.
+    pub(crate) fn of(operations: &'a [u8], now: Hlc) -> Operations<'a> {
+        let operation = Operation { id: CellId::from_bits(0), hlc: now, value: &[] };
+        Operations { reader: Reader::new(operations), operation }
+    }
+
+    /// Goes on to the next operation, if there is one.
+    #[inline]
+    pub(crate) fn advance(&mut self) -> bool {
+        let has_next = !self.reader.is_empty();
+        if has_next {
+            self.read();
+        }
+        has_next
+    }
+
+    /// Reads the next operation over the last one. Gives whether it spells its time out.
+    fn read(&mut self) -> bool {
+        let Operations { reader, operation } = self;
+        let header = reader.varint_up_to_or_zero(u64::from(MAX_FIELD_NUMBER) << 5 | 31);
+        let has_hlc = header & 1 == 1;
+        if has_hlc {
+            operation.hlc = Hlc::read(reader);
+        }
+        operation.id = CellId::from_header(header);
+        operation.value = step_over_value(reader);
+        has_hlc
+    }
+}
+
+impl<'a> Iterator for Operations<'a> {
+    type Item = Operation<'a>;
+
+    fn next(&mut self) -> Option<Operation<'a>> {
+        self.advance().then_some(self.operation)
     }
 }
 
@@ -157,14 +186,15 @@ impl Check {
         let does_not_fit = MalformedFrame::PayloadDoesNotFit;
         let is_nested = self.collection.tag() != 0;
         let is_element = is_nested && !self.collection.is_map();
-        let mut inside = Reader::new(operations);
-        let mut operation = Operation::none(self.now);
-        while !inside.is_empty() {
-            let last = operation.id;
-            let has_hlc = operation.read_next(&mut inside);
-            let Operation { id, value, .. } = operation;
-            check_value(value, &mut inside);
+        let mut operations = Operations::of(operations, self.now);
+        let mut last = operations.operation.id;
+        while !operations.reader.is_empty() {
+            let has_hlc = operations.read();
+            let Operations { reader: inside, operation } = &mut operations;
+            let Operation { id, value, .. } = *operation;
+            check_value(value, inside);
             inside.check(last < id, MalformedFrame::NotSorted);
+            last = id;
             let is_in_place =
                 !is_nested || (id.field_number() == 1 && (!is_element || id == CellId::ELEMENT));
             inside.check(id.tag() != 0 && id.field_number() != 0 && is_in_place, does_not_fit);
@@ -177,14 +207,15 @@ impl Check {
                 && (!id.is_counter() || counter::is_operation(value, id));
             inside.check(fits, does_not_fit);
             if id.is_mv_register() {
-                dots::check_register(value, self.reference_count, is_element, &mut inside);
+                dots::check_register(value, self.reference_count, is_element, inside);
             } else if id.is_collection() {
                 let depth_left = self.depth_left.wrapping_sub(1);
-                Check { collection: id, depth_left, ..self }.entries(value, &mut inside);
+                Check { collection: id, depth_left, ..self }.entries(value, inside);
             }
         }
         // An element has the one operation that there can be.
-        inside.check(!is_element || operation.id == CellId::ELEMENT, does_not_fit);
+        let inside = &mut operations.reader;
+        inside.check(!is_element || last == CellId::ELEMENT, does_not_fit);
         if let Err(what) = inside.checked(()) {
             reader.fail(what);
         }
@@ -365,13 +396,11 @@ impl<'a> DocumentChange<'a> {
         if self.life > 0 {
             stamp.encode(out);
         }
-        let mut reader = Reader::new(self.operations);
         let mut stamp = stamp;
-        let mut operation = Operation::none(stamp.hlc);
         let mut written = Written::default();
-        while !reader.is_empty() {
-            operation.read_next(&mut reader);
-            let Operation { id, hlc, value } = operation;
+        let mut operations = self.operations(stamp.hlc);
+        while operations.advance() {
+            let Operation { id, hlc, value } = operations.operation;
             written.count_operation();
             if id.has_stamp() {
                 let begins_stamp = hlc != stamp.hlc;
@@ -381,14 +410,14 @@ impl<'a> DocumentChange<'a> {
                     stamp.encode(out);
                 }
                 out.extend_from_slice(value);
-            } else if id.is_counter() {
-                write_varint(out, id.header(false));
+                continue;
+            }
+            write_varint(out, id.header(false));
+            if id.is_counter() {
                 dots::lift_total(stamp.replica, stamp.number, value, out);
             } else if id.is_mv_register() {
-                write_varint(out, id.header(false));
                 dots::lift_register(references, stamp.number, hlc, value, out);
             } else {
-                write_varint(out, id.header(false));
                 encode_counts(&[], out);
                 written.has_entries = true;
             }
@@ -397,25 +426,16 @@ impl<'a> DocumentChange<'a> {
     }
 
     /// The operations, one after the other; times are those of a change at `now`.
-    pub(crate) fn operations(&self, now: Hlc) -> impl Iterator<Item = Operation<'a>> + use<'a> {
-        let mut reader = Reader::new(self.operations);
-        let mut operation = Operation::none(now);
-        core::iter::from_fn(move || {
-            (!reader.is_empty()).then(|| {
-                operation.read_next(&mut reader);
-                operation
-            })
-        })
+    pub(crate) fn operations(&self, now: Hlc) -> Operations<'a> {
+        Operations::of(self.operations, now)
     }
 
     /// What the operation on a cell says; nothing, which no operation says, where there is none.
     pub(crate) fn operation_on(&self, id: CellId) -> &'a [u8] {
-        let mut reader = Reader::new(self.operations);
-        let mut operation = Operation::none(Hlc::ZERO);
-        while !reader.is_empty() {
-            operation.read_next(&mut reader);
-            if operation.id == id {
-                return operation.value;
+        let mut operations = self.operations(Hlc::ZERO);
+        while operations.advance() {
+            if operations.operation.id == id {
+                return operations.operation.value;
             }
         }
         &[]
@@ -425,12 +445,10 @@ impl<'a> DocumentChange<'a> {
     pub(crate) fn write_operations_with(&self, new: Operation<'_>, now: Hlc, out: &mut Vec<u8>) {
         let mut written_hlc = now;
         for side in [Ordering::Less, Ordering::Greater] {
-            let mut reader = Reader::new(self.operations);
-            let mut operation = Operation::none(now);
-            while !reader.is_empty() {
-                operation.read_next(&mut reader);
-                if operation.id.cmp(&new.id) == side {
-                    operation.write(&mut written_hlc, out);
+            let mut operations = self.operations(now);
+            while operations.advance() {
+                if operations.operation.id.cmp(&new.id) == side {
+                    operations.operation.write(&mut written_hlc, out);
                 }
             }
             if side == Ordering::Less {

@@ -26,6 +26,15 @@ use crate::wire::{MalformedFrame, Reader, write_bytes};
 /// As many bytes as the totals that we compute with have.
 const TOTAL_BYTES_MAX: usize = size_of::<i128>();
 
+/// What a write to a `bounded_counter` has to know of its field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BoundedCounter {
+    /// The cell that holds it.
+    pub id: CellId,
+    /// The least and the greatest value that it may have.
+    pub bounds: (i128, i128),
+}
+
 /// The bytes of a replica's total; none where it has no entry.
 pub(crate) fn own_total(state: &[u8], replica: ReplicaIndex) -> &[u8] {
     Entries::of(state).find(replica).payload
@@ -216,8 +225,14 @@ fn write_totals(totals: &[i128; 2], out: &mut Vec<u8>) {
 }
 
 /// Where a counter begins: at zero, or at the bound nearest to it.
-pub(crate) fn start_within(least: i128, greatest: i128) -> i128 {
-    0.max(least).min(greatest)
+pub(crate) fn start_within((least, greatest): &(i128, i128)) -> i128 {
+    if is_less(&0, least) {
+        *least
+    } else if is_less(greatest, &0) {
+        *greatest
+    } else {
+        0
+    }
 }
 
 /// Which way a bounded counter moves.

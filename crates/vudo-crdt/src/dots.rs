@@ -29,7 +29,7 @@ use crate::hlc::Hlc;
 use crate::replica::{ReplicaIndex, Replicas};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::row::CellId;
-use crate::sorted::{search, sort};
+use crate::sorted::sort;
 use crate::value::{check_value, decode_counts, step_over_value, write_counts};
 use crate::wire::{MalformedFrame, Reader, write_bytes, write_varint};
 
@@ -134,12 +134,12 @@ pub(crate) fn join(left: &[u8], right: &[u8], out: &mut Vec<u8>) {
                 Ordering::Equal => by_number().then_with(by_payload).is_gt(),
                 order => order.is_lt(),
             };
-            let winner = if left_wins { &left.entry } else { &right.entry };
-            let mut covered = winner.covered;
+            let covered = left.entry.covered.max(right.entry.covered);
+            let winner = if left_wins { &mut left.entry } else { &mut right.entry };
             if order.is_eq() {
-                covered = left.entry.covered.max(right.entry.covered);
+                winner.covered = covered;
             }
-            Entry { covered, ..*winner }.encode(out);
+            winner.encode(out);
             if order.is_le() {
                 left.advance();
             }
@@ -230,14 +230,14 @@ fn is_dated_value(payload: &[u8]) -> bool {
     reader.is_empty() && !reader.has_failed()
 }
 
-/// Reads an operation on an `mv_register` that has been checked. Shows reference and number of each
+/// Reads an operation on an `mv_register` that has been checked. Appends reference and number of each
 /// covered write, ascending by reference; gives whether it writes, and the value or nothing.
-fn read_register(operation: &[u8], mut see: impl FnMut(u64, u64)) -> (bool, &[u8]) {
+fn read_register<'a>(operation: &'a [u8], covers: &mut Vec<(u64, u64)>) -> (bool, &'a [u8]) {
     let mut reader = Reader::new(decode_counts(operation).unwrap_or_default());
     let head = reader.varint_or_zero();
     for _ in 0..head >> 1 {
         let reference = reader.varint_or_zero();
-        see(reference, reader.varint_or_zero());
+        covers.push((reference, reader.varint_or_zero()));
     }
     (head & 1 == 1, reader.rest())
 }
@@ -282,7 +282,7 @@ pub(crate) fn check_register(
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) fn covers(operation: &[u8]) -> Vec<(u64, u64)> {
     let mut covers = Vec::new();
-    read_register(operation, |reference, number| covers.push((reference, number)));
+    read_register(operation, &mut covers);
     covers
 }
 
@@ -296,9 +296,10 @@ pub(crate) fn lift_register(
 ) {
     let own = references[0].into();
     let mut covers = Vec::new();
-    let (is_written, value) = read_register(operation, |reference, covered| {
-        covers.push((references[reference as usize].into(), covered));
-    });
+    let (is_written, value) = read_register(operation, &mut covers);
+    for (reference, _) in &mut covers {
+        *reference = references[*reference as usize].into();
+    }
     if is_written {
         // The writer has an entry also where nothing of it is covered.
         covers.push((own, 0));
@@ -323,74 +324,72 @@ pub(crate) fn lift_register(
 /// the lesser ones.
 #[inline(never)]
 fn settle(covers: &mut Vec<(u64, u64)>) {
-    sort(covers);
-    let mut kept = 0;
-    for place in 0..covers.len() {
-        let is_same = kept > 0 && covers[kept - 1].0 == covers[place].0;
-        kept += usize::from(!is_same);
-        covers[kept - 1] = covers[place];
+    let list = covers.as_mut_slice();
+    sort(list);
+    let mut last = 0;
+    for place in 1..list.len() {
+        last += usize::from(list[last].0 != list[place].0);
+        list[last] = list[place];
     }
-    covers.truncate(kept);
+    covers.truncate(last + 1);
 }
 
 /// What a transaction puts into an operation on an `mv_register`.
-#[derive(Default)]
 pub(crate) struct RegisterWrite {
-    /// Replica and number of what is covered.
+    /// Reference and number of what is covered.
     covers: Vec<(u64, u64)>,
 }
 
 impl RegisterWrite {
     /// Covers what an earlier operation of the same transaction covered.
-    pub(crate) fn cover_as(&mut self, operation: &[u8], references: &[ReplicaIndex]) {
-        read_register(operation, |reference, number| {
-            self.covers.push((references[reference as usize].into(), number));
-        });
+    pub(crate) fn again(operation: &[u8]) -> RegisterWrite {
+        let mut covers = Vec::new();
+        read_register(operation, &mut covers);
+        RegisterWrite { covers }
     }
 
     /// Covers every write that a state knows of. Those that are covered already are among them: where
     /// what covered them is set aside, they must not show again beside this one, whose writer knew
     /// that they were history.
-    pub(crate) fn cover_known(&mut self, state: &[u8]) {
+    pub(crate) fn cover_known(&mut self, state: &[u8], references: &mut Vec<ReplicaIndex>) {
         let mut entries = Entries::of(state);
         while !entries.is_at_end() {
             let unknown = u64::from(cfg!(vudo_mutation = "remove_covers_unknown_adds"));
             let Entry { replica, written, .. } = entries.entry;
-            self.covers.push((replica.into(), written + unknown));
+            self.cover(replica, written + unknown, references);
             entries.advance();
         }
+    }
+
+    /// Covers a write. `references` are the replicas that the change names, first its own; one that
+    /// is not among them is added.
+    fn cover(&mut self, replica: ReplicaIndex, number: u64, references: &mut Vec<ReplicaIndex>) {
+        let known = references.iter().position(|known| *known == replica);
+        let reference = known.unwrap_or(references.len());
+        if known.is_none() {
+            references.push(replica);
+        }
+        self.covers.push((reference as u64, number));
     }
 
     pub(crate) fn covers_nothing(&self) -> bool {
         self.covers.is_empty()
     }
 
-    /// The operation's payload. `references` are the replicas that the change names, first its own;
-    /// those that are covered are added. `value` is what is written, encoded, if anything is.
-    pub(crate) fn encode(
-        &self,
-        value: Option<&[u8]>,
-        references: &mut Vec<ReplicaIndex>,
-    ) -> Vec<u8> {
-        let mut covers = Vec::new();
-        for (replica, number) in &self.covers {
-            let replica = *replica as ReplicaIndex;
-            // The writer's own write makes its earlier ones superfluous.
-            if value.is_some() && replica == references[0] {
-                continue;
-            }
-            let known = references.iter().position(|known| *known == replica);
-            let place = known.unwrap_or(references.len());
-            if known.is_none() {
-                references.push(replica);
-            }
-            covers.push((place as u64, *number));
+    /// The operation's payload. `value` is what is written, encoded, if anything is.
+    pub(crate) fn encode(&mut self, value: Option<&[u8]>) -> Vec<u8> {
+        settle(&mut self.covers);
+        let mut covers = self.covers.as_slice();
+        // The writer's own write makes its earlier ones superfluous.
+        if let [(0, _), others @ ..] = covers
+            && value.is_some()
+        {
+            covers = others;
         }
-        settle(&mut covers);
         let mut out = Vec::new();
         write_counts(&mut out, |out| {
             write_varint(out, (covers.len() as u64) << 1 | u64::from(value.is_some()));
-            for &(reference, number) in &covers {
+            for &(reference, number) in covers {
                 write_varint(out, reference);
                 write_varint(out, number);
             }
@@ -421,9 +420,8 @@ pub fn live_values<'a>(state: &'a [u8], replicas: &Replicas) -> Vec<LiveValue<'a
     let key = |live: &LiveValue<'_>| (live.hlc, replicas.key(live.replica));
     visit_live(state, |live| {
         let mut place = values.len();
-        if is_sorted_at_once {
-            let found = search(place, |place| key(&values[place]).cmp(&key(&live)));
-            place = found.unwrap_or_else(|place| place);
+        while is_sorted_at_once && place > 0 && key(&values[place - 1]) > key(&live) {
+            place -= 1;
         }
         values.insert(place, live);
     });
@@ -474,15 +472,15 @@ pub(crate) fn write_again(
     known: Option<(ReplicaIndex, u64)>,
     named: &mut Vec<ReplicaIndex>,
 ) -> Option<Vec<u8>> {
-    let mut covers = Vec::new();
-    let (writes, value) = read_register(operation, |reference, number| {
-        let again = renumber(references[reference as usize], number);
-        covers.extend(again.map(|(replica, number)| (replica.into(), number)));
-    });
-    if writes {
-        covers.extend(known.map(|(replica, number)| (replica.into(), number)));
+    let mut before = Vec::new();
+    let (writes, value) = read_register(operation, &mut before);
+    let mut write = RegisterWrite { covers: Vec::new() };
+    let again = before
+        .iter()
+        .filter_map(|(reference, number)| renumber(references[*reference as usize], *number));
+    for (replica, number) in again.chain(known.filter(|_| writes)) {
+        write.cover(replica, number, named);
     }
-    let write = RegisterWrite { covers };
     let is_left = writes || !write.covers_nothing();
-    is_left.then(|| write.encode(writes.then_some(value), named))
+    is_left.then(|| write.encode(writes.then_some(value)))
 }

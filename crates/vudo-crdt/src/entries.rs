@@ -138,10 +138,11 @@ impl<O: Observer> DocumentMerge<'_, O> {
         let stored = self.tables.stored_row(key);
         let before = Row::parse_stored(stored);
         let is_in_effect = before.life <= life;
+        // In a module it is less code to look for them than to look whether there are any.
         let loses_entries = cfg!(feature = "collections")
             && before.life < life
             && !self.tables.entries.is_empty()
-            && before.has_entries();
+            && (cfg!(target_arch = "wasm32") || before.has_entries());
         let joined = self.joiner.join(stored, self.replicas);
         if stored != joined {
             if O::SEES_ROWS && is_entry {
@@ -169,7 +170,9 @@ impl<O: Observer> DocumentMerge<'_, O> {
         let mut key = Vec::new();
         write_owner(owner.key, &mut key);
         let owner_length = key.len();
-        for operation in owner.operations(self.stamp.hlc) {
+        let mut operations = owner.operations(self.stamp.hlc);
+        while operations.advance() {
+            let operation = operations.operation;
             if !operation.id.is_collection() {
                 continue;
             }

@@ -148,7 +148,7 @@ impl FieldSchema {
                 return total(Value::Int(counter_total(cell.state)));
             }
             Strategy::BoundedCounter => {
-                return total(Value::Int(bounded_total(cell.state, self.counter_bounds())));
+                return total(Value::Int(bounded_total(cell.state, &self.counter_bounds())));
             }
             Strategy::PnCounterFloat => {
                 return total(Value::Float(counter_float_total(cell.state)));

@@ -68,12 +68,10 @@ fn join_rows(left: &Row<'_>, right: &Row<'_>, replicas: &Replicas, out: &mut Vec
     // The greater life wins whole: what was written in an earlier life has no effect in a later.
     let by_stamp = || compare_stamps(&left.stamp.decode(), &right.stamp.decode(), replicas);
     let left_wins = left.life.cmp(&right.life).then_with(by_stamp).is_gt();
-    let Row { key, life, stamp, .. } = *if left_wins { left } else { right };
-    let mut writer = RowWriter::begin(out, key, life, stamp);
-    let mut left = left.cells_in(life);
-    let mut right = right.cells_in(life);
-    left.advance();
-    right.advance();
+    let winner = if left_wins { left } else { right };
+    let mut writer = RowWriter::begin(out, winner);
+    let mut left = left.cells_in(winner.life);
+    let mut right = right.cells_in(winner.life);
     loop {
         let (left_id, right_id) = (left.cell.id, right.cell.id);
         match left_id.cmp(&right_id) {

@@ -111,7 +111,7 @@ pub use adoption::{AdoptError, Adoption};
 #[cfg(not(target_arch = "wasm32"))]
 pub use blame::FieldWrite;
 pub use change::{Change, GenIndex};
-pub use counter::Direction;
+pub use counter::{BoundedCounter, Direction};
 pub use dots::{LiveValue, live_values};
 pub use evolution::{Inherited, Misfit, MisfitReason};
 #[cfg(not(target_arch = "wasm32"))]

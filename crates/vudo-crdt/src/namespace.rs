@@ -597,9 +597,14 @@ impl Namespace {
         observer: &mut O,
     ) -> Result<Applied, ApplyError<S::Error>> {
         let mut frame = Frame::default();
-        let mut gaps = Gaps::default();
-        frame.read(bytes, |change, keys| gaps.see(change, keys, self))?;
-        if let Some(Gap { replica, expected, found }) = gaps.first {
+        // Up to which number each replica of the frame has been heard or seen.
+        let mut reached = Vec::new();
+        let mut first_gap = None;
+        frame.read(bytes, |change, keys| {
+            let gap = self.gap_before(change, keys, &mut reached);
+            first_gap = first_gap.or(gap);
+        })?;
+        if let Some((replica, expected, found)) = first_gap {
             let replica = ReplicaKey::of(frame.keys[replica]);
             return Err(ApplyError::Gap { replica, expected, found });
         }
@@ -639,6 +644,25 @@ impl Namespace {
             applied.changes += 1;
         }
         Ok(applied)
+    }
+
+    /// Notes that a change of a frame follows. A replica's changes must follow on what is held, or be
+    /// held already: gives the replica's place in the frame, the number expected and the one found
+    /// where this one does not.
+    fn gap_before(
+        &self,
+        change: &Change<'_>,
+        keys: &[&[u8]],
+        reached: &mut Vec<u64>,
+    ) -> Option<(usize, u64, u64)> {
+        let replica = change.replica as usize;
+        if replica == reached.len() {
+            reached.push(self.heard_of(keys[replica]));
+        }
+        let reached = &mut reached[replica];
+        let expected = *reached + 1;
+        *reached = change.number.max(*reached);
+        (change.number > expected).then_some((replica, expected, change.number))
     }
 
     /// Applies a change of this store's own, or one replayed from its log. Its chunks must be
@@ -810,36 +834,6 @@ impl Namespace {
             TablePart::Documents => &mut gen_table.documents,
             TablePart::Entries => &mut gen_table.entries,
         }
-    }
-}
-
-/// Every replica's changes must follow on what is held, or be held already.
-#[derive(Default)]
-struct Gaps {
-    /// Up to which number each replica of the frame has been heard or seen.
-    reached: Vec<u64>,
-    first: Option<Gap>,
-}
-
-struct Gap {
-    /// The replica's place in the frame.
-    replica: usize,
-    expected: u64,
-    found: u64,
-}
-
-impl Gaps {
-    fn see(&mut self, change: &Change<'_>, keys: &[&[u8]], namespace: &Namespace) {
-        let replica = change.replica as usize;
-        if replica == self.reached.len() {
-            self.reached.push(namespace.heard_of(keys[replica]));
-        }
-        let reached = &mut self.reached[replica];
-        let expected = *reached + 1;
-        if change.number > expected {
-            self.first.get_or_insert(Gap { replica, expected, found: change.number });
-        }
-        *reached = change.number.max(*reached);
     }
 }
 

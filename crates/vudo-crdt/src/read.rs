@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use crate::change::GenIndex;
-use crate::counter;
+use crate::counter::{self, BoundedCounter};
 use crate::namespace::Namespace;
 use crate::row::{CellId, Row, entry_key};
 use crate::schema::{CounterOptions, FieldSchema, Overflow, Strategy};
@@ -38,6 +38,11 @@ impl FieldSchema {
         let CounterOptions { min_value, max_value, .. } = self.counter;
         let least = min_value.map_or(least, |minimum| least.max(minimum.into()));
         (least, max_value.map_or(greatest, |maximum| greatest.min(maximum.into())))
+    }
+
+    /// What a write to this `bounded_counter` has to know of it.
+    pub fn bounded_counter(&self) -> BoundedCounter {
+        BoundedCounter { id: self.id(), bounds: self.counter_bounds() }
     }
 
     /// The range of the field's integer type.
@@ -92,7 +97,7 @@ impl FieldSchema {
                 self.show_total(counter_total(state)).map(Some)
             }
             Strategy::BoundedCounter => {
-                let total = bounded_total(state, self.counter_bounds());
+                let total = bounded_total(state, &self.counter_bounds());
                 self.show_total(total).map(Some)
             }
             Strategy::PnCounterFloat => Ok(Some(self.rounded(counter::float_sum(state)))),
@@ -306,9 +311,9 @@ pub fn counter_float_total(state: &[u8]) -> f64 {
 }
 
 /// The total in the state of a `bounded_counter` of these bounds.
-pub fn bounded_total(state: &[u8], (least, greatest): (i128, i128)) -> i128 {
+pub fn bounded_total(state: &[u8], bounds: &(i128, i128)) -> i128 {
     let mut total = counter::moved(state);
-    counter::add(&mut total, &counter::start_within(least, greatest), false);
+    counter::add(&mut total, &counter::start_within(bounds), false);
     total
 }
 

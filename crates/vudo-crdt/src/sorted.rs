@@ -38,12 +38,13 @@ pub(crate) fn sort(list: &mut [(u64, u64)]) {
 }
 
 /// Sorts pairs of numbers after D. L. Shell, which is less code than the standard library's sort:
-/// what lies far apart is put in order before what lies close together.
+/// what lies far apart is put in order before what lies close together. The distances are those of
+/// T. N. Hibbard, each half of the one before.
 #[cfg(target_arch = "wasm32")]
 pub(crate) fn sort(list: &mut [(u64, u64)]) {
-    let mut gap = list.len();
+    let mut gap = usize::MAX >> (list.len() | 1).leading_zeros();
     while gap > 1 {
-        gap = (gap * 5 / 11).max(1);
+        gap >>= 1;
         for end in gap..list.len() {
             let mut place = end;
             while place >= gap && list[place] < list[place - gap] {

@@ -5,6 +5,8 @@
 
 use alloc::vec::Vec;
 
+#[cfg(feature = "bounded")]
+use vudo_crdt::BoundedCounter;
 use vudo_crdt::value::{
     byte_count_of, decode_bool, decode_byte_string, decode_float, decode_int, decode_utf8,
     integer_range_of, is_in_range, step_over_value, tag,
@@ -106,6 +108,12 @@ impl<'s> Field<'s> {
         (least, greatest)
     }
 
+    /// What a write to a `bounded_counter` has to know of it.
+    #[cfg(feature = "bounded")]
+    pub(crate) fn bounded_counter(&self) -> BoundedCounter {
+        BoundedCounter { id: self.id, bounds: self.counter_bounds() }
+    }
+
     /// Whether an encoded value is of the field's type.
     #[inline(never)]
     pub(crate) fn admits(&self, value: &[u8]) -> bool {
@@ -115,12 +123,13 @@ impl<'s> Field<'s> {
     /// What a counter of integers shows, given the state of its cell.
     pub(crate) fn total(&self, state: &[u8]) -> Result<i128, CounterOverflow> {
         let is_bounded = self.id.tag() == Strategy::BoundedCounter.tag();
-        if cfg!(feature = "bounded") && is_bounded {
+        let (bounds, total) = if cfg!(feature = "bounded") && is_bounded {
             let bounds = self.counter_bounds();
-            return fit_total(bounded_total(state, bounds), bounds.0, bounds.1, self.overflow);
-        }
-        let (least, greatest) = self.type_range();
-        fit_total(counter_total(state), least, greatest, self.overflow)
+            (bounds, bounded_total(state, &bounds))
+        } else {
+            (self.type_range(), counter_total(state))
+        };
+        fit_total(total, bounds.0, bounds.1, self.overflow)
     }
 
     /// What a counter of floats shows, given the state of its cell.

@@ -24,9 +24,9 @@ extern "C" fn add_with_rights(
     now: f64,
 ) -> u32 {
     run_call(gen_index, field, extras, key_length, |call, session, _| {
-        let (id, bounds) = (call.field.id, call.field.counter_bounds());
+        let counter = call.field.bounded_counter();
         session.write(now, |transaction, namespace| {
-            transaction.add_bounded_loaded(namespace, gen_index, call.key, id, &bounds, amount)
+            transaction.add_bounded_loaded(namespace, gen_index, call.key, &counter, amount)
         })
     })
 }
@@ -46,11 +46,10 @@ extern "C" fn rights(
     goes_up: u32,
 ) -> u32 {
     run_call(gen_index, field, extras, key_length, |call, session, output| {
-        let (id, bounds, direction) =
-            (call.field.id, call.field.counter_bounds(), direction(goes_up));
+        let (counter, direction) = (call.field.bounded_counter(), direction(goes_up));
         let (transaction, namespace) = session.parts();
         let rights =
-            transaction.rights_loaded(namespace, gen_index, call.key, id, &bounds, direction)?;
+            transaction.rights_loaded(namespace, gen_index, call.key, &counter, direction)?;
         write_total(rights, output);
         Ok(())
     })
@@ -69,10 +68,10 @@ extern "C" fn give_rights(
 ) -> u32 {
     run_call(gen_index, field, extras, key_length, |call, session, _| {
         let receiver = ReplicaKey(call.rest.try_into().map_err(|_| Code::INPUT_LENGTH)?);
-        let (id, bounds) = (call.field.id, call.field.counter_bounds());
+        let counter = call.field.bounded_counter();
         let give = (&receiver, direction(goes_up), amount);
         session.write(now, |transaction, namespace| {
-            transaction.give_rights_loaded(namespace, gen_index, call.key, id, &bounds, give)
+            transaction.give_rights_loaded(namespace, gen_index, call.key, &counter, give)
         })
     })
 }

@@ -250,8 +250,7 @@ fn native_write(
         Write::Give(receiver, up, amount) => {
             let direction = if *up { Direction::Up } else { Direction::Down };
             let give = (&ReplicaKey([*receiver; 32]), direction, *amount);
-            let bounds = field.counter_bounds();
-            to.give_rights_loaded(space, index, key, id, &bounds, give).is_ok()
+            to.give_rights_loaded(space, index, key, &field.bounded_counter(), give).is_ok()
         }
     };
     if is_done {

@@ -528,8 +528,8 @@ impl Database {
         namespace.load(gen_index, key, &mut shard.chunks())?;
         // It writes nothing, so it is not committed.
         let mut view = vudo_crdt::Transaction::begin(namespace, state.own, 0);
-        let (cell, bounds) = (field.id(), field.counter_bounds());
-        let rights = view.rights_loaded(namespace, gen_index, key, cell, &bounds, direction);
+        let counter = field.bounded_counter();
+        let rights = view.rights_loaded(namespace, gen_index, key, &counter, direction);
         rights.or_else(refused)
     }
 

@@ -274,8 +274,8 @@ impl<'a> Transaction<'a> {
             return Err(refused(gen_schema, key, &path, reason));
         }
         space.load(*gen_index, row_key, &mut chunks)?;
-        let (id, bounds) = (field.id(), field.counter_bounds());
-        let rights = self.writes.rights_loaded(space, *gen_index, row_key, id, &bounds, direction);
+        let counter = field.bounded_counter();
+        let rights = self.writes.rights_loaded(space, *gen_index, row_key, &counter, direction);
         rights.map_err(|reason| refused(gen_schema, key, &path, reason.into()))
     }
 

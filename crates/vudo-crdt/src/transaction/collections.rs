@@ -54,9 +54,8 @@ impl Transaction {
         writes: bool,
     ) -> Result<(), Refusal> {
         let Operation { id, value, .. } = operation;
-        let mut write = RegisterWrite::default();
-        write.cover_as(self.pending_operation(gen_index, key, id), &self.joiner.references);
-        write.cover_known(state);
+        let mut write = RegisterWrite::again(self.pending_operation(gen_index, key, id));
+        write.cover_known(state, &mut self.joiner.references);
         if !writes && write.covers_nothing() {
             // It was added by this transaction and nobody else: then nothing has happened.
             if let Ok(place) = position(&self.entries, gen_index, key) {
@@ -64,7 +63,7 @@ impl Transaction {
             }
             return Ok(());
         }
-        let payload = write.encode(writes.then_some(value), &mut self.joiner.references);
+        let payload = write.encode(writes.then_some(value));
         self.write(namespace, gen_index, key, life, Operation { value: &payload, ..operation })
     }
 
@@ -77,10 +76,10 @@ impl Transaction {
         id: CellId,
     ) -> &'n [u8] {
         let stored = namespace.stored_row(gen_index, key);
-        if stored.is_empty() || self.has_ended(namespace, gen_index, key) {
+        if self.has_ended(namespace, gen_index, key) {
             return &[];
         }
-        let row = Row::parse(stored);
+        let row = Row::parse_stored(stored);
         let pending_life = self.pending(gen_index, key).map_or(row.life, |pending| pending.life);
         if pending_life == row.life { row.state(id) } else { &[] }
     }

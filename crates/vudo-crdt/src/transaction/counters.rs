@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::Transaction;
 use crate::change::{GenIndex, Operation};
-use crate::counter::{self, Direction};
+use crate::counter::{self, BoundedCounter, Direction};
 use crate::dots::Entries;
 use crate::evolution::Inherited;
 use crate::namespace::Namespace;
@@ -49,16 +49,17 @@ impl Transaction {
         amount: i64,
         inherited: Inherited,
     ) -> Result<(), Refusal> {
-        let (id, (least, greatest)) = (field.id(), field.counter_bounds());
         match field.strategy {
             Strategy::PnCounter | Strategy::GCounter => {
+                let (least, greatest) = field.counter_bounds();
                 // The bounds are those of the sum.
                 let own = |bound: i128| bound.saturating_sub(inherited.total);
                 let bounds = (own(least), own(greatest));
-                self.add_loaded(namespace, gen_index, key, id, &bounds, amount)
+                self.add_loaded(namespace, gen_index, key, field.id(), &bounds, amount)
             }
             Strategy::BoundedCounter => {
-                self.add_bounded_loaded(namespace, gen_index, key, id, &(least, greatest), amount)
+                let counter = field.bounded_counter();
+                self.add_bounded_loaded(namespace, gen_index, key, &counter, amount)
             }
             _ => Err(Refusal::NotThisOperation),
         }
@@ -74,13 +75,12 @@ impl Transaction {
         namespace: &Namespace,
         gen_index: GenIndex,
         key: &[u8],
-        id: CellId,
-        bounds: &(i128, i128),
+        counter: &BoundedCounter,
         amount: i64,
     ) -> Result<(), Refusal> {
         let direction = if amount < 0 { Direction::Down } else { Direction::Up };
         let count = i128::from(amount).abs();
-        self.use_rights(namespace, gen_index, key, id, bounds, (&[], direction, count))
+        self.use_rights(namespace, gen_index, key, counter, (&[], direction, count))
     }
 
     /// Gives rights of this replica on a `bounded_counter` to another one, which then may move the
@@ -105,13 +105,11 @@ impl Transaction {
             return Err(Refusal::NotThisOperation.into());
         }
         namespace.load(gen_index, key, source)?;
-        let (id, bounds) = (field.id(), field.counter_bounds());
         let give = (receiver, direction, amount);
-        Ok(self.give_rights_loaded(namespace, gen_index, key, id, &bounds, give)?)
+        Ok(self.give_rights_loaded(namespace, gen_index, key, &field.bounded_counter(), give)?)
     }
 
-    /// [`Transaction::give_rights`] where the chunk is loaded, of a counter that is known by its
-    /// cell and its bounds.
+    /// [`Transaction::give_rights`] where the chunk is loaded.
     ///
     /// # Errors
     /// As for [`Transaction::give_rights`].
@@ -120,16 +118,14 @@ impl Transaction {
         namespace: &Namespace,
         gen_index: GenIndex,
         key: &[u8],
-        id: CellId,
-        bounds: &(i128, i128),
+        counter: &BoundedCounter,
         (receiver, direction, amount): (&ReplicaKey, Direction, i64),
     ) -> Result<(), Refusal> {
         let give = (receiver.0.as_slice(), direction, amount.into());
-        self.use_rights(namespace, gen_index, key, id, bounds, give)
+        self.use_rights(namespace, gen_index, key, counter, give)
     }
 
-    /// How far this replica may move a `bounded_counter` in a direction, whose chunk is loaded and
-    /// which is known by its cell and its bounds.
+    /// How far this replica may move a `bounded_counter`, whose chunk is loaded, in a direction.
     ///
     /// # Errors
     /// The document does not exist.
@@ -138,8 +134,7 @@ impl Transaction {
         namespace: &Namespace,
         gen_index: GenIndex,
         key: &[u8],
-        id: CellId,
-        (least, greatest): &(i128, i128),
+        counter: &BoundedCounter,
         direction: Direction,
     ) -> Result<i128, Refusal> {
         let replica = self.stamp.replica;
@@ -148,10 +143,12 @@ impl Transaction {
             return Err(Refusal::NotFound);
         }
         let replicas = namespace.replicas();
-        let mut rights = counter::rights_of(row.state(id), replica, replicas, direction);
+        let state = row.state(counter.id);
+        let mut rights = counter::rights_of(state, replica, replicas, direction);
         // What may be used from the start is the founder's; nobody else must think it his.
         if namespace.founder() == Some(replica) {
-            let start = counter::start_within(*least, *greatest);
+            let (least, greatest) = &counter.bounds;
+            let start = counter::start_within(&counter.bounds);
             let (to, from) = match direction {
                 Direction::Up => (greatest, &start),
                 Direction::Down => (&start, least),
@@ -168,15 +165,15 @@ impl Transaction {
         namespace: &Namespace,
         gen_index: GenIndex,
         key: &[u8],
-        id: CellId,
-        bounds: &(i128, i128),
+        counter: &BoundedCounter,
         (receiver, direction, amount): (&[u8], Direction, i128),
     ) -> Result<(), Refusal> {
-        let rights = self.rights_loaded(namespace, gen_index, key, id, bounds, direction)?;
+        let rights = self.rights_loaded(namespace, gen_index, key, counter, direction)?;
         if amount < 0 || counter::is_less(&rights, &amount) {
             return Err(Refusal::NoRights);
         }
         let Stamp { hlc, replica, .. } = self.stamp;
+        let id = counter.id;
         let row = self.view(namespace, gen_index, key);
         let life = row.life;
         let own = Entries::of(row.state(id)).find(replica);

@@ -324,7 +324,7 @@ impl Transaction {
             self.joiner.begin(&pending, self.stamp);
             row = self.joiner.join(row, &namespace.replicas);
         }
-        if row.is_empty() { Row::none() } else { Row::parse(row) }
+        Row::parse_stored(row)
     }
 
     /// Whether what is stored of an entry ends with this transaction, because the document or entry
@@ -334,7 +334,7 @@ impl Transaction {
         while let Some((parent, _, _)) = split_entry_key(rest) {
             if let Some(pending) = self.pending(gen_index, parent) {
                 let stored = namespace.stored_row(gen_index, parent);
-                if stored.is_empty() || Row::parse(stored).life != pending.life {
+                if Row::parse_stored(stored).life != pending.life {
                     return true;
                 }
             }
@@ -360,13 +360,13 @@ impl Transaction {
         };
         namespace.loaded_entries(gen_index, key, collection, |element, _| insert(element));
         let prefix = entry_key(key, collection, &[]);
-        for entry in self.entries_within(gen_index, &prefix) {
+        self.visit_entries_within(gen_index, &prefix, |entry| {
             let mut rest = Reader::new(&entry.key[prefix.len()..]);
             let element = step_over_value(&mut rest);
             if rest.is_empty() {
                 insert(element);
             }
-        }
+        });
         for element in elements.iter() {
             let entry = entry_key(key, collection, element);
             visit(element, self.view(namespace, gen_index, &entry));
@@ -466,7 +466,9 @@ impl Transaction {
     fn nest_entries(&self, document: &DocumentChange<'_>, out: &mut Vec<u8>) {
         let now = self.stamp.hlc;
         let mut written_hlc = now;
-        for operation in document.operations(now) {
+        let mut operations = document.operations(now);
+        while operations.advance() {
+            let operation = operations.operation;
             let mut payload = Vec::new();
             let mut value = operation.value;
             if operation.id.is_collection() {
@@ -482,7 +484,7 @@ impl Transaction {
     /// Appends what the transaction does to the entries of a collection.
     fn write_entries(&self, owner: &DocumentChange<'_>, collection: CellId, out: &mut Vec<u8>) {
         let prefix = entry_key(owner.key, collection, &[]);
-        for entry in self.entries_within(owner.gen_index, &prefix) {
+        self.visit_entries_within(owner.gen_index, &prefix, |entry| {
             let mut rest = Reader::new(&entry.key[prefix.len()..]);
             let element = step_over_value(&mut rest);
             // What follows the element is for a collection of the entry, which is written with it.
@@ -491,23 +493,28 @@ impl Transaction {
                 entry.encode_entry(element, out);
             } else if rest.is_empty() {
                 let mut operations = Vec::new();
-                self.nest_entries(&entry, &mut operations);
-                let nested = DocumentChange { operations: &operations, ..entry };
+                self.nest_entries(entry, &mut operations);
+                let nested = DocumentChange { operations: &operations, ..*entry };
                 nested.encode_entry(element, out);
             }
-        }
+        });
     }
 
-    /// What the transaction does to the entries whose keys begin with these bytes, ascending.
-    fn entries_within<'t>(
-        &'t self,
+    /// Visits what the transaction does to the entries whose keys begin with these bytes, ascending.
+    fn visit_entries_within(
+        &self,
         gen_index: GenIndex,
-        prefix: &'t [u8],
-    ) -> impl Iterator<Item = DocumentChange<'t>> + use<'t> {
+        prefix: &[u8],
+        mut visit: impl FnMut(&DocumentChange<'_>),
+    ) {
         let (Ok(first) | Err(first)) = position(&self.entries, gen_index, prefix);
-        let entries = self.entries.iter_from(first).map(|bytes| DocumentChange::of(bytes));
-        entries
-            .take_while(move |entry| entry.gen_index == gen_index && entry.key.starts_with(prefix))
+        for bytes in self.entries.iter_from(first) {
+            let entry = DocumentChange::of(bytes);
+            if entry.gen_index != gen_index || !entry.key.starts_with(prefix) {
+                return;
+            }
+            visit(&entry);
+        }
     }
 
     /// What the transaction does to a document or entry so far.
@@ -541,7 +548,8 @@ impl Transaction {
     #[inline(never)]
     fn drop_entries(&mut self, gen_index: GenIndex, key: &[u8]) {
         let prefix = entries_prefix(key);
-        let count = self.entries_within(gen_index, &prefix).count();
+        let mut count = 0;
+        self.visit_entries_within(gen_index, &prefix, |_| count += 1);
         let (Ok(first) | Err(first)) = position(&self.entries, gen_index, &prefix);
         self.entries.remove(first, count);
     }
