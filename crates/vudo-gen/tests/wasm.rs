@@ -11,10 +11,12 @@ use flate2::write::GzEncoder;
 use host::{Host, NOW, Native, Random, every_field, one_gen, user, user_fields};
 use vudo_crdt::wire::Reader;
 use vudo_crdt::{
-    ApplyError, CounterOptions, FieldSchema, GenSchema, Overflow, Predecessor, Schema, Strategy,
-    Value, ValueType, VersionVector,
+    ApplyError, CounterOptions, FieldSchema, GenSchema, MalformedFrame, Overflow, Predecessor,
+    Schema, Strategy, Value, ValueType, VersionVector,
 };
-use vudo_gen::wasm::{Accessors, BuildError, BuildOptions, build, build_with, error_name, inspect};
+use vudo_gen::wasm::{
+    Accessors, BuildError, BuildOptions, SCHEMA_SECTION, build, build_with, error_name, inspect,
+};
 use wasmi::Val;
 
 fn gzipped_bytes(bytes: &[u8]) -> usize {
@@ -359,6 +361,78 @@ fn the_schema_is_read_back_from_the_module() {
     assert_eq!(inspect(b"\0asm\x01\0\0\0"), Err(BuildError::NoSchema));
 }
 
+/// The first place of a text in a module.
+fn place_of(text: &str, wasm: &[u8]) -> usize {
+    wasm.windows(text.len()).position(|window| window == text.as_bytes()).unwrap()
+}
+
+#[test]
+fn a_schema_is_read_back_whatever_its_names_and_numbers_are() {
+    for accessors in [Accessors::Typed, Accessors::Generic] {
+        let mut fields = every_field();
+        fields.reverse();
+        fields[0].number = u32::from(u16::MAX);
+        for (field, name) in fields.iter_mut().zip(["keys", "a.b", ".", "\0", "get"]) {
+            field.name = name.into();
+        }
+        // Names that begin with each other, and numbers that start anew.
+        let mut schema = one_gen("a", fields);
+        schema.gens.push(GenSchema::new("a.keys", every_field()));
+        schema.gens.push(GenSchema::new("empty", []));
+        schema.gens.push(GenSchema::new("a.b", user_fields()));
+        let options = BuildOptions { accessors, ..BuildOptions::default() };
+        let wasm = build_with(&schema, &options).unwrap().wasm;
+        assert_eq!(inspect(&wasm), Ok(schema));
+    }
+}
+
+#[test]
+fn a_schema_that_its_module_does_not_bear_out_is_refused() {
+    let wasm = build(&user()).unwrap().wasm;
+    let unnamed = |number| Err(BuildError::Unnamed { gen_name: "User".into(), number });
+    for (text, byte, expected) in [
+        ("User.keys", b'K', unnamed(1)),
+        ("User.id.get", b'u', unnamed(1)),
+        ("User.name.set", b'u', unnamed(2)),
+        ("vudo.schema", b'V', Err(BuildError::NoSchema)),
+    ] {
+        let mut changed = wasm.clone();
+        changed[place_of(text, &wasm)] = byte;
+        assert_eq!(inspect(&changed), expected, "{text}");
+    }
+    // Of one field the exports disagree about the name, and then about what there is to do.
+    for (text, number) in [("name.get", 2), ("reputation.add", 3)] {
+        let mut changed = wasm.clone();
+        changed[place_of(text, &wasm) + 1] = b'x';
+        assert_eq!(inspect(&changed), unnamed(number));
+        changed = wasm.clone();
+        changed[place_of(text, &wasm) + text.len() - 1] = b'x';
+        assert_eq!(inspect(&changed), unnamed(number));
+    }
+    let mut changed = wasm.clone();
+    let version = place_of(SCHEMA_SECTION, &wasm) + SCHEMA_SECTION.len();
+    changed[version] = b'V';
+    assert_eq!(inspect(&changed), Err(BuildError::Schema(MalformedFrame::FormatVersion)));
+    changed[version] = 2;
+    assert!(inspect(&changed).is_ok_and(|schema| *schema.gens[0].fields[0].name == *"\0"));
+}
+
+#[test]
+fn damaged_modules_are_inspected_without_a_panic() {
+    let wasm = build(&one_gen("Thing", every_field())).unwrap().wasm;
+    let (start, end) = (place_of(SCHEMA_SECTION, &wasm), place_of("Thing.keys", &wasm));
+    let mut random = Random(31);
+    let mut refused_count = 0;
+    for _ in 0..1000 {
+        let mut damaged = wasm.clone();
+        for _ in 0..=random.below(3) {
+            damaged[start + random.below(end - start + 200)] = random.next() as u8;
+        }
+        refused_count += usize::from(inspect(&damaged).is_err());
+    }
+    assert!(refused_count > 500, "{refused_count} of 1000 damaged modules were refused");
+}
+
 #[test]
 fn a_schema_that_no_store_could_hold_is_refused() {
     let mut fields = user_fields();
@@ -415,11 +489,11 @@ fn sizes(name: &str, schema: &Schema) -> (usize, usize) {
 fn modules_are_small() {
     let (wasm, javascript) = sizes("User", &user());
     // The budget is 10 KB, the goal 5.
-    assert!(wasm <= 8_090, "{wasm} bytes");
+    assert!(wasm <= 8_080, "{wasm} bytes");
     assert!(javascript <= 1_536, "{javascript} bytes");
     // Five strategies on every type without parts that they merge.
     let (plain, _) = sizes("types without parts", &one_gen("Thing", every_field()));
-    assert!(plain <= 11_010, "{plain} bytes");
+    assert!(plain <= 10_800, "{plain} bytes");
     // One field of each strategy. The budget is 16 KB, which the runtime with collections is past.
     let text = || ValueType::String;
     let boxed = || Box::new(ValueType::String);
@@ -437,7 +511,7 @@ fn modules_are_small() {
     let strategies: BTreeSet<Strategy> = fields.iter().map(|field| field.strategy).collect();
     assert_eq!(strategies.len(), Strategy::ALL.len());
     let (every, _) = sizes("every strategy", &one_gen("Thing", fields));
-    assert!(every <= 16_660, "{every} bytes");
+    assert!(every <= 16_630, "{every} bytes");
 }
 
 #[test]
@@ -463,12 +537,12 @@ fn fewer_strategies_are_fewer_bytes_and_fields_cost_little() {
     wider.predecessor = Some(Box::new(Predecessor { field, conversion: None }));
     let (evolved, _) = sizes("User with a field that was another one", &with(wider));
     // The evaluator of conversions comes with it; the budget of any module is 100 KB.
-    assert!(evolved > collections && evolved <= 38_600, "{evolved} bytes");
+    assert!(evolved > collections && evolved <= 38_580, "{evolved} bytes");
     assert!(user_bytes < composite && composite < registers && registers < collections);
     assert!(bounded < registers);
     // What has been reached.
     for (bytes, bytes_max) in
-        [(composite, 9_950), (bounded, 10_480), (registers, 11_500), (collections, 13_640)]
+        [(composite, 9_935), (bounded, 10_470), (registers, 11_480), (collections, 13_620)]
     {
         assert!(bytes <= bytes_max, "{bytes} bytes, more than {bytes_max}");
     }
@@ -482,16 +556,18 @@ fn fewer_strategies_are_fewer_bytes_and_fields_cost_little() {
         let options = BuildOptions { accessors, ..BuildOptions::default() };
         gzipped_bytes(&build_with(&one_gen("User", fields), &options).unwrap().wasm)
     };
-    for (accessors, bytes_max) in [(Accessors::Typed, 25.0), (Accessors::Generic, 12.0)] {
-        for (fewer, more) in [(3, 5), (5, 10), (10, 20), (20, 50), (50, 100)] {
+    // The budgets are 25 bytes and 12. The first field brings the names' common beginning along.
+    let rows = [(3, 5), (5, 10), (10, 20), (20, 50), (50, 100)];
+    let typed = (Accessors::Typed, [23.5, 20.5, 19.0, 17.0, 17.0]);
+    let generic = (Accessors::Generic, [9.0, 7.5, 7.0, 7.0, 7.0]);
+    for (accessors, each_max) in [typed, generic] {
+        for ((fewer, more), bytes_max) in rows.into_iter().zip(each_max) {
             let bytes = bytes_of(more, accessors) as f64 - bytes_of(fewer, accessors) as f64;
             let each = bytes / f64::from(more - fewer);
             println!(
                 "{accessors:?}, {fewer} to {more} fields: {each:.1} bytes for each further one"
             );
-            // The first of them brings the names' common beginning along.
-            let first_bytes = if fewer == 3 { 1.5 } else { 0.0 };
-            assert!(each <= bytes_max + first_bytes, "{each} bytes");
+            assert!(each <= bytes_max, "{each} bytes");
         }
     }
 }

@@ -18,6 +18,7 @@ mod abi;
 mod javascript;
 mod names;
 mod order;
+mod schema_section;
 mod specialise;
 mod typescript;
 mod validate;
@@ -25,6 +26,7 @@ mod validate;
 use std::fmt;
 
 use vudo_crdt::{MalformedFrame, Schema};
+use wasmparser::BinaryReader;
 
 pub use abi::{ERROR_CODES, error_name};
 
@@ -67,6 +69,13 @@ pub enum BuildError {
     NoSchema,
     /// The schema that the module carries cannot be read.
     Schema(MalformedFrame),
+    /// The module has not the exports that would name a field of its schema.
+    Unnamed {
+        /// The name of the field's Gen.
+        gen_name: String,
+        /// The field's number.
+        number: u32,
+    },
 }
 
 impl fmt::Display for BuildError {
@@ -84,6 +93,11 @@ impl fmt::Display for BuildError {
             BuildError::Schema(what) => {
                 write!(formatter, "the module's schema cannot be read by this version: {what}")
             }
+            BuildError::Unnamed { gen_name, number } => write!(
+                formatter,
+                "the module's exports do not name field {number} of {gen_name}: \
+                 something has changed them; inspect the module as `vudo build` wrote it"
+            ),
         }
     }
 }
@@ -142,13 +156,14 @@ pub fn build_with(schema: &Schema, options: &BuildOptions<'_>) -> Result<Module,
 /// Reads the schema back that a module was built from.
 ///
 /// # Errors
-/// The bytes are no module, or one without a readable schema.
+/// The bytes are no module, or one without a readable schema, or its exports have been changed.
 pub fn inspect(wasm: &[u8]) -> Result<Schema, BuildError> {
     let not_a_module = |what: &str| BuildError::NotAModule(what.into());
     let mut rest = wasm
         .strip_prefix(b"\0asm\x01\0\0\0")
         .ok_or_else(|| not_a_module("the first eight bytes are another format's"))?;
     let mut schema = None;
+    let mut exports = Vec::new();
     // To the end, for the schema stands before most of it and the rest may be cut off.
     while let Some((&id, after)) = rest.split_first() {
         let mut reader = vudo_crdt::wire::Reader::new(after);
@@ -156,12 +171,23 @@ pub fn inspect(wasm: &[u8]) -> Result<Schema, BuildError> {
             .and_then(|length| reader.take(length).ok())
             .ok_or_else(|| not_a_module("a section ends too early"))?;
         rest = reader.rest();
+        if id == EXPORT_SECTION_ID {
+            exports = export_names(section)
+                .ok_or_else(|| not_a_module("the section of exports is damaged"))?;
+        }
         let mut section = vudo_crdt::wire::Reader::new(section);
         if id == 0 && section.bytes() == Ok(SCHEMA_SECTION.as_bytes()) {
             schema = Some(section.rest());
         }
     }
-    Schema::decode(schema.ok_or(BuildError::NoSchema)?).map_err(BuildError::Schema)
+    schema_section::decode(schema.ok_or(BuildError::NoSchema)?, &exports)
+}
+
+const EXPORT_SECTION_ID: u8 = 7;
+
+fn export_names(section: &[u8]) -> Option<Vec<&str>> {
+    let exports = wasmparser::ExportSectionReader::new(BinaryReader::new(section, 0)).ok()?;
+    exports.into_iter().map(|export| Some(export.ok()?.name)).collect()
 }
 
 /// A length as WASM writes it: up to five bytes, of which tools may use more than it needs.

@@ -19,7 +19,7 @@ use super::abi::{
     has_evolved, has_founder, is_encoded, reads_all, sharing_reads,
 };
 use super::order::order_functions;
-use super::{Accessors, BuildError, SCHEMA_SECTION};
+use super::{Accessors, BuildError, SCHEMA_SECTION, schema_section};
 
 /// Built by `cargo xtask runtime` from the crate `vudo-gen-runtime`: values without parts under
 /// strategies that keep one value; with bounded counters; with values that have parts; with these
@@ -104,7 +104,7 @@ fn specialise_runtime(schema: &Schema, accessors: Accessors) -> walrus::Result<V
         add_generic_exports(&mut cutter, schema, &mut data)?;
     }
     cutter.place_data(data.bytes)?;
-    cutter.finish(schema)
+    cutter.finish(schema_section::encode(schema, accessors))
 }
 
 /// Adds a table of all fields to the data, and for each class of fields exports that look there.
@@ -285,7 +285,7 @@ impl Cutter {
         })
     }
 
-    fn finish(mut self, schema: &Schema) -> walrus::Result<Vec<u8>> {
+    fn finish(mut self, schema: Vec<u8>) -> walrus::Result<Vec<u8>> {
         let dropped: Vec<ExportId> = (self.module.exports.iter())
             .filter(|export| !self.kept.contains(&export.name))
             .map(|export| export.id())
@@ -295,7 +295,7 @@ impl Cutter {
         }
         walrus::passes::gc::run(&mut self.module);
         drop_unused_data(&mut self.module);
-        let schema = CustomSection { name: SCHEMA_SECTION.into(), data: schema.encode().into() };
+        let schema = CustomSection { name: SCHEMA_SECTION.into(), data: schema.into() };
         order_functions(&self.module.emit_wasm(), &self.order_of_functions(), &schema)
     }
 
