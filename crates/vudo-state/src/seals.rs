@@ -51,6 +51,13 @@ impl Segment {
         self.byte_count + self.seals.len() * (SEAL_BYTES + size_of::<ReplicaKey>())
     }
 
+    /// Takes a change of this store. A seal of it that was there is of fewer changes: a segment that ended
+    /// and is not full goes on where the store is opened again.
+    pub(crate) fn put_own(&mut self, change: &Change<'_>) {
+        self.own_last = change.number;
+        self.seals.remove(&change.replica);
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         write_varint(&mut out, self.byte_count as u64);
@@ -178,9 +185,7 @@ impl Seals {
             let mut reader = Reader::new(record);
             while !reader.is_empty() {
                 match Change::read_log_record(&mut reader) {
-                    Ok(change) if Some(change.replica) == own => {
-                        open.segment.own_last = change.number;
-                    }
+                    Ok(change) if Some(change.replica) == own => open.segment.put_own(&change),
                     Ok(_) => {}
                     Err(what) => {
                         damaged = Some(Error::damaged(format!("a log record: {what}")));

@@ -855,7 +855,7 @@ impl State {
                 None => last_numbers.push((change.replica, change.number)),
             }
             if change.replica == self.own {
-                open.segment.own_last = change.number;
+                open.segment.put_own(&change);
             }
             if let Some(unit) = units.next_if(|unit| unit.end <= offset) {
                 has_units = true;

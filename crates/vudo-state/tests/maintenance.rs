@@ -6,7 +6,7 @@ use std::path::Path;
 
 use vudo_crdt::{FieldSchema, GenSchema, Schema, Strategy, ValueType, VersionVector};
 use vudo_state::{Database, Durability, Error};
-use vudo_testkit::files::CrashingFiles;
+use vudo_testkit::files::{CrashingFiles, Failure};
 
 fn note_gen() -> GenSchema {
     let text = FieldSchema::new("text", 1, Strategy::Lww, ValueType::String);
@@ -224,4 +224,35 @@ fn a_namespace_in_use_is_not_repaired_under_its_users() {
         refused_count += 1;
     }
     assert!(refused_count > 0);
+}
+
+#[test]
+fn a_log_that_goes_on_behind_a_compaction_that_broke_off_is_intact() {
+    let create = |database: &Database, key: &str| {
+        database.create(&note_gen(), &database.document_id(key), &[]).unwrap();
+    };
+    // Every call of a compaction fails once.
+    for call in 0.. {
+        let disk = CrashingFiles::new(call);
+        let store = common::open(&disk).unwrap();
+        create(&store, "first");
+        store.compact().unwrap();
+        create(&store, "second");
+        disk.fail(Some(Failure::From(disk.call_count() + call)));
+        let is_compacted = store.compact().is_ok();
+        let disk = disk.crash();
+        let store = common::open(&disk).unwrap();
+        create(&store, "third");
+        let peer = Database::open_in_memory().unwrap();
+        create(&peer, "of a peer");
+        exchange(&peer, &store);
+        create(&store, "fourth");
+        let store = common::open(&disk.crash()).unwrap();
+        assert_eq!(store.verify().unwrap().damages, [""; 0], "call {call}");
+        assert_eq!(store.list(&note_gen()).unwrap().len(), 5);
+        if is_compacted {
+            assert!(call > 20, "only {call} calls failed");
+            break;
+        }
+    }
 }

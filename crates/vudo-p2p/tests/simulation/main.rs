@@ -7,6 +7,7 @@
 //!
 //! `VUDO_HISTORIES` says how many seeds, `VUDO_SEED` replays a single one.
 
+mod presence;
 mod replica;
 mod world;
 
@@ -28,6 +29,7 @@ const REVOCATION_SEED_COUNT: u64 = 100;
 const FORK_SEED_COUNT: u64 = 150;
 const COMPACTION_SEED_COUNT: u64 = 100;
 const OWNER_COMPACTION_SEED_COUNT: u64 = 100;
+const PRESENCE_SEED_COUNT: u64 = 100;
 const CYCLE_COUNT: usize = 1_000;
 
 /// A world with its trouble behind it.
@@ -179,6 +181,30 @@ fn whoever_is_behind_a_compacted_log_goes_on_from_its_checkpoint() {
     });
     println!("compactions: {count} seeds, {catch_up_count} times somebody caught up");
     assert!(catch_up_count > count / 4, "hardly anybody was behind");
+}
+
+/// Replicas show something, then something else or nothing, while the network parts and stores crash. In the
+/// end everybody sees what each of the others shows, over whatever way they hear of it.
+#[test]
+fn who_is_present_is_seen_by_everybody_in_the_end() {
+    let (mut seen_count, mut waited) = (0, 0);
+    let count = run_seeds("presence", PRESENCE_SEED_COUNT, |seed| {
+        let mut world = World::new(3 + (seed % 6) as usize, seed, Omission::Nothing);
+        world.plan_presence(TROUBLE);
+        trouble(&mut world);
+        assert_converged(&world);
+        let healed = world.now();
+        // What nobody renews any more ends by itself.
+        let is_seen = world.run_until(healed + HEALING, World::is_presence_converged);
+        assert!(is_seen, "somebody does not see what another one shows");
+        waited = waited.max(world.now() - healed);
+        seen_count += world.room.expect("it was planned").seen_count;
+    });
+    let seconds = waited as f64 / SECOND as f64;
+    println!(
+        "presence: {count} seeds, {seen_count} values seen, {seconds:.1} s at most until all are"
+    );
+    assert!(seen_count > 5 * count, "hardly anybody saw anything");
 }
 
 #[test]

@@ -17,6 +17,7 @@ use vudo_state::{
 };
 use vudo_testkit::{Microseconds, Network, Packet, Random, Scheduler, Stream};
 
+use crate::presence::{PresenceWork, Room};
 use crate::replica::Replica;
 
 const SECRET: [u8; 32] = [5; 32];
@@ -39,13 +40,13 @@ pub(crate) enum Omission {
 
 /// One end of one session of a link; side 0 dialled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct EndId {
-    link: usize,
-    session: u64,
-    side: usize,
+pub(crate) struct EndId {
+    pub(crate) link: usize,
+    pub(crate) session: u64,
+    pub(crate) side: usize,
 }
 
-struct End {
+pub(crate) struct End {
     session: Session,
     stream: Stream,
     heard_at: Microseconds,
@@ -65,10 +66,13 @@ struct Link {
 }
 
 #[derive(Debug)]
-enum Happening {
+pub(crate) enum Happening {
     Arrive(EndId, Packet),
     Tick(EndId),
     Work(EndId, Work),
+    Presence(EndId, PresenceWork),
+    Show(usize),
+    PresenceTick,
     Dial(usize),
     Write(usize),
     Crash(usize),
@@ -82,7 +86,7 @@ enum Happening {
 
 /// Work that the session has asked for, done when its time has come.
 #[derive(Debug)]
-enum Work {
+pub(crate) enum Work {
     ReadShare,
     ReadFrame(VersionVector, usize),
     Apply(Vec<u8>),
@@ -103,9 +107,11 @@ pub(crate) struct World {
     pub(crate) replicas: Vec<Replica>,
     pub(crate) network: Network,
     pub(crate) random: Random,
-    scheduler: Scheduler<Happening>,
+    pub(crate) scheduler: Scheduler<Happening>,
     links: Vec<Link>,
-    ends: BTreeMap<EndId, End>,
+    pub(crate) ends: BTreeMap<EndId, End>,
+    /// What replicas show each other, where they do.
+    pub(crate) room: Option<Room>,
     omission: Omission,
     /// Whether replicas write and fail; none of it happens while the world heals.
     has_faults: bool,
@@ -131,6 +137,7 @@ impl World {
             scheduler: Scheduler::default(),
             links: Vec::new(),
             ends: BTreeMap::new(),
+            room: None,
             omission,
             has_faults: true,
             is_online: true,
@@ -340,6 +347,9 @@ impl World {
             Happening::Arrive(id, packet) => self.arrive(id, packet),
             Happening::Tick(id) => self.tick(id),
             Happening::Work(id, work) => self.work(id, work),
+            Happening::Presence(id, work) => self.presence_work(id, work),
+            Happening::Show(replica) => self.show(replica),
+            Happening::PresenceTick => self.presence_tick(),
             Happening::Dial(link) => self.dial(link),
             Happening::Write(replica) => self.write(replica),
             Happening::Crash(replica) => self.plan_crash(replica),
@@ -395,7 +405,7 @@ impl World {
     /// Drops every session without a word and dials no more, until [`World::go_online`].
     pub(crate) fn go_offline(&mut self) {
         self.is_online = false;
-        self.ends.clear();
+        self.end_all(|_| true);
     }
 
     pub(crate) fn go_online(&mut self) {
@@ -433,8 +443,9 @@ impl World {
 
     fn crash(&mut self, replica: usize) {
         self.replicas[replica].switch_off();
-        let links = &self.links;
-        self.ends.retain(|id, _| links[id.link].replicas[id.side] != replica);
+        let links = self.links.iter().map(|link| link.replicas).collect::<Vec<_>>();
+        self.end_all(|id| links[id.link][id.side] == replica);
+        self.forget_presence(replica);
         let delay = self.random.between(50, 2_500) * MILLISECOND;
         self.scheduler.schedule(delay, Happening::SwitchOn(replica));
     }
@@ -488,6 +499,9 @@ impl World {
         let branch_count = self.replicas[replica].replication().branch_count();
         self.ends.insert(id, End { session, stream, heard_at, synced: None, branch_count });
         self.scheduler.schedule(TICK, Happening::Tick(id));
+        if self.room.is_some() {
+            self.presence_later(id, PresenceWork::TellChanged);
+        }
     }
 
     fn transmit(&mut self, id: EndId, packet: &Packet) {
@@ -538,11 +552,7 @@ impl World {
         let now = self.now();
         let Some(end) = self.ends.get(&id) else { return };
         if now - end.heard_at > IDLE_LIMIT {
-            self.ends.remove(&id);
-            if id.side == 0 {
-                self.dial_later(id.link);
-            }
-            return;
+            return self.end(id);
         }
         let mut packets = end.stream.retransmission();
         if packets.is_empty() || self.omission == Omission::Retransmission {
@@ -556,7 +566,7 @@ impl World {
         }
     }
 
-    fn feed(&mut self, id: EndId, event: Event) {
+    pub(crate) fn feed(&mut self, id: EndId, event: Event) {
         let now = milliseconds(self.now());
         let Some(end) = self.ends.get_mut(&id) else { return };
         for effect in end.session.handle(event, now) {
@@ -597,8 +607,11 @@ impl World {
             Effect::ReadBranch { replica, number } => Work::ReadBranch(replica, number),
             Effect::ApplyBranch(branch) => Work::ApplyBranch(branch),
             Effect::ReadFingerprint => Work::ReadFingerprint,
-            Effect::ReadPresence { .. } | Effect::TakePresence(_) => {
-                panic!("{id:?}: nobody shows anything")
+            Effect::ReadPresence { since } => {
+                return self.presence_later(id, PresenceWork::Read { since });
+            }
+            Effect::TakePresence(updates) => {
+                return self.presence_later(id, PresenceWork::Take(updates));
             }
             Effect::CompareRanges { .. } | Effect::Rebuild(_) => {
                 panic!("{id:?}: honest states differ at equal vectors")
@@ -632,10 +645,27 @@ impl World {
         let may_begin_again = has_forks || self.has_checkpoints;
         let is_expected = is_expected || may_begin_again && *reason == CloseReason::BeginAgain;
         assert!(is_expected, "{id:?}: {reason:?}");
-        self.ends.remove(&id);
+        self.end(id);
+    }
+
+    /// Ends one end; whoever dialled dials again.
+    fn end(&mut self, id: EndId) {
+        self.end_all(|ended| ended == id);
         if id.side == 0 {
             self.dial_later(id.link);
         }
+    }
+
+    fn end_all(&mut self, is_over: impl Fn(EndId) -> bool) {
+        let over: Vec<EndId> = self.ends.keys().copied().filter(|id| is_over(*id)).collect();
+        for id in over {
+            self.ends.remove(&id);
+            self.presence_ended(id);
+        }
+    }
+
+    pub(crate) fn replica_of(&self, id: EndId) -> usize {
+        self.links[id.link].replicas[id.side]
     }
 
     fn work(&mut self, id: EndId, work: Work) {
@@ -724,22 +754,36 @@ impl World {
         }
     }
 
+    fn ends_of(&self, replica: usize) -> Vec<EndId> {
+        let is_own = |id: &EndId| self.replica_of(*id) == replica;
+        self.ends.keys().copied().filter(is_own).collect()
+    }
+
+    /// Its sessions have something to say of who is present.
+    pub(crate) fn tell_presence(&mut self, replica: usize) {
+        for id in self.ends_of(replica) {
+            self.presence_later(id, PresenceWork::TellChanged);
+        }
+    }
+
+    fn presence_later(&mut self, id: EndId, work: PresenceWork) {
+        let delay = self.random.between(10, MILLISECOND);
+        self.scheduler.schedule(delay, Happening::Presence(id, work));
+    }
+
     fn tell_advanced(&mut self, replica: usize) {
-        let links = &self.links;
-        let is_own = |id: &&EndId| links[id.link].replicas[id.side] == replica;
-        let own: Vec<EndId> = self.ends.keys().filter(is_own).copied().collect();
-        for id in own {
+        for id in self.ends_of(replica) {
             let delay = self.random.between(10, MILLISECOND);
             self.scheduler.schedule(delay, Happening::Work(id, Work::TellAdvanced));
         }
     }
 }
 
-fn node_id(replica: usize) -> [u8; 32] {
+pub(crate) fn node_id(replica: usize) -> [u8; 32] {
     [replica as u8 + 1; 32]
 }
 
-fn milliseconds(time: Microseconds) -> Milliseconds {
+pub(crate) fn milliseconds(time: Microseconds) -> Milliseconds {
     time / MILLISECOND
 }
 
