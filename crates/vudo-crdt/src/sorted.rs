@@ -10,14 +10,24 @@ pub(crate) use crate::sorted_blocks::Sorted;
 /// The place of what `compare` finds equal, or else the place where it belongs.
 #[inline]
 pub(crate) fn search(count: usize, compare: impl Fn(usize) -> Ordering) -> Result<usize, usize> {
+    search_from(count / 2, count, compare)
+}
+
+/// [`search`] that looks at this place first.
+#[inline]
+fn search_from(
+    mut middle: usize,
+    count: usize,
+    compare: impl Fn(usize) -> Ordering,
+) -> Result<usize, usize> {
     let (mut low, mut high) = (0, count);
     while low < high {
-        let middle = usize::midpoint(low, high);
         match compare(middle) {
             Ordering::Equal => return Ok(middle),
             Ordering::Less => low = middle + 1,
             Ordering::Greater => high = middle,
         }
+        middle = usize::midpoint(low, high);
     }
     Err(low)
 }
@@ -86,10 +96,12 @@ impl Sorted {
         &self.0[place]
     }
 
-    /// The place of what `compare` finds equal, or else the place where it belongs.
+    /// The place of what `compare` finds equal, or else the place where it belongs: mostly behind the
+    /// last one, since changes are written and merged in order.
     #[inline]
     pub(crate) fn search(&self, compare: impl Fn(&[u8]) -> Ordering) -> Result<usize, usize> {
-        search(self.0.len(), |index| compare(&self.0[index]))
+        let count = self.0.len();
+        search_from(count.wrapping_sub(1), count, |index| compare(&self.0[index]))
     }
 
     /// Puts bytes where a search for them ended.
