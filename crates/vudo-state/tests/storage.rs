@@ -291,6 +291,8 @@ fn what_is_written_while_a_frame_arrives_is_synced_as_well() {
     let disk = Arc::new(Disk::default());
     let (database, peer) = (open(&disk), open(&Arc::default()));
     create(&peer, "theirs").unwrap();
+    // Opening the namespace is a commit too.
+    let replication = database.replication("default").unwrap();
     let eventual = database.with_durability(Durability::Eventual);
     let is_written = AtomicBool::new(false);
     *disk.meanwhile.lock().unwrap() = Some(Arc::new(move || {
@@ -300,7 +302,7 @@ fn what_is_written_while_a_frame_arrives_is_synced_as_well() {
     }));
     let of_peer = peer.replication("default").unwrap();
     let frame = of_peer.frame_since(&VersionVector::new(), usize::MAX).unwrap().unwrap();
-    database.replication("default").unwrap().apply_frame(&frame.bytes).unwrap();
+    replication.apply_frame(&frame.bytes).unwrap();
     *disk.meanwhile.lock().unwrap() = None;
     database.flush().unwrap();
     assert_eq!(keys(&open(&crashed(&disk.batches.lock().unwrap()))), ["own", "theirs"]);
