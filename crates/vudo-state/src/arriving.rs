@@ -6,7 +6,7 @@
 //!                                 verify, apply ...          commit
 //! ```
 //!
-//! **The idea.** Checking a signature takes about as long as a third of a disk sync. A small frame that
+//! **The idea.** Checking a signature takes a good part of what a disk sync does. A small frame that
 //! arrives alone is on its way to disk, as it is, while it is verified and applied. When both are done
 //! its changes are durable: its log record is still to be written, and until then opening the store
 //! takes the frame in again. What turns out to be no frame of its writers is not applied then either.
