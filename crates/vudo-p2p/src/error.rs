@@ -76,6 +76,11 @@ pub enum Error {
         /// What it did.
         what: String,
     },
+    /// Large messages of all peers take up as much memory as they may.
+    #[error(
+        "large messages of all peers take up as much memory as they may; the peer dials again, and there is room once others are done"
+    )]
+    NoRoom,
     /// Both sides hold the same changes and have different states.
     #[error(
         "both sides hold the same changes and yet different states; keep both stores as they are and report it"

@@ -15,6 +15,9 @@ pub const COMPRESSION_BYTES_MIN: usize = 512;
 pub const COMPRESSION_FACTOR_MAX: usize = 255;
 /// Most frames that are on their way without being acknowledged.
 pub const UNACKNOWLEDGED_FRAMES_MAX: usize = 4;
+/// No frame follows while so many bytes of others are on their way: only a change that is large itself
+/// makes it more.
+pub const UNACKNOWLEDGED_BYTES_MAX: usize = UNACKNOWLEDGED_FRAMES_MAX * FRAME_CONTENT_BYTES_MAX;
 /// Largest message before both sides have proved what they must: a proof with the records of a ticket.
 pub const HANDSHAKE_MESSAGE_BYTES_MAX: usize = 4 << 10;
 /// Most records of rights that a ticket carries, and a peer shows as a session begins.
@@ -31,6 +34,13 @@ pub const MESSAGE_BYTES_MAX: usize = max(MAX_SIGNED_FRAME_BYTES, MAX_VECTOR_REPL
 pub const MESSAGE_HEADER_BYTES: usize = 4;
 /// A message that is announced is allocated in parts of this size, as it arrives.
 pub const MESSAGE_PART_BYTES: usize = 64 << 10;
+/// Most messages that a session takes in while it is sending. An honest peer says no more than this
+/// without being answered: a window of frames, and a few messages that each have to be answered.
+pub const ARRIVALS_MAX: usize = 32;
+/// Most bytes of messages larger than a part that a node holds at once, of all peers.
+pub const MESSAGE_ROOM_BYTES: usize = 256 << 20;
+/// How long a message waits for others to give up their room before its session ends.
+pub const MESSAGE_ROOM_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most connections that a node serves at once; further peers are refused.
 pub const SERVED_CONNECTIONS_MAX: usize = 4096;
 /// Most channels of one connection, and so most namespaces that one peer syncs at once.
@@ -96,6 +106,9 @@ pub const PRESENCE_MESSAGE_BYTES_MAX: usize = 16 << 10;
 pub const PRESENCE_INTERVAL: Duration = Duration::from_millis(50);
 /// What a node shows is forgotten when it has not been heard of for so long.
 pub const PRESENCE_LIFE: Duration = Duration::from_secs(30);
+/// A node whose clock is further ahead than that is not believed to be present: a value of the end of time
+/// would stand against all that its node shows later.
+pub const PRESENCE_CLOCK_AHEAD_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 /// How often a node shows that it is still there: two of these may be lost.
 pub const PRESENCE_RENEWAL: Duration = Duration::from_secs(10);
 /// How often it is looked whether something has to be forgotten or shown again.

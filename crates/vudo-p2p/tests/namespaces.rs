@@ -1,11 +1,14 @@
 //! Processes on a real network: two network namespaces of the kernel, joined by a virtual cable on
 //! which packets take 50 ms and 2 in 100 are lost.
 //!
+//! And two processes on loopback, of which the system calls are looked at.
+//!
 //! The processes are this very program, run again with a role in its environment. They take one
 //! command a line and answer with one line that begins with `> `.
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -83,10 +86,15 @@ struct Process {
 impl Process {
     /// Starts a process in a namespace; gives its first answer too.
     fn start(namespace: &str, role: &str) -> (Process, String) {
+        Process::start_under(&["ip", "netns", "exec", namespace], role)
+    }
+
+    /// Starts a process under another program, which runs it.
+    fn start_under(runner: &[&str], role: &str) -> (Process, String) {
         let store = tempfile::tempdir().unwrap();
         let program = std::env::current_exe().unwrap();
-        let mut child = Command::new("ip")
-            .args(["netns", "exec", namespace])
+        let mut child = Command::new(runner[0])
+            .args(&runner[1..])
             .arg(program)
             .args(["process_of_the_others", "--exact", "--nocapture"])
             .env(ROLE, role)
@@ -262,4 +270,68 @@ fn processes_converge_over_quic_on_a_bad_network_and_after_a_cut() {
 #[test]
 fn processes_converge_over_websocket_on_a_bad_network_and_after_a_cut() {
     converges(2, "websocket");
+}
+
+/// Starts a process on loopback whose system calls go to a file.
+fn traced(trace: &Path, role: &str) -> (Process, String) {
+    const CALLS: &str = "trace=sendmsg,sendmmsg,sendto,recvmsg,recvmmsg,recvfrom,fdatasync,fsync";
+    let trace = trace.to_str().expect("the folder has a name in Unicode");
+    Process::start_under(&["strace", "-f", "-qq", "-e", CALLS, "-o", trace], role)
+}
+
+/// How many of the calls of a trace have one of these names, and this in their arguments.
+fn count(trace: &str, names: &[&str], argument: &str) -> usize {
+    let is_one = |line: &&str| {
+        names.iter().any(|name| line.contains(&format!(" {name}("))) && line.contains(argument)
+    };
+    trace.lines().filter(is_one).count()
+}
+
+/// Every write that was answered has been synced where it was written, and has gone to the other one and
+/// been synced there: the kernel says so, and not the program.
+fn shows_in_system_calls(link: &str, sends: &[&str], receives: &[&str], argument: &str) {
+    let test = format!("the_kernel_sees_what_goes_over_{link}_and_the_syncs");
+    if !run("strace", &["--version"]) {
+        vudo_testkit::skip::missing_program(&test, "strace", "apt-get install strace");
+        return;
+    }
+    if !run("strace", &["-o", "/dev/null", "true"]) {
+        vudo_testkit::skip::no_privilege(&test, "to trace processes");
+        return;
+    }
+    const WRITES: usize = 10;
+    let folder = tempfile::tempdir().unwrap();
+    let traces = ["server", "client"].map(|side| folder.path().join(side));
+    let (mut server, ticket) = traced(&traces[0], "127.0.0.1:0");
+    let mut ticket: Ticket = ticket.parse().unwrap();
+    match link {
+        "quic" => ticket.urls.clear(),
+        _ => ticket.addresses.clear(),
+    }
+    let (mut client, _) = traced(&traces[1], &format!("connect {ticket}"));
+    for number in 1..=WRITES {
+        server.ask(&format!("write {number}"));
+        // One after the other, so that none shares the sync of another.
+        converge(&mut [&mut server, &mut client], number, PATIENCE);
+    }
+    drop((server, client));
+    let [server, client] = traces.map(|trace| std::fs::read_to_string(trace).unwrap());
+    for (trace, calls) in [(&server, sends), (&client, receives)] {
+        let seen = count(trace, calls, argument);
+        assert!(seen >= WRITES, "{seen} of {calls:?} with {argument} in {trace}");
+        let syncs = count(trace, &["fdatasync", "fsync"], "");
+        assert!(syncs >= WRITES, "{syncs} syncs in {trace}");
+    }
+}
+
+#[test]
+fn the_kernel_sees_what_goes_over_quic_and_the_syncs() {
+    let (sends, receives) = (["sendmsg", "sendmmsg", "sendto"], ["recvmsg", "recvmmsg"]);
+    shows_in_system_calls("quic", &sends, &receives, "127.0.0.1");
+}
+
+#[test]
+fn the_kernel_sees_what_goes_over_websocket_and_the_syncs() {
+    let (sends, receives) = (["sendto", "sendmsg"], ["recvfrom", "recvmsg"]);
+    shows_in_system_calls("websocket", &sends, &receives, "");
 }

@@ -331,3 +331,25 @@ async fn a_peer_further_behind_than_the_log_goes_goes_on_from_the_checkpoint() {
     synced(&client.connect(&node.share("default").unwrap()).await.unwrap()).await;
     assert_eq!(fingerprint(&last), fingerprint(&server));
 }
+
+/// Both have much to say at once, more than the link holds: each takes in what the other one says while it
+/// is sending.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_sides_with_large_changes_do_not_wait_for_each_other() {
+    let mut random = vudo_testkit::Random::new(11);
+    let mut noise =
+        || -> String { (0..8 << 20).map(|_| char::from(b' ' + random.below(95) as u8)).collect() };
+    let [left, right] = ["left", "right"].map(|key| {
+        let database = Database::open_in_memory().unwrap();
+        create(&database, key, &noise());
+        database
+    });
+    let (server, client) = (spawn(&left).await, spawn(&right).await);
+    let ticket = server.share("default").unwrap();
+    let in_process = client.connect_in_process(&server, &ticket).await.unwrap();
+    synced(&in_process).await;
+    assert_eq!((keys(&left).len(), keys(&right).len()), (2, 2));
+    in_process.close().await;
+    client.shutdown().await;
+    server.shutdown().await;
+}

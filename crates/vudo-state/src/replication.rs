@@ -54,6 +54,11 @@ impl Replication {
         self.shard.durable_vector()
     }
 
+    /// Whether nobody is using the namespace at this moment, so that what only looks at it does not wait.
+    pub fn is_idle(&self) -> bool {
+        self.shard.is_idle()
+    }
+
     /// A frame of durable changes that `since` does not cover, signed by their writers; `None` where
     /// it covers them all. The frame is larger than `bytes_max` only where one signature is for more.
     ///

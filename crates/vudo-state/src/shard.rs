@@ -311,6 +311,11 @@ impl Shard {
         StateGuard(self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Whether nobody has the state locked at this moment.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.state.try_lock().is_ok()
+    }
+
     /// To be held while the application's code runs with the state locked.
     pub(crate) fn inside(&self) -> Inside {
         Inside::of(&self.storage)

@@ -1,11 +1,12 @@
 //! Carries out the effects of one session over one channel.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::{JoinSet, block_in_place, spawn_blocking};
+use tokio::task::{JoinSet, block_in_place};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use vudo_crdt::{Applied, Fingerprint, ReplicaKey, VersionVector};
 use vudo_state::{
@@ -15,20 +16,18 @@ use vudo_state::{
 
 use crate::error::{Error, Result};
 use crate::limits::{
-    FINGERPRINT_PAUSE_FACTOR, GOODBYE_TIMEOUT, HANDSHAKE_MESSAGE_BYTES_MAX, MESSAGE_BYTES_MAX,
-    MESSAGE_HEADER_BYTES, MESSAGE_PART_BYTES, SEND_TIMEOUT,
+    FINGERPRINT_PAUSE_FACTOR, GOODBYE_TIMEOUT, MESSAGE_BYTES_MAX, MESSAGE_HEADER_BYTES,
+    SEND_TIMEOUT,
 };
-use crate::net::channel::{Receiver, Sender};
+use crate::net::arrivals::{Arrival, Arrivals, Arrived, Room};
+use crate::net::channel::Sender;
 use crate::net::node::share_secret;
 use crate::net::presence::{PresenceLink, Presences};
 use crate::proto::{
     CloseReason, Effect, Event, GoodbyeCode, Holdings, Message, Milliseconds, Notice,
-    SchemaDifferences, Session,
+    SchemaDifferences, Secret, Session,
 };
 use crate::ticket::short_id;
-
-/// Messages that may wait between the stream and the session.
-const INCOMING_MESSAGES_MAX: usize = 8;
 
 /// What a session has done so far, for whoever watches it.
 #[derive(Clone, Debug, Default)]
@@ -49,7 +48,22 @@ struct Served {
     branch_count: u64,
     /// Says when more is durable, for as long as it is held.
     _listener: ListenerGuard,
-    presence: PresenceLink,
+    /// There is one once the peer has proved what it must.
+    presence: Option<PresenceLink>,
+}
+
+/// What the session is told by work that was done beside it.
+enum Answer {
+    Event(Event),
+    Share(Result<Share>),
+}
+
+/// What there is of a namespace that a peer asks for.
+struct Share {
+    secret: Option<Secret>,
+    held: Holdings,
+    /// Where it is shared, with how often a log's end had been replaced.
+    replication: Option<(Replication, u64)>,
 }
 
 /// Drives one session.
@@ -63,15 +77,18 @@ pub(super) struct Driver {
     presences: Arc<Presences>,
     served: Option<Served>,
     sender: Sender,
+    arrivals: Arrivals,
+    /// The room of each frame that waits to be applied, and of the message that is being dealt with.
+    frame_rooms: VecDeque<Room>,
+    room: Room,
     leave: watch::Receiver<bool>,
-    /// Answers of blocking work.
-    answers: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
+    answers: (mpsc::UnboundedSender<Answer>, mpsc::UnboundedReceiver<Answer>),
     /// The blocking work itself. The session waits for it before it ends, so that nothing holds
     /// the store afterwards.
     tasks: JoinSet<()>,
-    /// Whether more messages have arrived than the one that is being handled.
-    has_messages: bool,
     advanced: Arc<Notify>,
+    /// When the fingerprint that the session waits for is to be read.
+    fingerprint_at: Option<Instant>,
     /// No fingerprint is read before this; moved on by each reading.
     fingerprint_from: Arc<Mutex<Instant>>,
     progress: Arc<watch::Sender<Progress>>,
@@ -87,8 +104,8 @@ pub(super) async fn asked_to_leave(leave: &mut watch::Receiver<bool>) {
 /// session is about.
 async fn presence_changed(served: &mut Option<Served>) {
     match served {
-        Some(served) => served.presence.changed().await,
-        None => std::future::pending().await,
+        Some(Served { presence: Some(presence), .. }) => presence.changed().await,
+        _ => std::future::pending().await,
     }
 }
 
@@ -102,12 +119,25 @@ impl Served {
     }
 }
 
+impl Share {
+    fn of(database: &Database, namespace: &str) -> Result<Share> {
+        let secret = share_secret(database, namespace)?;
+        if secret.is_none() {
+            return Ok(Share { secret, held: Holdings::default(), replication: None });
+        }
+        let replication = database.replication(namespace)?;
+        let held = Holdings::of(&replication)?;
+        let branch_count = replication.branch_count();
+        Ok(Share { secret, held, replication: Some((replication, branch_count)) })
+    }
+}
+
 impl Driver {
     pub(super) fn new(
         session: Session,
         peer: ReplicaKey,
         (database, presences): (Database, Arc<Presences>),
-        sender: Sender,
+        (sender, arrivals): (Sender, Arrivals),
         progress: Arc<watch::Sender<Progress>>,
         leave: watch::Receiver<bool>,
     ) -> Driver {
@@ -119,35 +149,33 @@ impl Driver {
             presences,
             served: None,
             sender,
+            arrivals,
+            frame_rooms: VecDeque::new(),
+            room: None,
             leave,
             answers: mpsc::unbounded_channel(),
             tasks: JoinSet::new(),
-            has_messages: false,
             advanced: Arc::new(Notify::new()),
+            fingerprint_at: None,
             fingerprint_from: Arc::new(Mutex::new(Instant::now())),
             progress,
         }
     }
 
     /// Says from the start what the session is about: the side that dials knows.
-    pub(super) fn serve(&mut self, replication: Replication) {
+    pub(super) fn serve(&mut self, replication: Replication, branch_count: u64) {
         let advanced = self.advanced.clone();
         let listener = replication.on_durable(move || advanced.notify_one());
-        let branch_count = replication.branch_count();
-        let presence = self.presences.room(replication.namespace()).join(self.peer.0);
-        self.served = Some(Served { replication, branch_count, _listener: listener, presence });
+        self.served =
+            Some(Served { replication, branch_count, _listener: listener, presence: None });
     }
 
     /// Runs the session to its end. `Ok` means that one of the sides left; a lost connection is
     /// [`Error::Closed`].
-    pub(super) async fn run(mut self, receiver: Receiver) -> Result<()> {
+    pub(super) async fn run(mut self) -> Result<()> {
         let mut leave = self.leave.clone();
-        let (incoming_sender, mut incoming) = mpsc::channel(INCOMING_MESSAGES_MAX);
-        let reader =
-            tokio::spawn(read_messages(receiver, self.progress.subscribe(), incoming_sender));
         let mut event = Some(Event::Started);
         let result = loop {
-            self.has_messages = !incoming.is_empty();
             let stepped = match event {
                 Some(event) => self.step(event).await,
                 None => Ok(None),
@@ -155,7 +183,7 @@ impl Driver {
             match stepped {
                 Ok(None) => {}
                 Ok(Some(reason)) => break outcome(reason),
-                Err(Error::Closed) => break self.last_word(&mut incoming).await,
+                Err(Error::Closed) => break self.last_word().await,
                 Err(error) => break Err(error),
             }
             let deadline = self.session.deadline().map(Duration::from_millis);
@@ -163,31 +191,45 @@ impl Driver {
             event = tokio::select! {
                 biased;
                 () = asked_to_leave(&mut leave) => Some(Event::Leave(GoodbyeCode::Done)),
-                Some(answer) = self.answers.1.recv() => Some(answer),
+                Some(answer) = self.answers.1.recv() => match answer {
+                    Answer::Event(event) => Some(event),
+                    Answer::Share(Ok(share)) => Some(self.take_share(share)),
+                    Answer::Share(Err(error)) => break Err(error),
+                },
                 Some(ended) = self.tasks.join_next() => match ended {
                     Ok(()) => None,
                     // A panic has told what it has to say; the session cannot go on without its
                     // answer.
                     Err(_) => break Err(Error::Closed),
                 },
-                message = incoming.recv() => match message {
-                    Some(Ok(Some(message))) => Some(Event::Received(message)),
-                    Some(Ok(None)) => Some(Event::Progressed),
-                    Some(Err(Error::PeerMisbehaved { what })) => {
+                arrival = self.arrivals.next() => match arrival {
+                    Ok(Arrival::Message(arrived)) => Some(self.received(arrived)),
+                    Ok(Arrival::Part(kind)) => Some(Event::Progressed(kind)),
+                    Err(Error::PeerMisbehaved { what }) => {
                         self.farewell(GoodbyeCode::Misbehaved).await;
                         break Err(Error::PeerMisbehaved { what });
                     }
-                    Some(Err(error)) => break Err(error),
-                    None => break Err(Error::Closed),
+                    Err(Error::NoRoom) => {
+                        // The peer dials again when it likes, and there may be room then.
+                        self.farewell(GoodbyeCode::Done).await;
+                        break Err(Error::NoRoom);
+                    }
+                    Err(error) => break Err(error),
                 },
-                () = self.advanced.notified() => self.served.as_ref().map(Served::advanced),
+                () = self.advanced.notified() => self.look_at_durable(),
                 () = sleep_until(deadline.unwrap_or(self.start)), if deadline.is_some() => {
                     Some(Event::TimePassed)
                 }
                 () = presence_changed(&mut self.served) => Some(Event::PresenceChanged),
+                () = sleep_until(self.fingerprint_at.unwrap_or(self.start)),
+                    if self.fingerprint_at.is_some() =>
+                {
+                    self.fingerprint_at = None;
+                    self.read_fingerprint();
+                    None
+                }
             };
         };
-        reader.abort();
         self.tasks.shutdown().await;
         result
     }
@@ -207,6 +249,10 @@ impl Driver {
                     return Ok(Some(reason));
                 }
                 Effect::Notify(Notice::Authenticated) => {
+                    if let Some(served) = &mut self.served {
+                        let room = self.presences.room(served.replication.namespace());
+                        served.presence = Some(room.join(self.peer.0));
+                    }
                     self.progress.send_modify(|progress| {
                         progress.is_authenticated = true;
                         progress.schema_differences = SchemaDifferences::default();
@@ -217,9 +263,8 @@ impl Driver {
                     self.progress.send_modify(|progress| progress.schema_differences = differences);
                 }
                 Effect::Notify(Notice::PeerHolds(vector)) => {
-                    if let Some(served) = &self.served {
-                        served.replication.record_durable(self.peer, &vector);
-                    }
+                    let peer = self.peer;
+                    self.look(move |replication| replication.record_durable(peer, &vector));
                 }
                 Effect::Notify(Notice::Forked { heads }) => {
                     if let Some(served) = &self.served {
@@ -240,9 +285,9 @@ impl Driver {
                         progress.synced = Some((vector, fingerprint));
                     });
                 }
-                Effect::ReadShare(namespace) => self.read_share(&namespace)?,
+                Effect::ReadShare(namespace) => self.read_share(namespace),
                 Effect::Sign(bytes) => self.answer(Event::Signed(self.database.sign(&bytes))),
-                Effect::CheckAccess(shown) => self.check_access(&shown, now),
+                Effect::CheckAccess(shown) => self.check_access(shown, now),
                 Effect::ReadFrame { since, bytes_max } => self.read_frame(since, bytes_max),
                 Effect::Apply(frame) => self.apply(frame),
                 Effect::ReadCheckpoint => self.work(|replication| {
@@ -289,16 +334,21 @@ impl Driver {
                     applied.map_or_else(|error| failed(&error), Event::BranchApplied)
                 }),
                 Effect::ReadPresence { since } => {
-                    let read = |served: &Served| served.presence.updates_since(since);
-                    let (updates, revision) = self.served.as_ref().map(read).unwrap_or_default();
+                    let presence = self.presence();
+                    let read = presence.map(|presence| presence.updates_since(since));
+                    let (updates, revision) = read.unwrap_or_default();
                     self.answer(Event::PresenceReady { updates, revision });
                 }
                 Effect::TakePresence(updates) => {
-                    if let Some(served) = &self.served {
-                        served.presence.receive(updates);
+                    if let Some(presence) = self.presence() {
+                        presence.receive(updates);
                     }
                 }
-                Effect::ReadFingerprint => self.read_fingerprint(),
+                Effect::ReadFingerprint => {
+                    let from =
+                        *self.fingerprint_from.lock().unwrap_or_else(PoisonError::into_inner);
+                    self.fingerprint_at = Some(from);
+                }
                 Effect::CompareRanges { said, key } => self.work(move |replication| {
                     let compared = replication.compare_ranges(said.as_ref(), &key);
                     compared.map_or_else(
@@ -342,27 +392,32 @@ impl Driver {
             asked_to_leave(&mut leave).await;
             sleep(GOODBYE_TIMEOUT).await;
         };
-        tokio::select! {
-            biased;
-            written = timeout(SEND_TIMEOUT, self.sender.write_all(&bytes)) => match written {
-                Ok(written) => written?,
-                Err(_) => {
-                    let what = "it does not read what it is sent".to_owned();
-                    return Err(Error::PeerMisbehaved { what });
-                }
-            },
-            () = is_leaving => return Err(Error::Closed),
-        }
+        let writing = timeout(SEND_TIMEOUT, self.sender.write_all(&bytes));
+        tokio::pin!(writing, is_leaving);
+        let written = loop {
+            tokio::select! {
+                biased;
+                written = &mut writing => break written,
+                () = &mut is_leaving => return Err(Error::Closed),
+                // The peer may be sending too, and take nothing before that has been taken.
+                () = self.arrivals.take_in() => {}
+            }
+        };
+        let what = "it does not read what it is sent";
+        written.map_err(|_| Error::PeerMisbehaved { what: what.to_owned() })??;
         self.progress.send_modify(|progress| progress.sent_bytes += bytes.len() as u64);
         Ok(())
     }
 
     /// Why the peer does not take messages any more: it says so before it stops reading, and what it
     /// said may have arrived without having been handled.
-    async fn last_word(&mut self, incoming: &mut mpsc::Receiver<Incoming>) -> Result<()> {
+    async fn last_word(&mut self) -> Result<()> {
         let find = async {
-            while let Some(Ok(message)) = incoming.recv().await {
-                if let Some(goodbye @ Message::Goodbye(_)) = message {
+            while let Ok(arrival) = self.arrivals.next().await {
+                if let Arrival::Message(Arrived {
+                    message: goodbye @ Message::Goodbye(_), ..
+                }) = arrival
+                {
                     return Some(goodbye);
                 }
             }
@@ -394,34 +449,80 @@ impl Driver {
 
     fn answer(&self, event: Event) {
         // The receiver lives as long as the driver.
-        let _ = self.answers.0.send(event);
+        let _ = self.answers.0.send(Answer::Event(event));
     }
 
-    fn read_share(&mut self, namespace: &str) -> Result<()> {
-        let secret = share_secret(&self.database, namespace)?;
-        let mut held = Holdings::default();
-        if secret.is_some() {
-            let replication = self.database.replication(namespace)?;
-            held = Holdings::of(&replication)?;
-            self.serve(replication);
+    /// Takes note of the room that a message takes.
+    fn received(&mut self, Arrived { message, room }: Arrived) -> Event {
+        // What the one before has brought has been dealt with, or work has it.
+        self.room = None;
+        match message {
+            Message::Frame(_) => self.frame_rooms.push_back(room),
+            _ => self.room = room,
         }
-        self.answer(Event::ShareReady { secret, held });
-        Ok(())
+        Event::Received(message)
     }
 
-    fn check_access(&self, shown: &[SignedRecord], now: Milliseconds) {
-        let Some(Served { replication, .. }) = &self.served else { return };
-        let until = replication.readable_until(&self.peer, shown).map(|until| match until {
-            u64::MAX => Milliseconds::MAX,
-            until => now.saturating_add(until.saturating_sub(replication.now_milliseconds())),
+    fn presence(&self) -> Option<&PresenceLink> {
+        self.served.as_ref()?.presence.as_ref()
+    }
+
+    /// The namespace may have to be opened for that, which takes its time.
+    fn read_share(&mut self, namespace: String) {
+        let (database, answers) = (self.database.clone(), self.answers.0.clone());
+        self.tasks.spawn_blocking(move || {
+            // Nobody waits for the answer where the session has ended meanwhile.
+            let _ = answers.send(Answer::Share(Share::of(&database, &namespace)));
         });
-        self.answer(Event::AccessChecked { until });
+    }
+
+    fn take_share(&mut self, share: Share) -> Event {
+        if let Some((replication, branch_count)) = share.replication {
+            self.serve(replication, branch_count);
+        }
+        Event::ShareReady { secret: share.secret, held: share.held }
+    }
+
+    fn check_access(&mut self, shown: Vec<SignedRecord>, now: Milliseconds) {
+        let (peer, answers) = (self.peer, self.answers.0.clone());
+        self.look(move |replication| {
+            let until = replication.readable_until(&peer, &shown).map(|until| match until {
+                u64::MAX => Milliseconds::MAX,
+                until => now.saturating_add(until.saturating_sub(replication.now_milliseconds())),
+            });
+            // Nobody waits for the answer where the session has ended meanwhile.
+            let _ = answers.send(Answer::Event(Event::AccessChecked { until }));
+        });
+    }
+
+    /// What there is to say where more is durable.
+    fn look_at_durable(&mut self) -> Option<Event> {
+        let served = self.served.as_ref()?;
+        if served.replication.is_idle() {
+            return Some(served.advanced());
+        }
+        self.work(|replication| Event::LocalAdvanced { vector: replication.durable_vector() });
+        None
+    }
+
+    /// Looks at the namespace: on this thread where nobody else uses it, and else on one that may wait.
+    fn look(&mut self, look: impl FnOnce(&Replication) + Send + 'static) {
+        let Some(Served { replication, .. }) = &self.served else { return };
+        if replication.is_idle() {
+            return look(replication);
+        }
+        let replication = replication.clone();
+        self.tasks.spawn_blocking(move || look(&replication));
     }
 
     /// Runs work that may wait for the disk, and answers with its event.
     fn work(&mut self, work: impl FnOnce(&Replication) -> Event + Send + 'static) {
         let Some(worker) = self.worker() else { return };
-        self.tasks.spawn_blocking(move || worker.answer(work));
+        let room = self.room.take();
+        self.tasks.spawn_blocking(move || {
+            worker.answer(work);
+            drop(room);
+        });
     }
 
     fn worker(&self) -> Option<Worker> {
@@ -441,7 +542,9 @@ impl Driver {
             Event::FrameReady(frame)
         };
         let Some(served) = &self.served else { return };
-        if let Some(frame) = served.replication.frame_at_hand(&since) {
+        if served.replication.is_idle()
+            && let Some(frame) = served.replication.frame_at_hand(&since)
+        {
             return self.answer(ready(Some(frame)));
         }
         self.work(move |replication| match replication.frame_since(&since, bytes_max) {
@@ -454,6 +557,7 @@ impl Driver {
     }
 
     fn apply(&mut self, frame: Vec<u8>) {
+        let room = self.frame_rooms.pop_front().flatten();
         let progress = self.progress.clone();
         let received_bytes = frame.len() as u64;
         let event =
@@ -469,9 +573,13 @@ impl Driver {
             };
         // Messages that wait are looked at meanwhile: there may be too many of them. Waiting for the
         // disk on this thread takes a runtime that lets others take over what it does beside.
-        let is_small = received_bytes <= SMALL_FRAME_BYTES_MAX as u64 && !self.has_messages;
-        let apply =
-            move |replication: &Replication| event(replication, replication.apply_frame(&frame));
+        let is_small =
+            received_bytes <= SMALL_FRAME_BYTES_MAX as u64 && !self.arrivals.has_messages();
+        let apply = move |replication: &Replication| {
+            let applied = replication.apply_frame(&frame);
+            drop((frame, room));
+            event(replication, applied)
+        };
         if !is_small || Handle::current().runtime_flavor() != RuntimeFlavor::MultiThread {
             return self.work(apply);
         }
@@ -480,23 +588,16 @@ impl Driver {
     }
 
     fn read_fingerprint(&mut self) {
-        let Some(served) = &self.served else { return };
-        let replication = served.replication.clone();
-        let answers = self.answers.0.clone();
         let from = self.fingerprint_from.clone();
-        self.tasks.spawn(async move {
-            let not_before = *from.lock().unwrap_or_else(PoisonError::into_inner);
-            sleep_until(not_before).await;
+        self.work(move |replication| {
             let start = Instant::now();
-            let read = spawn_blocking(move || match replication.fingerprint() {
-                Ok((vector, fingerprint)) => Event::FingerprintReady { vector, fingerprint },
-                Err(error) => failed(&error),
-            });
-            let Ok(event) = read.await else { return };
+            let read = replication.fingerprint();
             let pause = start.elapsed() * FINGERPRINT_PAUSE_FACTOR;
             *from.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + pause;
-            // Nobody waits for the answer where the session has ended meanwhile.
-            let _ = answers.send(event);
+            match read {
+                Ok((vector, fingerprint)) => Event::FingerprintReady { vector, fingerprint },
+                Err(error) => failed(&error),
+            }
         });
     }
 }
@@ -505,7 +606,7 @@ impl Driver {
 struct Worker {
     replication: Replication,
     branch_count: u64,
-    answers: mpsc::UnboundedSender<Event>,
+    answers: mpsc::UnboundedSender<Answer>,
 }
 
 impl Worker {
@@ -514,7 +615,8 @@ impl Worker {
         let answer = work(&self.replication);
         let is_replaced = self.replication.branch_count() != self.branch_count;
         // Nobody waits for the answer where the session has ended meanwhile.
-        let _ = self.answers.send(if is_replaced { Event::LogReplaced } else { answer });
+        let answer = if is_replaced { Event::LogReplaced } else { answer };
+        let _ = self.answers.send(Answer::Event(answer));
     }
 }
 
@@ -561,60 +663,5 @@ fn outcome(reason: CloseReason) -> Result<()> {
         CloseReason::PeerCompacted => Err(Error::PeerCompacted),
         CloseReason::Diverged => Err(Error::Diverged),
         CloseReason::Forked { replica, number } => Err(Error::Forked { replica, number }),
-    }
-}
-
-/// A message, or `None` for a part of one that is not complete yet.
-type Incoming = Result<Option<Message>>;
-
-/// Reads messages until the stream ends, and says what is wrong with it where something is.
-async fn read_messages(
-    receiver: Receiver,
-    progress: watch::Receiver<Progress>,
-    incoming: mpsc::Sender<Incoming>,
-) {
-    let mut reader = MessageReader { receiver, progress, incoming };
-    loop {
-        let message = reader.read().await.map(Some);
-        let is_last = message.is_err();
-        if reader.incoming.send(message).await.is_err() || is_last {
-            return;
-        }
-    }
-}
-
-struct MessageReader {
-    receiver: Receiver,
-    progress: watch::Receiver<Progress>,
-    incoming: mpsc::Sender<Incoming>,
-}
-
-impl MessageReader {
-    async fn read(&mut self) -> Result<Message> {
-        let mut length = [0; MESSAGE_HEADER_BYTES];
-        self.receiver.read_exact(&mut length).await?;
-        let length = u32::from_le_bytes(length) as usize;
-        if length > MESSAGE_BYTES_MAX {
-            return Err(Error::PeerMisbehaved { what: format!("a message of {length} bytes") });
-        }
-        if length > HANDSHAKE_MESSAGE_BYTES_MAX {
-            // An honest peer sends its proof just before, which the session may not have handled
-            // yet. Nothing is allocated until it has; the session's own time limit ends the wait.
-            let authenticated = self.progress.wait_for(|progress| progress.is_authenticated).await;
-            authenticated.map_err(|_| Error::Closed)?;
-        }
-        let mut bytes = Vec::new();
-        while bytes.len() < length {
-            // What was announced is allocated as it arrives.
-            let start = bytes.len();
-            bytes.resize(length.min(start + MESSAGE_PART_BYTES), 0);
-            self.receiver.read_exact(&mut bytes[start..]).await?;
-            if bytes.len() < length {
-                self.incoming.send(Ok(None)).await.map_err(|_| Error::Closed)?;
-            }
-        }
-        Message::decode(&bytes).map_err(|error| Error::PeerMisbehaved {
-            what: format!("a malformed message: {error}"),
-        })
     }
 }

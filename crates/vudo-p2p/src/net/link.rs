@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep, timeout_at};
 use vudo_crdt::{ReplicaKey, VersionVector};
 use vudo_state::Replication;
 
 use crate::error::{Error, Result, random_bytes};
 use crate::limits::{RECONNECT_DELAY_MAX, RECONNECT_DELAY_MIN};
+use crate::net::arrivals::Arrivals;
 use crate::net::dial::Dialer;
 use crate::net::driver::{Driver, Progress, asked_to_leave};
 use crate::net::node::Shared;
@@ -196,26 +197,34 @@ impl Keeper {
         let connection = self.shared.pool.connection(self.ticket.node, dial).await?;
         let channel = connection.open().await?;
         let _registered = self.shared.register(&connection, false);
+        let replication = self.replication.clone();
+        // Others may be using the namespace for long.
+        let read = spawn_blocking(move || {
+            Ok::<_, Error>((Holdings::of(&replication)?, replication.branch_count()))
+        });
+        let (held, branch_count) = read.await.map_err(|_| Error::Closed)??;
         let session = Session::client(
             (self.shared.id, self.ticket.node),
             random_bytes()?,
             self.ticket.namespace.clone(),
             self.ticket.access.clone(),
-            Holdings::of(&self.replication)?,
+            held,
         )
         .with_schema(self.shared.database.schema());
         let shared = (self.shared.database.clone(), self.shared.presences.clone());
+        let arrivals =
+            Arrivals::of(channel.receiver, self.progress.clone(), self.shared.message_room.clone());
         let (leave_sender, leave) = watch::channel(false);
         let mut driver = Driver::new(
             session,
             ReplicaKey(self.ticket.node),
             shared,
-            channel.sender,
+            (channel.sender, arrivals),
             self.progress.clone(),
             leave,
         );
-        driver.serve(self.replication.clone());
-        let running = driver.run(channel.receiver);
+        driver.serve(self.replication.clone(), branch_count);
+        let running = driver.run();
         tokio::pin!(running);
         let mut progress = self.progress.subscribe();
         let mut node_leave = self.shared.leave.subscribe();

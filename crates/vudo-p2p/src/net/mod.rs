@@ -17,6 +17,7 @@
 //!
 //! A [`Messenger`] is apart from all of this: it brings messages of somebody else's protocol.
 
+mod arrivals;
 mod channel;
 mod connection;
 mod dial;

@@ -13,7 +13,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::AbortHandle;
 
 use crate::error::{Error, Result};
@@ -213,9 +215,9 @@ impl Sender {
 
     /// Tells the peer that nothing follows.
     pub(super) async fn finish(&mut self) {
-        self.is_finished = true;
         // Where the link is closed the peer knows.
         let _ = self.outgoing.send(self.piece(true, &[])).await;
+        self.is_finished = true;
     }
 
     fn piece(&self, is_end: bool, content: &[u8]) -> Vec<u8> {
@@ -225,9 +227,15 @@ impl Sender {
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        if !self.is_finished {
-            // Where the link is too full for it the session is being cut off anyway.
-            let _ = self.outgoing.try_send(self.piece(true, &[]));
+        if self.is_finished {
+            return;
+        }
+        // The peer would wait for ever on a channel of which it never learns that it has ended.
+        if let Err(TrySendError::Full(piece)) = self.outgoing.try_send(self.piece(true, &[]))
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let outgoing = self.outgoing.clone();
+            runtime.spawn(async move { outgoing.send(piece).await });
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::limits::{
     IDLE_TIMEOUT, KEEP_ALIVE_INTERVAL, SERVED_CONNECTIONS_MAX, TICKET_ADDRESSES_MAX,
     TICKET_URLS_MAX,
 };
+use crate::net::arrivals::MessageRoom;
 use crate::net::connection::{Connection, Pool};
 use crate::net::dial::Dialer;
 use crate::net::link::Link;
@@ -77,6 +78,7 @@ pub(super) struct Shared {
     pub(super) permits: Arc<Semaphore>,
     pub(super) pool: Pool,
     pub(super) presences: Arc<Presences>,
+    pub(super) message_room: MessageRoom,
     peers: Mutex<Vec<Weak<PeerStatus>>>,
 }
 
@@ -122,6 +124,7 @@ impl Node {
             permits: Arc::new(Semaphore::new(SERVED_CONNECTIONS_MAX)),
             pool: Pool::default(),
             presences: Arc::new(Presences::new(id)),
+            message_room: MessageRoom::new(),
             peers: Mutex::default(),
         });
         let mut serving = JoinSet::new();

@@ -11,6 +11,7 @@ use vudo_crdt::ReplicaKey;
 
 use crate::error::{Error, Result, random_bytes};
 use crate::limits::HANDSHAKE_TIMEOUT;
+use crate::net::arrivals::Arrivals;
 use crate::net::channel::Channel;
 use crate::net::connection::Connection;
 use crate::net::driver::{Driver, Progress, asked_to_leave};
@@ -112,9 +113,10 @@ async fn session(shared: Arc<Shared>, connection: Arc<Connection>, channel: Chan
         .with_schema(shared.database.schema());
     let progress = Arc::new(watch::Sender::new(Progress::default()));
     let (leave, peer) = (shared.leave.subscribe(), ReplicaKey(connection.peer));
+    let arrivals = Arrivals::of(channel.receiver, progress.clone(), shared.message_room.clone());
     let shared = (shared.database.clone(), shared.presences.clone());
-    let driver = Driver::new(session, peer, shared, channel.sender, progress, leave);
-    match driver.run(channel.receiver).await {
+    let channel = (channel.sender, arrivals);
+    match Driver::new(session, peer, shared, channel, progress, leave).run().await {
         // A peer may go without a word, and dials again when it wants to.
         Err(Error::Closed) => Ok(()),
         result => result,

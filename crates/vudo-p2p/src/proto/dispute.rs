@@ -25,6 +25,7 @@ pub(super) struct Dispute {
     own: Option<SignedHead>,
     peer: Option<SignedHead>,
     has_sent_branch: bool,
+    is_applying: bool,
     message_count: usize,
 }
 
@@ -43,6 +44,7 @@ impl Dispute {
             own: None,
             peer: None,
             has_sent_branch: false,
+            is_applying: false,
             message_count: 0,
         }
     }
@@ -80,6 +82,7 @@ impl Dispute {
             }
             Event::BranchApplied(BranchOutcome::Taken) => return Err(CloseReason::BeginAgain),
             Event::BranchApplied(BranchOutcome::OwnStands(number)) => {
+                self.is_applying = false;
                 if self.has_sent_branch {
                     return Err(misbehaved("a branch that does not stand"));
                 }
@@ -121,7 +124,10 @@ impl Dispute {
                 }
                 None => Err(misbehaved("roots of a log that nobody has signed")),
             },
+            // Each takes a place in memory until it has been looked at.
+            Message::Branch(_) if self.is_applying => Err(misbehaved("a branch out of turn")),
             Message::Branch(branch) if self.peer.is_some() => {
+                self.is_applying = true;
                 effects.push(Effect::ApplyBranch(branch));
                 Ok(())
             }

@@ -7,11 +7,12 @@ use vudo_crdt::{Fingerprint, ReplicaKey, SignedFrame, VersionVector};
 use super::catch_up::CatchUp;
 use super::dispute::Dispute;
 use super::holdings::Holdings;
-use super::message::Message;
+use super::message::{Message, MessageKind};
 use super::repair::Repair;
 use super::session::{CloseReason, Effect, Event, Milliseconds, Notice, misbehaved};
 use crate::limits::{
-    FRAME_BYTES, FRAME_CONTENT_BYTES_MAX, PROGRESS_TIMEOUT, UNACKNOWLEDGED_FRAMES_MAX,
+    FRAME_BYTES, FRAME_CONTENT_BYTES_MAX, PROGRESS_TIMEOUT, UNACKNOWLEDGED_BYTES_MAX,
+    UNACKNOWLEDGED_FRAMES_MAX,
 };
 
 type StateAt = (VersionVector, Fingerprint);
@@ -36,14 +37,18 @@ pub(super) struct Exchange {
     /// What the peer was told as the session began, and what it has sent since: it has no reason to
     /// send any of this (again).
     needless: VersionVector,
-    unacknowledged_count: usize,
+    /// What the peer was told as the session began and with acknowledgements since.
+    told: VersionVector,
+    /// The bytes of each frame that the peer has not acknowledged, oldest first.
+    unacknowledged: VecDeque<usize>,
     /// Since when the peer has owed changes, or acknowledgements, and sent none.
     owes_changes_since: Option<Milliseconds>,
     owes_acknowledgement_since: Option<Milliseconds>,
     is_reading_frame: bool,
     /// Frames that wait for those before them.
     incoming: VecDeque<Vec<u8>>,
-    is_applying: bool,
+    /// The bytes of the frame that is being applied.
+    applying_bytes: Option<usize>,
     /// Whether a vector has changed since the fingerprint was last asked for.
     is_fingerprint_due: bool,
     is_reading_fingerprint: bool,
@@ -66,12 +71,13 @@ impl Exchange {
             peer_durable: VersionVector::new(),
             peer_known: VersionVector::new(),
             needless: VersionVector::new(),
-            unacknowledged_count: 0,
+            told: VersionVector::new(),
+            unacknowledged: VecDeque::new(),
             owes_changes_since: None,
             owes_acknowledgement_since: None,
             is_reading_frame: false,
             incoming: VecDeque::new(),
-            is_applying: false,
+            applying_bytes: None,
             is_fingerprint_due: true,
             is_reading_fingerprint: false,
             own_state: None,
@@ -91,6 +97,7 @@ impl Exchange {
     /// What to tell the peer as the session begins.
     pub(super) fn announce(&mut self) -> Holdings {
         self.needless = self.held.vector.clone();
+        self.told = self.held.vector.clone();
         self.held.clone()
     }
 
@@ -108,6 +115,19 @@ impl Exchange {
             effects.push(Effect::Notify(Notice::PeerHolds(self.peer_durable.clone())));
         }
         self.peer_known.join(vector);
+    }
+
+    /// What is held here and the peer has not been told of: what it knows need not be said with every
+    /// frame, of many replicas.
+    fn untold(&mut self) -> VersionVector {
+        let mut untold = VersionVector::new();
+        for (replica, number) in self.own.iter() {
+            if number > self.told.get(&replica) {
+                untold.advance(replica, number);
+            }
+        }
+        self.told.join(&untold);
+        untold
     }
 
     /// Begins with what the peer holds.
@@ -147,6 +167,11 @@ impl Exchange {
         now: Milliseconds,
         effects: &mut Vec<Effect>,
     ) -> Result<(), CloseReason> {
+        let kind = match &event {
+            Event::Received(message) => Some(message.kind()),
+            Event::Progressed(kind) => Some(*kind),
+            _ => None,
+        };
         if self.dispute.is_none() {
             let replica = match &event {
                 Event::ForkFound { replica } => Some(*replica),
@@ -158,48 +183,35 @@ impl Exchange {
             }
         }
         if let Some(dispute) = &mut self.dispute {
-            let is_owed = matches!(
-                event,
-                Event::Progressed
-                    | Event::Received(Message::Head(_) | Message::Roots(_) | Message::Branch(_))
-            );
-            if is_owed {
+            if kind == Some(MessageKind::Dispute) {
                 self.owes_changes_since = None;
             }
             dispute.handle(event, effects)?;
             return self.check_time(now);
         }
+        match kind {
+            Some(MessageKind::Changes) => self.owes_changes_since = None,
+            Some(MessageKind::Acknowledgement) => self.owes_acknowledgement_since = None,
+            Some(MessageKind::Ranges) => self.owes_ranges_since = None,
+            // Chatter does not count as what is owed.
+            Some(MessageKind::Dispute | MessageKind::Other) | None => {}
+        }
         match event {
-            Event::Received(message) => {
-                match message {
-                    Message::Frame(_) | Message::Checkpoint(_) | Message::Part(_) => {
-                        self.owes_changes_since = None;
-                    }
-                    Message::Ack(_) => self.owes_acknowledgement_since = None,
-                    Message::Ranges(_) => self.owes_ranges_since = None,
-                    // Chatter does not count as what is owed.
-                    _ => {}
-                }
-                self.receive(message, effects)?;
-            }
-            Event::Progressed => {
-                self.owes_changes_since = None;
-                self.owes_acknowledgement_since = None;
-                self.owes_ranges_since = None;
-            }
+            Event::Received(message) => self.receive(message, effects)?,
+            Event::Progressed(_) => {}
             Event::LocalAdvanced { vector } => self.advance_own(&vector),
             Event::FrameReady(frame) => {
                 self.is_reading_frame = false;
                 // With nothing to send there is nothing to do until more is durable.
                 let Some(frame) = frame else { return Ok(()) };
-                self.unacknowledged_count += 1;
+                self.unacknowledged.push_back(frame.bytes.len());
                 self.peer_known.join(&frame.vector);
                 effects.push(Effect::Send(Message::Frame(frame.bytes)));
             }
             Event::Applied { vector } => {
-                self.is_applying = false;
+                self.applying_bytes = None;
                 self.advance_own(&vector);
-                effects.push(Effect::Send(Message::Ack(self.own.clone())));
+                effects.push(Effect::Send(Message::Ack(self.untold())));
             }
             Event::ApplyFailed { is_peer_fault: true, what } => {
                 return Err(CloseReason::PeerMisbehaved(what));
@@ -274,21 +286,22 @@ impl Exchange {
         let since = |owes: bool, before: Option<Milliseconds>| owes.then(|| before.unwrap_or(now));
         self.owes_changes_since = since(self.is_owed_changes(), self.owes_changes_since);
         self.owes_acknowledgement_since =
-            since(self.unacknowledged_count > 0, self.owes_acknowledgement_since);
+            since(!self.unacknowledged.is_empty(), self.owes_acknowledgement_since);
         self.owes_ranges_since = since(self.repair.awaits_peer(), self.owes_ranges_since);
     }
 
     /// Whether the peer has what is missing here, and none of it waits to be applied.
     fn is_owed_changes(&self) -> bool {
-        let has_none = !self.is_applying && self.incoming.is_empty() && !self.catch_up.is_taking();
+        let has_none =
+            self.applying_bytes.is_none() && self.incoming.is_empty() && !self.catch_up.is_taking();
         self.dispute.is_some() || (has_none && !self.own.covers(&self.peer_durable))
     }
 
     fn receive(&mut self, message: Message, effects: &mut Vec<Effect>) -> Result<(), CloseReason> {
         match message {
             Message::Frame(bytes) => {
-                let waiting = self.incoming.len() + usize::from(self.is_applying);
-                if waiting >= UNACKNOWLEDGED_FRAMES_MAX {
+                let waiting = || self.incoming.iter().map(Vec::len).chain(self.applying_bytes);
+                if !has_window(waiting()) {
                     return Err(misbehaved("more frames than may wait for acknowledgement"));
                 }
                 // Only what is durable there is sent, so the frame also says what the peer holds.
@@ -301,9 +314,8 @@ impl Exchange {
                 self.incoming.push_back(bytes);
             }
             Message::Ack(vector) => {
-                let count = self.unacknowledged_count.checked_sub(1);
                 let nothing = || misbehaved("an acknowledgement of nothing");
-                self.unacknowledged_count = count.ok_or_else(nothing)?;
+                self.unacknowledged.pop_front().ok_or_else(nothing)?;
                 self.advance_peer(&vector, effects);
             }
             Message::Fingerprint { vector, fingerprint } => {
@@ -353,13 +365,13 @@ impl Exchange {
 
     /// Starts whatever can be started.
     fn proceed(&mut self, effects: &mut Vec<Effect>) {
-        if !self.is_applying
+        if self.applying_bytes.is_none()
             && let Some(frame) = self.incoming.pop_front()
         {
-            self.is_applying = true;
+            self.applying_bytes = Some(frame.len());
             effects.push(Effect::Apply(frame));
         }
-        let has_window = self.unacknowledged_count < UNACKNOWLEDGED_FRAMES_MAX;
+        let has_window = has_window(self.unacknowledged.iter().copied());
         if !self.is_reading_frame && has_window && !self.peer_known.covers(&self.own) {
             self.is_reading_frame = true;
             let since = self.peer_known.clone();
@@ -372,6 +384,13 @@ impl Exchange {
             effects.push(Effect::ReadFingerprint);
         }
     }
+}
+
+/// Whether one more frame may be on its way, behind those of so many bytes each.
+fn has_window(frames: impl Iterator<Item = usize>) -> bool {
+    let (count, bytes) =
+        frames.fold((0, 0usize), |(count, sum), bytes| (count + 1, sum.saturating_add(bytes)));
+    count < UNACKNOWLEDGED_FRAMES_MAX && bytes < UNACKNOWLEDGED_BYTES_MAX
 }
 
 /// When a peer that has owed something since then has owed it for too long.

@@ -20,7 +20,7 @@ use crate::limits::{
 };
 
 /// The version of the protocol that this build speaks.
-pub const PROTOCOL_VERSION: u64 = 6;
+pub const PROTOCOL_VERSION: u64 = 7;
 
 /// The name of a namespace, as a peer wrote it.
 pub type Namespace = String;
@@ -87,6 +87,34 @@ pub enum Message {
     PresenceTaken,
     /// The last message of a session.
     Goodbye(GoodbyeCode),
+}
+
+/// What of what a peer may owe a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MessageKind {
+    /// Changes, in whatever form.
+    Changes,
+    /// An acknowledgement.
+    Acknowledgement,
+    /// Ranges of rows.
+    Ranges,
+    /// A step of finding out where two logs of one replica part.
+    Dispute,
+    /// Nothing that anybody waits for.
+    Other,
+}
+
+impl MessageKind {
+    /// The kind of the message whose bytes begin with this one.
+    pub fn of_first_byte(byte: u8) -> MessageKind {
+        match byte {
+            FRAME | COMPRESSED_FRAME | CHECKPOINT | PART => MessageKind::Changes,
+            ACK => MessageKind::Acknowledgement,
+            RANGES => MessageKind::Ranges,
+            HEAD | ROOTS | BRANCH => MessageKind::Dispute,
+            _ => MessageKind::Other,
+        }
+    }
 }
 
 /// What one node shows of itself, or that it has gone.
@@ -260,6 +288,17 @@ impl Message {
             }
             Message::PresenceTaken => out.push(PRESENCE_TAKEN),
             Message::Goodbye(code) => out.extend([GOODBYE, *code as u8]),
+        }
+    }
+
+    /// What of what a peer may owe this is.
+    pub fn kind(&self) -> MessageKind {
+        match self {
+            Message::Frame(_) | Message::Checkpoint(_) | Message::Part(_) => MessageKind::Changes,
+            Message::Ack(_) => MessageKind::Acknowledgement,
+            Message::Ranges(_) => MessageKind::Ranges,
+            Message::Head(_) | Message::Roots(_) | Message::Branch(_) => MessageKind::Dispute,
+            _ => MessageKind::Other,
         }
     }
 

@@ -18,7 +18,9 @@ mod schema;
 mod session;
 
 pub use holdings::{Holdings, LogHash};
-pub use message::{GoodbyeCode, Message, Namespace, Nonce, PROTOCOL_VERSION, PresenceUpdate};
+pub use message::{
+    GoodbyeCode, Message, MessageKind, Namespace, Nonce, PROTOCOL_VERSION, PresenceUpdate,
+};
 pub(crate) use message::{decode_records, encode_records};
 pub use piece::{Piece, read_greeting};
 pub use presence_table::{LinkNumber, PresenceTable};

@@ -27,10 +27,12 @@ use super::message::PresenceUpdate;
 use super::proof::NodeId;
 use super::session::Milliseconds;
 use crate::limits::{
-    PRESENCE_LIFE, PRESENCE_MESSAGE_BYTES_MAX, PRESENCE_ORIGINS_MAX, PRESENCE_RENEWAL,
+    PRESENCE_CLOCK_AHEAD_MAX, PRESENCE_LIFE, PRESENCE_MESSAGE_BYTES_MAX, PRESENCE_ORIGINS_MAX,
+    PRESENCE_RENEWAL,
 };
 
 const LIFE: Milliseconds = PRESENCE_LIFE.as_millis() as Milliseconds;
+const CLOCK_AHEAD_MAX: Milliseconds = PRESENCE_CLOCK_AHEAD_MAX.as_millis() as Milliseconds;
 const RENEWAL: Milliseconds = PRESENCE_RENEWAL.as_millis() as Milliseconds;
 
 /// A session of the namespace, by a number that no other one has had.
@@ -136,7 +138,12 @@ impl PresenceTable {
         updates: Vec<PresenceUpdate>,
         now: Milliseconds,
     ) {
+        let clock_max = self.start.saturating_add(now).saturating_add(CLOCK_AHEAD_MAX);
         for update in updates {
+            // Nobody's value could be newer than that of a clock at its end.
+            if update.clock > clock_max {
+                continue;
+            }
             if update.origin == self.own {
                 // What this node showed before it was started anew, or a peer that has lost it and that
                 // others believe. What it shows now is newer; its own echo says nothing.

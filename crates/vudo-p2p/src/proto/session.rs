@@ -16,12 +16,14 @@ use vudo_state::{
 
 use super::exchange::Exchange;
 use super::holdings::Holdings;
-use super::message::{GoodbyeCode, Message, Namespace, Nonce, PROTOCOL_VERSION, PresenceUpdate};
+use super::message::{
+    GoodbyeCode, Message, MessageKind, Namespace, Nonce, PROTOCOL_VERSION, PresenceUpdate,
+};
 use super::presence::PresenceExchange;
 use super::proof::{Access, Binding, NodeId, Role, Secret};
 use super::repair::Repair;
 use super::schema::{SchemaDifferences, SchemaExchange};
-use crate::limits::HANDSHAKE_TIMEOUT;
+use crate::limits::{HANDSHAKE_TIMEOUT, PROGRESS_TIMEOUT};
 
 /// Time on a clock that only goes forward, from any beginning.
 pub type Milliseconds = u64;
@@ -136,8 +138,9 @@ pub enum Event {
         /// What is held durably.
         vector: VersionVector,
     },
-    /// Bytes of a message that is not complete yet have arrived: the peer is slow, not silent.
-    Progressed,
+    /// Bytes of a message of this kind, which is not complete yet, have arrived: the peer is slow, not
+    /// silent.
+    Progressed(MessageKind),
     /// The time that [`Session::deadline`] gave has come.
     TimePassed,
     /// The driver wants to end the session.
@@ -516,14 +519,14 @@ impl Session {
             ) => {
                 let secret = self.verify(&client_nonce, &proof)?;
                 effects.push(self.prove(&client_nonce, &secret));
-                self.authenticated(&client_nonce, &secret, effects);
+                self.authenticated(&client_nonce, &secret, now, effects);
             }
             (
                 &Phase::ClientAwaitsProof { server_nonce },
                 Event::Received(Message::Proof(proof)),
             ) => {
                 let secret = self.verify(&server_nonce, &proof)?;
-                self.authenticated(&server_nonce, &secret, effects);
+                self.authenticated(&server_nonce, &secret, now, effects);
             }
             (
                 &Phase::ServerAwaitsProof { client_nonce },
@@ -544,14 +547,14 @@ impl Session {
             (&Phase::ServerAwaitsSignature { client_nonce }, Event::Signed(signature)) => {
                 let records = Vec::new();
                 effects.push(Effect::Send(Message::KeyProof { signature, records }));
-                self.authenticated(&client_nonce, &NO_SECRET, effects);
+                self.authenticated(&client_nonce, &NO_SECRET, now, effects);
             }
             (
                 &Phase::ClientAwaitsProof { server_nonce },
                 Event::Received(Message::KeyProof { signature, .. }),
             ) if matches!(self.access, Some(Access::Capability(_))) => {
                 self.verify_key(&server_nonce, &signature)?;
-                self.authenticated(&server_nonce, &NO_SECRET, effects);
+                self.authenticated(&server_nonce, &NO_SECRET, now, effects);
             }
             (Phase::AwaitsHoldings, Event::Received(Message::Holdings(holdings))) => {
                 self.phase = Phase::Open;
@@ -572,14 +575,24 @@ impl Session {
         })
     }
 
-    fn authenticated(&mut self, peer_nonce: &Nonce, secret: &Secret, effects: &mut Vec<Effect>) {
+    fn authenticated(
+        &mut self,
+        peer_nonce: &Nonce,
+        secret: &Secret,
+        now: Milliseconds,
+        effects: &mut Vec<Effect>,
+    ) {
         self.phase = Phase::AwaitsHoldings;
         let key = self.binding(peer_nonce).range_key(secret);
         let is_client = self.role == Role::Client;
         self.exchange.repair_with(is_client, Repair::new(is_client, key));
+        // Before anything large is sent: the peer sends as much, and nobody takes it unauthenticated.
+        effects.push(Effect::Notify(Notice::Authenticated));
         self.schema.announce(effects);
         effects.push(Effect::Send(Message::Holdings(self.exchange.announce())));
-        effects.push(Effect::Notify(Notice::Authenticated));
+        // What is held of many replicas takes its time on a slow link.
+        let limit = PROGRESS_TIMEOUT.as_millis() as Milliseconds;
+        self.handshake_deadline = Some(now.saturating_add(limit));
     }
 
     fn prove(&self, peer_nonce: &Nonce, secret: &Secret) -> Effect {

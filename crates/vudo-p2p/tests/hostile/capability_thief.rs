@@ -21,12 +21,21 @@ pub(crate) fn add(database: &Database, key: &str) -> vudo_state::Result<()> {
 
 /// Invites a store to write tasks. Gives its ticket.
 pub(crate) fn invite(victim: &Victim, member: &Database) -> Ticket {
+    invite_until(victim, member, None)
+}
+
+/// Invites a store to write tasks, and to read until then. Gives its ticket.
+pub(crate) fn invite_until(
+    victim: &Victim,
+    member: &Database,
+    expires_milliseconds: Option<u64>,
+) -> Ticket {
     let (owner, subject) = (&victim.database, member.replica_key());
     let grant = Grant {
         issuer: owner.replica_key(),
         subject,
         can_delegate: false,
-        expires_milliseconds: None,
+        expires_milliseconds,
         scopes: vec![Scope { gen_name: "Task".into(), key_prefix: String::new() }],
     };
     owner.issue(RightsRecord::Grant(grant), None).unwrap();

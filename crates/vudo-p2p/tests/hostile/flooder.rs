@@ -1,20 +1,26 @@
 //! Sends more than anybody can take.
 
 use vudo_crdt::VersionVector;
+use vudo_p2p::limits::MESSAGE_ROOM_BYTES;
 use vudo_p2p::proto::Message;
 
 use crate::attacker::{Attacker, Victim, frame_of, noise, resident_bytes, store};
 
-const MEMORY_BYTES_MAX: usize = 48 << 20;
+const MEMORY_BYTES_MAX: usize = 24 << 20;
 
-/// A frame of about 4 MiB that applies.
-fn bulky_frame(number: usize) -> Vec<u8> {
+/// A message of about 4 MiB but for its last byte: what there is of it is kept until the session ends.
+fn unfinished_frame() -> Vec<u8> {
     let text = noise(4 << 20);
     let database = store(&[]);
-    let id = database.document_id(&format!("bulk {number}"));
+    let id = database.document_id("bulk");
     let fields = [("title", text.as_str().into())];
     database.create(&crate::attacker::task(), &id, &fields).unwrap();
-    frame_of(&database)
+    let mut bytes = vec![0; 4];
+    Message::Frame(frame_of(&database)).encode(&mut bytes);
+    let length = (bytes.len() - 4) as u32;
+    bytes[..4].copy_from_slice(&length.to_le_bytes());
+    bytes.pop();
+    bytes
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -34,29 +40,48 @@ async fn frames_that_do_not_wait_for_acknowledgements_are_cut_off() {
     }
     attacker.send_bytes(&bytes).await;
     attacker.expect_cut_off("more frames than may wait for acknowledgement").await;
-    assert!(victim.database.list(&crate::attacker::task()).unwrap().len() < 41);
-    victim.node.shutdown().await;
+    let held = victim.database.list(&crate::attacker::task()).unwrap().len();
+    assert!(held < 41);
+    victim.survives(held).await;
 }
 
-/// Frames that are as large as they may be, as fast as the link takes them.
+/// What there is of a message is given up with its link, however often that is done.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_is_taken_in_bounded_memory() {
+async fn what_never_becomes_a_message_does_not_stay_in_memory() {
     let victim = Victim::new(|| store(&["own"])).await;
-    let frames: Vec<Vec<u8>> = (0..3).map(bulky_frame).collect();
+    let unfinished = unfinished_frame();
     let before = resident_bytes();
-    for frame in frames {
+    for _ in 0..40 {
         let mut attacker = Attacker::trusted(&victim, 0xb1, VersionVector::new()).await;
-        // The last byte never comes: what there is of the frame is kept, and given up with the link.
-        let mut bytes = vec![0; 4];
-        Message::Frame(frame).encode(&mut bytes);
-        let length = (bytes.len() - 4) as u32;
-        bytes[..4].copy_from_slice(&length.to_le_bytes());
-        attacker.send_bytes(&bytes[..bytes.len() - 1]).await;
+        attacker.send_bytes(&unfinished).await;
         drop(attacker);
     }
     let grown = resident_bytes().saturating_sub(before);
     assert!(grown < MEMORY_BYTES_MAX, "{grown} bytes");
     victim.survives(1).await;
+}
+
+/// Many at once share the room that there is; whoever finds none goes, and comes again if it is honest.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_from_many_sides_is_taken_in_bounded_memory() {
+    let victim = Victim::new(|| store(&["own"])).await;
+    let unfinished = unfinished_frame();
+    let before = resident_bytes();
+    let mut attackers = Vec::new();
+    for _ in 0..MESSAGE_ROOM_BYTES / unfinished.len() {
+        let mut attacker = Attacker::trusted(&victim, 0xb4, VersionVector::new()).await;
+        attacker.send_bytes(&unfinished).await;
+        attackers.push(attacker);
+    }
+    let mut last = Attacker::trusted(&victim, 0xb5, VersionVector::new()).await;
+    last.send_bytes(&unfinished).await;
+    last.expect_cut_off("take up as much memory as they may").await;
+    let grown = resident_bytes().saturating_sub(before);
+    assert!(grown > MESSAGE_ROOM_BYTES / 2, "they were not taken at once: {grown} bytes");
+    assert!(grown < MESSAGE_ROOM_BYTES + MEMORY_BYTES_MAX, "{grown} bytes");
+    // Small messages need no room.
+    victim.survives(1).await;
+    drop(attackers);
 }
 
 #[tokio::test(flavor = "multi_thread")]

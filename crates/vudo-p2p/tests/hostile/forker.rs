@@ -1,6 +1,7 @@
 //! Signs two logs under one key, as a store does that was copied with its key.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use vudo_crdt::head::SignedHead;
 use vudo_crdt::{ReplicaKey, VersionVector};
@@ -149,6 +150,38 @@ async fn a_branch_that_is_none_is_refused() {
         forker.send(&Message::Branch(branch)).await;
         forker.expect_cut_off(reason).await;
     }
+    victim.survives(3).await;
+}
+
+/// Branches are looked at one by one, and nobody makes a victim keep many.
+#[tokio::test(flavor = "multi_thread")]
+async fn branches_all_at_once_are_cut_off() {
+    let [one, other] = forked();
+    let replica = one.replica_key();
+    let victim = Victim::new(|| store(&["own"])).await;
+    let mut honest = Attacker::trusted(&victim, 0x99, VersionVector::new()).await;
+    honest.send(&Message::Frame(frame_of(&one))).await;
+    while !matches!(honest.next().await, Some(Message::Ack(_))) {}
+    let held = Holdings::of(&replication(&other)).unwrap();
+    let mut forker = Attacker::trusted(&victim, 0x9a, held).await;
+    show_head(&mut forker, &other, &replica).await;
+    let branch = replication(&other).branch_from(&replica, 2).unwrap();
+    let database = victim.database.clone();
+    let (begun, has_begun) = tokio::sync::oneshot::channel();
+    // While somebody uses the namespace none of them can be applied.
+    let using = tokio::task::spawn_blocking(move || {
+        database.transaction(|_| {
+            let _ = begun.send(());
+            std::thread::sleep(Duration::from_secs(1));
+            Ok(())
+        })
+    });
+    has_begun.await.unwrap();
+    for _ in 0..8 {
+        forker.send(&Message::Branch(branch.clone())).await;
+    }
+    forker.expect_cut_off("a branch out of turn").await;
+    using.await.unwrap().unwrap();
     victim.survives(3).await;
 }
 

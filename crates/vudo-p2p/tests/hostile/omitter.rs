@@ -2,7 +2,7 @@
 
 use vudo_crdt::{ReplicaKey, VersionVector};
 use vudo_p2p::limits::PROGRESS_TIMEOUT;
-use vudo_p2p::proto::{CloseReason, Effect, Event, Message};
+use vudo_p2p::proto::{CloseReason, Effect, Event, Message, MessageKind};
 
 use crate::attacker::open_session;
 
@@ -39,7 +39,14 @@ fn talking_about_other_things_does_not_help() {
     assert_eq!(effects.last(), Some(&omission()));
 
     let (mut session, _) = open_session(VersionVector::new(), claims_nine());
+    let progressed = Event::Progressed(MessageKind::Changes);
     for now in (0..3 * limit).step_by(limit as usize / 2) {
-        assert_eq!(session.handle(Event::Progressed, now), [], "a slow peer is not a silent one");
+        let effects = session.handle(progressed.clone(), now);
+        assert_eq!(effects, [], "a slow peer is not a silent one");
     }
+
+    let (mut session, _) = open_session(VersionVector::new(), claims_nine());
+    session.handle(Event::Progressed(MessageKind::Other), limit - 1);
+    let effects = session.handle(Event::Progressed(MessageKind::Other), limit);
+    assert_eq!(effects.last(), Some(&omission()), "a slow piece of chatter is chatter");
 }

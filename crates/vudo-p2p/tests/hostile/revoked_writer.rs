@@ -1,7 +1,7 @@
 //! Could write once, and goes on when it may not any more.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use vudo_crdt::{SignedFrame, VersionVector};
 use vudo_p2p::proto::Message;
@@ -10,7 +10,7 @@ use vudo_state::storage::MemoryStorage;
 use vudo_state::{Database, RightsRecord};
 
 use crate::attacker::{Attacker, Victim, frame_of, store};
-use crate::capability_thief::{add, invite, owned_store};
+use crate::capability_thief::{add, invite, invite_until, owned_store};
 use crate::forker::copy_of;
 
 fn revoke(victim: &Victim, member: &Database) {
@@ -130,4 +130,32 @@ async fn its_sessions_end_and_it_is_not_let_in_again() {
     assert!(matches!(refused, Some(Error::WrongSecret)), "{refused:?}");
     client.shutdown().await;
     victim.survives(2).await;
+}
+
+/// A right that ends by itself ends a session that is open then, on the wall's clock.
+#[tokio::test(flavor = "multi_thread")]
+async fn its_session_ends_when_its_grant_expires() {
+    const LIFE: Duration = Duration::from_millis(1_500);
+    let victim = Victim::new(owned_store).await;
+    let member = store(&[]).in_namespace(victim.database.namespace());
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let expires = (now + LIFE).as_millis() as u64;
+    let ticket = invite_until(&victim, &member, Some(expires));
+    let client = Node::spawn(&member, Config { quic: None, websocket: None }).await.unwrap();
+    let link = client.connect(&ticket).await.unwrap();
+    link.wait_until_synced(LIFE).await.unwrap();
+    // Nothing is said meanwhile: the end comes by itself.
+    let ended = loop {
+        match link.wait_until_synced(Duration::from_secs(10)).await {
+            Ok(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            Err(error) => break error,
+        }
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+    assert!(matches!(ended, Error::AccessEnded), "{ended}");
+    assert!(now >= expires, "it ended {} ms too early", expires - now);
+    let refused = client.connect(&ticket).await.err();
+    assert!(matches!(refused, Some(Error::WrongSecret)), "{refused:?}");
+    client.shutdown().await;
+    victim.survives(1).await;
 }
