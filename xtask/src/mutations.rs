@@ -54,6 +54,12 @@ const MUTATIONS: &[Mutation] = &[
         test: "whatever_crashes_nothing_acknowledged_is_lost_and_nothing_is_torn",
     },
     Mutation {
+        package: "vudo-p2p",
+        name: "journal_without_sync",
+        target: Some("simulation"),
+        test: "every_seed_converges_with_nothing_acknowledged_lost",
+    },
+    Mutation {
         package: "vudo-state",
         name: "failed_chunks_forgotten",
         target: Some("crash"),

@@ -105,6 +105,12 @@ impl CrashingFiles {
         self.lock().failure = failure;
     }
 
+    /// Whether it is gone, and a call has noticed.
+    pub fn is_gone(&self) -> bool {
+        let state = self.lock();
+        matches!(state.failure, Some(Failure::From(first)) if state.call_count > first)
+    }
+
     /// The disk after the power went: nobody who holds this one can reach it.
     pub fn crash(&self) -> CrashingFiles {
         let mut state = self.lock();
@@ -357,7 +363,8 @@ mod tests {
         disk.fail(Some(Failure::FullFrom(0)));
         assert_eq!(file.write(8, &[2; 3]).unwrap_err().kind(), ErrorKind::StorageFull);
         file.write(7, &[2; 3]).unwrap();
-        disk.fail(Some(Failure::From(0)));
-        assert!(file.len().is_err());
+        disk.fail(Some(Failure::From(disk.call_count() + 1)));
+        assert!(file.len().is_ok() && !disk.is_gone());
+        assert!(file.len().is_err() && disk.is_gone());
     }
 }

@@ -1,5 +1,5 @@
 //! Replicas with the real engine and the real protocol, on a simulated network and on simulated
-//! disks, under one seed.
+//! disks, under one seed. Every fourth seed or so has the native storage on files that crashes tear.
 //!
 //! Each seed has two phases. While there are faults, nobody may break a promise: what was
 //! acknowledged is there after a crash, sessions end for no reason but silence, and equal vectors
@@ -7,6 +7,9 @@
 //!
 //! `VUDO_HISTORIES` says how many seeds, `VUDO_SEED` replays a single one.
 
+mod disk;
+#[path = "../../../vudo-state/tests/common/on_disk.rs"]
+mod on_disk;
 mod presence;
 mod replica;
 mod world;
@@ -17,6 +20,7 @@ use vudo_crdt::ReplicaKey;
 use vudo_state::{RightsRecord, SignedRecord};
 use vudo_testkit::{Conditions, Microseconds, run_seeds};
 
+use disk::Disks;
 use replica::Acknowledged;
 use world::{Omission, World};
 
@@ -24,22 +28,75 @@ const SECOND: Microseconds = 1_000_000;
 const TROUBLE: Microseconds = 8 * SECOND;
 /// How long healing may take at most.
 const HEALING: Microseconds = 40 * SECOND;
-const SEED_COUNT: u64 = 300;
-const REVOCATION_SEED_COUNT: u64 = 100;
-const FORK_SEED_COUNT: u64 = 150;
-const COMPACTION_SEED_COUNT: u64 = 100;
-const OWNER_COMPACTION_SEED_COUNT: u64 = 100;
-const PRESENCE_SEED_COUNT: u64 = 100;
 const CYCLE_COUNT: usize = 1_000;
 
-/// A world with its trouble behind it.
-fn run(seed: u64, omission: Omission, records: bool) -> World {
-    let mut world = World::new(3 + (seed % 14) as usize, seed, omission);
-    if records {
-        world.record();
-    }
-    trouble(&mut world);
+/// Worlds of one kind, each of which has its trouble and heals.
+struct Suite {
+    name: &'static str,
+    seed_count: u64,
+    /// Makes the world of a seed, before its trouble.
+    make: fn(u64) -> World,
+}
+
+const PLAIN: Suite =
+    Suite { name: "simulation", seed_count: 300, make: |seed| plain(seed, Omission::Nothing) };
+const REVOCATIONS: Suite =
+    Suite { name: "revocations in flight", seed_count: 100, make: with_revocations };
+const OWNER_COMPACTIONS: Suite =
+    Suite { name: "compactions with owners", seed_count: 100, make: with_owner_compactions };
+const FORKS: Suite = Suite { name: "forks", seed_count: 150, make: with_copies };
+const COMPACTIONS: Suite = Suite { name: "compactions", seed_count: 100, make: with_compactions };
+const PRESENCE: Suite = Suite { name: "presence", seed_count: 100, make: with_presence };
+
+fn plain(seed: u64, omission: Omission) -> World {
+    World::new(3 + (seed % 14) as usize, seed, omission)
+}
+
+fn with_revocations(seed: u64) -> World {
+    let mut world = World::with_owners(4 + (seed % 5) as usize, seed);
+    world.plan_revocations(TROUBLE);
     world
+}
+
+fn with_owner_compactions(seed: u64) -> World {
+    let mut world = with_revocations(seed);
+    world.plan_compactions(TROUBLE, 1);
+    world
+}
+
+fn with_copies(seed: u64) -> World {
+    let mut world = World::new(5 + (seed % 5) as usize, seed, Omission::Nothing);
+    world.plan_copies(TROUBLE);
+    world
+}
+
+fn with_compactions(seed: u64) -> World {
+    let mut world = World::new(4 + (seed % 5) as usize, seed, Omission::Nothing);
+    world.plan_compactions(TROUBLE, 3);
+    world
+}
+
+fn with_presence(seed: u64) -> World {
+    let mut world = World::new(3 + (seed % 6) as usize, seed, Omission::Nothing);
+    world.plan_presence(TROUBLE);
+    world
+}
+
+impl Suite {
+    /// Runs every seed and has its world looked at when it has healed. Gives how many seeds there were.
+    fn run(&self, mut look: impl FnMut(World)) -> u64 {
+        let mut on_files_count = 0;
+        let count = run_seeds(self.name, self.seed_count, |seed| {
+            let mut world = (self.make)(seed);
+            trouble(&mut world);
+            assert_converged(&world);
+            on_files_count += u64::from(world.is_on_files);
+            look(world);
+        });
+        println!("{}: {on_files_count} of {count} seeds on files that crashes tear", self.name);
+        assert!(on_files_count >= count / 10, "hardly any seed ran on files");
+        count
+    }
 }
 
 /// Lets a world have its trouble, and heals it.
@@ -88,9 +145,7 @@ fn assert_converged(world: &World) {
 #[test]
 fn every_seed_converges_with_nothing_acknowledged_lost() {
     let (mut change_count, mut replica_count) = (0, 0);
-    let count = run_seeds("simulation", SEED_COUNT, |seed| {
-        let world = run(seed, Omission::Nothing, false);
-        assert_converged(&world);
+    let count = PLAIN.run(|world| {
         replica_count += world.replicas.len();
         change_count += world.replicas[0].replication().durable_vector().change_count();
     });
@@ -114,11 +169,7 @@ fn set_aside_everywhere(world: &World) -> u64 {
 #[test]
 fn revocations_in_flight_end_in_the_same_judgement_everywhere() {
     let (mut change_count, mut aside_count) = (0, 0);
-    let count = run_seeds("revocations in flight", REVOCATION_SEED_COUNT, |seed| {
-        let mut world = World::with_owners(4 + (seed % 5) as usize, seed);
-        world.plan_revocations(TROUBLE);
-        trouble(&mut world);
-        assert_converged(&world);
+    let count = REVOCATIONS.run(|world| {
         aside_count += set_aside_everywhere(&world);
         change_count += world.replicas[0].replication().durable_vector().change_count();
     });
@@ -131,12 +182,7 @@ fn revocations_in_flight_end_in_the_same_judgement_everywhere() {
 #[test]
 fn an_owner_compacts_while_revocations_are_in_flight() {
     let (mut catch_up_count, mut aside_count, mut checkpoint_count) = (0, 0, 0);
-    let count = run_seeds("compactions with owners", OWNER_COMPACTION_SEED_COUNT, |seed| {
-        let mut world = World::with_owners(4 + (seed % 5) as usize, seed);
-        world.plan_revocations(TROUBLE);
-        world.plan_compactions(TROUBLE, 1);
-        trouble(&mut world);
-        assert_converged(&world);
+    let count = OWNER_COMPACTIONS.run(|world| {
         aside_count += set_aside_everywhere(&world);
         catch_up_count += world.catch_up_count;
         let rights = world.replicas[1].replication().access_rights().expect("it has owners");
@@ -156,13 +202,7 @@ fn an_owner_compacts_while_revocations_are_in_flight() {
 #[test]
 fn forks_end_in_one_log_everywhere() {
     let mut taken_count = 0;
-    let count = run_seeds("forks", FORK_SEED_COUNT, |seed| {
-        let mut world = World::new(5 + (seed % 5) as usize, seed, Omission::Nothing);
-        world.plan_copies(TROUBLE);
-        trouble(&mut world);
-        assert_converged(&world);
-        taken_count += world.taken_count;
-    });
+    let count = FORKS.run(|world| taken_count += world.taken_count);
     println!("forks: {count} seeds, {taken_count} branches took the place of others");
     assert!(taken_count > count, "hardly any branch took the place of another one");
 }
@@ -172,13 +212,7 @@ fn forks_end_in_one_log_everywhere() {
 #[test]
 fn whoever_is_behind_a_compacted_log_goes_on_from_its_checkpoint() {
     let mut catch_up_count = 0;
-    let count = run_seeds("compactions", COMPACTION_SEED_COUNT, |seed| {
-        let mut world = World::new(4 + (seed % 5) as usize, seed, Omission::Nothing);
-        world.plan_compactions(TROUBLE, 3);
-        trouble(&mut world);
-        assert_converged(&world);
-        catch_up_count += world.catch_up_count;
-    });
+    let count = COMPACTIONS.run(|world| catch_up_count += world.catch_up_count);
     println!("compactions: {count} seeds, {catch_up_count} times somebody caught up");
     assert!(catch_up_count > count / 4, "hardly anybody was behind");
 }
@@ -188,11 +222,7 @@ fn whoever_is_behind_a_compacted_log_goes_on_from_its_checkpoint() {
 #[test]
 fn who_is_present_is_seen_by_everybody_in_the_end() {
     let (mut seen_count, mut waited) = (0, 0);
-    let count = run_seeds("presence", PRESENCE_SEED_COUNT, |seed| {
-        let mut world = World::new(3 + (seed % 6) as usize, seed, Omission::Nothing);
-        world.plan_presence(TROUBLE);
-        trouble(&mut world);
-        assert_converged(&world);
+    let count = PRESENCE.run(|mut world| {
         let healed = world.now();
         // What nobody renews any more ends by itself.
         let is_seen = world.run_until(healed + HEALING, World::is_presence_converged);
@@ -209,12 +239,22 @@ fn who_is_present_is_seen_by_everybody_in_the_end() {
 
 #[test]
 fn a_seed_that_runs_twice_gives_the_same_event_log() {
-    for seed in [3, 17, 40] {
-        let log = run(seed, Omission::Nothing, true).take_log();
-        assert!(log.len() > 500, "{} events", log.len());
-        let again = run(seed, Omission::Nothing, true).take_log();
-        let difference = log.iter().zip(&again).find(|(one, other)| one != other);
-        assert_eq!((difference, log.len()), (None, again.len()), "seed {seed}");
+    let on_files = |seed: &u64| Disks::of_seed(*seed).are_files();
+    let first_on_files: Vec<u64> = (0..).filter(on_files).take(2).collect();
+    for suite in [PLAIN, REVOCATIONS, OWNER_COMPACTIONS, FORKS, COMPACTIONS, PRESENCE] {
+        let log_of = |seed: u64| {
+            let mut world = (suite.make)(seed);
+            world.record();
+            trouble(&mut world);
+            world.take_log()
+        };
+        for seed in [3, 17, 40].iter().chain(&first_on_files) {
+            let (log, again) = (log_of(*seed), log_of(*seed));
+            assert!(log.len() > 500, "{}, seed {seed}: {} events", suite.name, log.len());
+            let difference = log.iter().zip(&again).find(|(one, other)| one != other);
+            let lengths = (log.len(), again.len());
+            assert_eq!((difference, lengths.0), (None, lengths.1), "{}, seed {seed}", suite.name);
+        }
     }
 }
 
@@ -224,7 +264,11 @@ fn seeds_fail_without_retransmission_and_without_resuming_from_acknowledgements(
     const SEEDS: u64 = 20;
     for omission in [Omission::Retransmission, Omission::ResumingFromAcknowledgements] {
         let fails = |seed: &u64| {
-            let check = || assert_converged(&run(*seed, omission, false));
+            let check = || {
+                let mut world = plain(*seed, omission);
+                trouble(&mut world);
+                assert_converged(&world);
+            };
             catch_unwind(AssertUnwindSafe(check)).is_err()
         };
         let failed_count = (0..SEEDS).filter(fails).count();

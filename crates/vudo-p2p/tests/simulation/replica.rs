@@ -5,69 +5,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use vudo_crdt::{FieldSchema, GenSchema, ReplicaKey, Strategy, Value, ValueType, VersionVector};
-use vudo_state::storage::{Storage, StorageError, WriteBatch};
 use vudo_state::{
     Database, Environment, Error, ListenerGuard, OpenOptions, Replication, SignedRecord,
 };
-use vudo_testkit::{CrashingDisk, PowerLoss, Random};
+use vudo_testkit::Random;
+
+use crate::disk::Disk;
 
 /// Documents that everybody writes to.
 const SHARED_DOCUMENTS: usize = 4;
-
-/// The engine's view of the disk.
-struct Disk(Arc<CrashingDisk>);
-
-fn power_loss(error: PowerLoss) -> StorageError {
-    StorageError::new(error.to_string())
-}
-
-fn writes_of(batch: &WriteBatch) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
-    let writes = batch.writes.iter();
-    let owned = |(key, value): &(Vec<u8>, Option<vudo_state::storage::Value>)| {
-        (key.clone(), value.as_ref().map(|value| value.bytes.clone()))
-    };
-    writes.map(owned).collect()
-}
-
-impl Storage for Disk {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
-        self.0.get(key).map_err(power_loss)
-    }
-
-    fn scan(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-    ) -> Result<(), StorageError> {
-        self.0.scan(from, to, visit).map_err(power_loss)
-    }
-
-    fn commit(&self, batch: &WriteBatch) -> Result<(), StorageError> {
-        self.0.commit(&writes_of(batch)).map_err(power_loss)
-    }
-
-    /// The work comes before the disk has the batch or after that, as the batch will have it.
-    fn commit_while(&self, batch: &WriteBatch, work: &mut dyn FnMut()) -> Result<(), StorageError> {
-        let sum: u64 =
-            batch.writes.iter().flat_map(|(key, _)| key).map(|byte| u64::from(*byte)).sum();
-        if sum.is_multiple_of(2) {
-            work();
-            return self.commit(batch);
-        }
-        let committed = self.commit(batch);
-        work();
-        committed
-    }
-
-    fn commit_later(&self, batch: &WriteBatch) -> Result<(), StorageError> {
-        self.0.commit_later(&writes_of(batch)).map_err(power_loss)
-    }
-
-    fn disk_bytes(&self) -> u64 {
-        0
-    }
-}
 
 /// Time and randomness of one replica.
 struct Surroundings {
@@ -102,7 +48,7 @@ pub(crate) struct Replica {
     number: usize,
     key: ReplicaKey,
     namespace: String,
-    pub(crate) disk: Arc<CrashingDisk>,
+    pub(crate) disk: Disk,
     surroundings: Arc<Surroundings>,
     /// How far the clock is from the true time.
     clock_error_milliseconds: i64,
@@ -123,14 +69,14 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    pub(crate) fn new(number: usize, random: &mut Random) -> Replica {
+    pub(crate) fn new(number: usize, disk: Disk, random: &mut Random) -> Replica {
         const DAY_MILLISECONDS: u64 = 86_400_000;
         let clock_error = random.between(0, 6 * DAY_MILLISECONDS) as i64;
         let mut replica = Replica {
             number,
             key: ReplicaKey::default(),
             namespace: "default".to_owned(),
-            disk: Arc::default(),
+            disk,
             surroundings: Arc::new(Surroundings {
                 milliseconds: AtomicU64::new(0),
                 random: Mutex::new(Random::new(random.next_u64())),
@@ -149,9 +95,9 @@ impl Replica {
         replica
     }
 
-    /// Puts the disk of another one in place of its own: two stores of one key go on.
-    pub(crate) fn become_copy_of(&mut self, other: &CrashingDisk) {
-        self.disk = Arc::new(other.copy());
+    /// Puts a copy of another one's disk in place of its own: two stores of one key go on.
+    pub(crate) fn go_on_with(&mut self, copy: Disk) {
+        self.disk = copy;
         self.promised = VersionVector::new();
         self.awaits_copy = false;
     }
@@ -197,19 +143,21 @@ impl Replica {
 
     /// Takes the power away. What was not on disk is gone.
     pub(crate) fn switch_off(&mut self) {
-        self.disk.power_off();
+        if !self.disk.is_closed_first() {
+            self.disk.power_off();
+        }
         self.sealing = None;
         self.database = None;
+        self.disk.power_off();
     }
 
     /// Opens the store that the disk holds, and checks that it holds all that was promised.
     pub(crate) fn switch_on(&mut self) {
         self.disk.power_on();
-        let storage = Arc::new(Disk(self.disk.clone()));
         // Small segments make many frames of few changes.
         let options = OpenOptions { segment_bytes: 200, ..OpenOptions::default() };
         let surroundings = self.surroundings.clone();
-        let opened = Database::with_environment(storage, None, surroundings, &options);
+        let opened = Database::with_environment(self.disk.storage(), None, surroundings, &options);
         let opened = opened.expect("a store opens after every crash");
         self.key = opened.replica_key();
         self.database = Some(opened.in_namespace(&self.namespace));

@@ -17,6 +17,7 @@ use vudo_state::{
 };
 use vudo_testkit::{Microseconds, Network, Packet, Random, Scheduler, Stream};
 
+use crate::disk::Disks;
 use crate::presence::{PresenceWork, Room};
 use crate::replica::Replica;
 
@@ -124,14 +125,17 @@ pub(crate) struct World {
     pub(crate) catch_up_count: u64,
     /// Whether some compact their logs.
     has_checkpoints: bool,
+    /// Whether crashes tear what was not synced.
+    pub(crate) is_on_files: bool,
 }
 
 impl World {
     /// Replicas without links.
     pub(crate) fn new(replica_count: usize, seed: u64, omission: Omission) -> World {
-        let mut random = Random::new(seed);
+        let (mut random, mut disks) = (Random::new(seed), Disks::of_seed(seed));
+        let replica = |number| Replica::new(number, disks.new_disk(), &mut random);
         World {
-            replicas: (0..replica_count).map(|n| Replica::new(n, &mut random)).collect(),
+            replicas: (0..replica_count).map(replica).collect(),
             network: Network::new(replica_count),
             random,
             scheduler: Scheduler::default(),
@@ -146,6 +150,7 @@ impl World {
             taken_count: 0,
             catch_up_count: 0,
             has_checkpoints: false,
+            is_on_files: disks.are_files(),
         }
     }
 
@@ -238,8 +243,8 @@ impl World {
         let key = self.replicas[from].key();
         self.replicas.iter_mut().for_each(|replica| replica.forked.push(key));
         self.crash(to);
-        let disk = self.replicas[from].disk.clone();
-        self.replicas[to].become_copy_of(&disk);
+        let copy = self.replicas[from].disk.copy();
+        self.replicas[to].go_on_with(copy);
         self.replicas[to].disk.power_off();
     }
 
@@ -436,9 +441,7 @@ impl World {
         if self.random.one_in(3) {
             return self.crash(replica);
         }
-        let commits_before = self.random.below(4) as u64;
-        let reaches_disk = self.random.one_in(2);
-        self.replicas[replica].disk.power_off_during_commit(commits_before, reaches_disk);
+        self.replicas[replica].disk.power_off_soon(&mut self.random);
     }
 
     fn crash(&mut self, replica: usize) {

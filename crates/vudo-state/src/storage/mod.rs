@@ -17,6 +17,9 @@ pub use medium::{Folder, JOURNAL_NAME, JournalFile, Medium, PAGES_NAME};
 pub use memory::MemoryStorage;
 #[cfg(feature = "native")]
 pub use native::{NativeStorage, OpenError};
+/// What a [`Medium`] opens for the pages.
+#[cfg(feature = "native")]
+pub use redb::StorageBackend;
 
 /// Why storage failed, in the words of whatever failed.
 #[derive(Debug, thiserror::Error)]
