@@ -30,6 +30,10 @@ const fn crdt(name: &'static str, target: &'static str, test: &'static str) -> M
     Mutation { package: "vudo-crdt", name, target: Some(target), test }
 }
 
+const fn p2p(name: &'static str, target: &'static str, test: &'static str) -> Mutation {
+    Mutation { package: "vudo-p2p", name, target: Some(target), test }
+}
+
 const MUTATIONS: &[Mutation] = &[
     crdt("lww_tie_flipped", "behaviour", "create_against_create"),
     crdt(
@@ -52,12 +56,6 @@ const MUTATIONS: &[Mutation] = &[
         name: "journal_without_sync",
         target: Some("crash"),
         test: "whatever_crashes_nothing_acknowledged_is_lost_and_nothing_is_torn",
-    },
-    Mutation {
-        package: "vudo-p2p",
-        name: "journal_without_sync",
-        target: Some("simulation"),
-        test: "every_seed_converges_with_nothing_acknowledged_lost",
     },
     Mutation {
         package: "vudo-state",
@@ -131,6 +129,18 @@ const MUTATIONS: &[Mutation] = &[
         target: Some("catch_up"),
         test: "a_checkpoint_without_what_is_held_here_is_refused",
     },
+    p2p(
+        "journal_without_sync",
+        "simulation",
+        "every_seed_converges_with_nothing_acknowledged_lost",
+    ),
+    p2p(
+        "waiting_frames_acknowledged",
+        "simulation",
+        "every_seed_converges_with_nothing_acknowledged_lost",
+    ),
+    p2p("known_sent_again", "proto", "two_sessions_bring_two_stores_to_the_same_state"),
+    p2p("proof_not_verified", "proto", "without_the_secret_nothing_is_revealed"),
     credit("negative_amounts", "an_amount_that_wraps_around_is_no_amount"),
     credit("unverified_votes", "forged_votes_settle_nothing"),
     credit("duplicate_votes", "one_members_votes_are_one_vote"),

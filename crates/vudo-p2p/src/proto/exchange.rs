@@ -120,8 +120,10 @@ impl Exchange {
     /// What is held here and the peer has not been told of: what it knows need not be said with every
     /// frame, of many replicas.
     fn untold(&mut self) -> VersionVector {
+        let has_waiting = cfg!(vudo_mutation = "waiting_frames_acknowledged");
+        let held = if has_waiting { &self.needless } else { &self.own };
         let mut untold = VersionVector::new();
-        for (replica, number) in self.own.iter() {
+        for (replica, number) in held.iter() {
             if number > self.told.get(&replica) {
                 untold.advance(replica, number);
             }
@@ -374,7 +376,8 @@ impl Exchange {
         let has_window = has_window(self.unacknowledged.iter().copied());
         if !self.is_reading_frame && has_window && !self.peer_known.covers(&self.own) {
             self.is_reading_frame = true;
-            let since = self.peer_known.clone();
+            let is_forgotten = cfg!(vudo_mutation = "known_sent_again");
+            let since = if is_forgotten { VersionVector::new() } else { self.peer_known.clone() };
             effects.push(Effect::ReadFrame { since, bytes_max: FRAME_BYTES });
         }
         let may_compare = !self.is_reading_fingerprint && !self.repair.is_under_way();

@@ -77,7 +77,8 @@ impl Binding<'_> {
 
     /// Whether a proof is the role's, in a time that does not depend on where they differ.
     pub(super) fn verify(&self, role: Role, secret: &Secret, proof: &[u8; 32]) -> bool {
-        self.authenticate(role as u8, secret).verify_slice(proof).is_ok()
+        let is_right = self.authenticate(role as u8, secret).verify_slice(proof).is_ok();
+        is_right || cfg!(vudo_mutation = "proof_not_verified")
     }
 
     /// What a role signs to prove that it has its key.
