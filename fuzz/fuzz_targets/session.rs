@@ -1,8 +1,8 @@
 //! What a peer says, from the first message on: the session may end, and never panics.
 //!
-//! The input is messages, each behind its length in one byte (frames are short here). The session
-//! is that of a server whose peer holds the secret or has its key, or of a client; its proof is put in
-//! where the input has one, since a fuzzer would not find it. Frames reach a real store in memory.
+//! The input is messages, each behind its length in two bytes, little endian. The session is that of a
+//! server whose peer holds the secret or has its key, or of a client; its proof is put in where the input
+//! has one, since a fuzzer would not find it. Frames reach a real store in memory.
 
 #![no_main]
 
@@ -217,8 +217,8 @@ fuzz_target!(|input: &[u8]| {
                 }
             }
         }
-        let Some((length, rest)) = input.split_first() else { return };
-        let length = (*length as usize).min(rest.len());
+        let Some((length, rest)) = input.split_first_chunk() else { return };
+        let length = usize::from(u16::from_le_bytes(*length)).min(rest.len());
         let (bytes, rest) = rest.split_at(length);
         input = rest;
         now += 500;
