@@ -45,8 +45,13 @@ pub const MAX_PAGE_ROWS: u64 = 16_384;
 pub const MAX_RANGE_PARTS: usize = 4096;
 /// Most rows of one range that are told one by one.
 pub const MAX_RANGE_ROWS: usize = 64;
+/// Most bytes of the places of rows that one message of a reconciliation names, each counted whole and
+/// with what it takes besides: on the wire, places that begin alike are short.
+pub const MAX_RANGE_BYTES: usize = 16 << 20;
 /// Most rows that one reconciliation finds to differ: where there are more, nearly everything does.
 pub const MAX_DIFFERENT_ROWS: usize = 65_536;
+/// Most bytes of the places of these, counted in the same way.
+pub const MAX_DIFFERENT_BYTES: usize = 2 * MAX_RANGE_BYTES;
 /// Most replicas that one frame or page names.
 pub const MAX_FRAME_REPLICAS: usize = 16_384;
 /// Most replicas that one version vector names.

@@ -29,7 +29,8 @@ use sha2::{Digest, Sha256};
 use crate::change::GenIndex;
 use crate::fingerprint::row_hash;
 use crate::limits::{
-    MAX_DIFFERENT_ROWS, MAX_ENTRY_KEY_BYTES, MAX_GEN_NAME_BYTES, MAX_RANGE_PARTS, MAX_RANGE_ROWS,
+    MAX_DIFFERENT_BYTES, MAX_DIFFERENT_ROWS, MAX_ENTRY_KEY_BYTES, MAX_GEN_NAME_BYTES,
+    MAX_RANGE_BYTES, MAX_RANGE_PARTS, MAX_RANGE_ROWS,
 };
 use crate::namespace::{Namespace, TablePart};
 use crate::row::{key_of, split_entry_key};
@@ -48,6 +49,15 @@ const LISTED_ROWS: u64 = 16;
 const DIGEST_BYTES: usize = 10;
 /// Longest position: the length of a Gen's name, the name, the part, a key.
 const MAX_POSITION_BYTES: usize = MAX_GEN_NAME_BYTES + 2 + MAX_ENTRY_KEY_BYTES;
+/// What a position counts for besides its bytes: about what it takes in memory, and more than it does
+/// on the wire.
+const POSITION_OVERHEAD_BYTES: usize = 64;
+/// What one part is sure to have room for: the rows that were told of it and as many of this side's,
+/// or the ends of those that it is divided into.
+const PART_BYTES: usize =
+    (2 * MAX_RANGE_ROWS + 2) * (MAX_POSITION_BYTES + POSITION_OVERHEAD_BYTES);
+
+const _: () = assert!(MAX_RANGE_BYTES > FIRST_PARTS * PART_BYTES / MAX_RANGE_ROWS);
 
 const SETTLED: u8 = 0;
 const DIGEST: u8 = 1;
@@ -61,6 +71,12 @@ pub type SessionKey = [u8; 32];
 /// the Gen's tables, the key.
 type Position = Vec<u8>;
 type RangeDigest = [u8; DIGEST_BYTES];
+
+/// What a position counts for where the bytes of positions are bounded. On the wire it may be much
+/// shorter, for what it shares with the one before is left out there.
+fn bytes_of(position: &[u8]) -> usize {
+    position.len() + POSITION_OVERHEAD_BYTES
+}
 
 /// How many rows a range has, and the sum of their hashes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,17 +111,32 @@ enum Part {
     Different(Vec<Position>),
 }
 
+impl Part {
+    /// What its positions count for.
+    fn position_bytes(&self) -> usize {
+        match self {
+            Part::Settled | Part::Digest(_) => 0,
+            Part::Rows(rows) => rows.iter().map(|(position, _)| bytes_of(position)).sum(),
+            Part::Different(rows) => rows.iter().map(|position| bytes_of(position)).sum(),
+        }
+    }
+}
+
 /// What one side says of all ranges: one message.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RangeSummaries {
     /// Each with where it ends; it begins where the one before ends. The last has no end.
     parts: Vec<(Option<Position>, Part)>,
+    /// What all positions count for: at most [`MAX_RANGE_BYTES`].
+    position_bytes: usize,
 }
 
 /// Rows that were found to differ.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DifferentRows {
     positions: BTreeSet<Position>,
+    /// What they count for.
+    position_bytes: usize,
 }
 
 impl DifferentRows {
@@ -114,9 +145,21 @@ impl DifferentRows {
         self.positions.len()
     }
 
+    /// Whether there are more of them than one reconciliation finds: then nearly everything differs.
+    pub fn are_too_many(&self) -> bool {
+        self.count() > MAX_DIFFERENT_ROWS || self.position_bytes > MAX_DIFFERENT_BYTES
+    }
+
     /// Adds those of another step.
     pub fn extend(&mut self, other: DifferentRows) {
-        self.positions.extend(other.positions);
+        other.positions.into_iter().for_each(|position| self.insert(position));
+    }
+
+    fn insert(&mut self, position: Position) {
+        let byte_count = bytes_of(&position);
+        if self.positions.insert(position) {
+            self.position_bytes += byte_count;
+        }
     }
 
     /// The documents that they belong to, as far as the namespace knows their Gens: what
@@ -143,10 +186,23 @@ impl RangeSummaries {
 
     fn push(&mut self, end: Option<&[u8]>, part: Part) {
         let end = end.map(Vec::from);
+        self.position_bytes += part.position_bytes() + end.as_deref().map_or(0, bytes_of);
         match self.parts.last_mut() {
-            Some((last_end, Part::Settled)) if part == Part::Settled => *last_end = end,
+            Some((last_end, Part::Settled)) if part == Part::Settled => {
+                self.position_bytes -= last_end.as_deref().map_or(0, bytes_of);
+                *last_end = end;
+            }
             _ => self.parts.push((end, part)),
         }
+    }
+
+    /// Whether there is room for what comes of any one range, and for one part after it.
+    fn has_room(&self) -> bool {
+        self.parts.len() + PARTS < MAX_RANGE_PARTS && self.room_bytes() >= PART_BYTES
+    }
+
+    fn room_bytes(&self) -> usize {
+        MAX_RANGE_BYTES - self.position_bytes
     }
 
     /// Appends the bytes: a count, then of each part a tag, what it says, and its end, which the last
@@ -217,7 +273,7 @@ impl RangeSummaries {
             let end = if is_last { None } else { Some(positions.read_end(reader)?) };
             parts.push((end, part));
         }
-        Ok(RangeSummaries { parts })
+        Ok(RangeSummaries { parts, position_bytes: positions.read_bytes })
     }
 }
 
@@ -235,13 +291,17 @@ struct Positions {
     last: Position,
     /// Whether the last was the end of a range: a row may lie right where the next one begins.
     is_start: bool,
+    /// What all that were read count for. A few bytes make a long position, so it is this that bounds
+    /// what a message takes in memory.
+    read_bytes: usize,
 }
 
 impl Positions {
     fn read(&mut self, reader: &mut Reader<'_>) -> Result<Ordering, MalformedFrame> {
         let shared = reader.varint_up_to(self.last.len() as u64)? as usize;
         let rest = reader.bytes()?;
-        if shared + rest.len() > MAX_POSITION_BYTES {
+        self.read_bytes += shared + rest.len() + POSITION_OVERHEAD_BYTES;
+        if shared + rest.len() > MAX_POSITION_BYTES || self.read_bytes > MAX_RANGE_BYTES {
             return Err(MalformedFrame::TooLarge);
         }
         let order = rest.cmp(&self.last[shared..]);
@@ -322,15 +382,15 @@ impl Namespace {
         key: &SessionKey,
         source: &mut S,
     ) -> Result<RangeSummaries, ChunkError<S::Error>> {
-        let mut said = RangeSummaries { parts: Vec::new() };
+        let mut said = RangeSummaries::default();
         let row_count = self.summarise(&[], None, source)?.row_count;
         self.divide((&[], None), row_count, FIRST_PARTS, key, &mut said, source)?;
         Ok(said)
     }
 
     /// What to answer to a message, and which rows have turned out to differ. Nobody needs the
-    /// answer where the message [is settled](RangeSummaries::is_settled). More than
-    /// [`MAX_DIFFERENT_ROWS`] mean that there are others.
+    /// answer where the message [is settled](RangeSummaries::is_settled). Where
+    /// [those are too many](DifferentRows::are_too_many) there are others, and the answer is not whole.
     ///
     /// # Errors
     /// A chunk could not be read.
@@ -340,21 +400,19 @@ impl Namespace {
         key: &SessionKey,
         source: &mut S,
     ) -> Result<(RangeSummaries, DifferentRows), ChunkError<S::Error>> {
-        let mut answer = RangeSummaries { parts: Vec::new() };
+        let mut answer = RangeSummaries::default();
         let mut different = DifferentRows::default();
         let mut from: &[u8] = &[];
         for (end, part) in &said.parts {
             let end = end.as_deref();
-            if answer.parts.len() + PARTS >= MAX_RANGE_PARTS {
-                // What there is no room for is compared as one range next time.
-                let rest = self.summarise(from, None, source)?;
-                answer.push(None, Part::Digest(rest.digest(key)));
+            if !answer.has_room() {
+                self.leave_for_later(from, key, &mut answer, source)?;
                 break;
             }
             match part {
                 Part::Settled => answer.push(end, Part::Settled),
                 Part::Different(positions) => {
-                    different.positions.extend(positions.iter().cloned());
+                    positions.iter().for_each(|position| different.insert(position.clone()));
                     answer.push(end, Part::Settled);
                 }
                 Part::Digest(digest) => {
@@ -374,14 +432,21 @@ impl Namespace {
                     }
                 }
                 Part::Rows(rows) => {
-                    let found = self.compare_rows(from, end, rows, key, source)?;
+                    // The end has to have room too, wherever it is.
+                    let room_bytes = answer.room_bytes() - MAX_POSITION_BYTES - POSITION_OVERHEAD_BYTES;
+                    let (found, cut) =
+                        self.compare_rows((from, end), rows, room_bytes, key, source)?;
                     let is_settled = found.is_empty();
-                    different.positions.extend(found.iter().cloned());
-                    answer
-                        .push(end, if is_settled { Part::Settled } else { Part::Different(found) });
+                    found.iter().for_each(|position| different.insert(position.clone()));
+                    let part = if is_settled { Part::Settled } else { Part::Different(found) };
+                    answer.push(cut.as_deref().or(end), part);
+                    if let Some(cut) = cut {
+                        self.leave_for_later(&cut, key, &mut answer, source)?;
+                        break;
+                    }
                 }
             }
-            if different.count() > MAX_DIFFERENT_ROWS {
+            if different.are_too_many() {
                 break;
             }
             from = end.unwrap_or_default();
@@ -389,17 +454,35 @@ impl Namespace {
         Ok((answer, different))
     }
 
-    /// The rows of a range that are not here as they are there, ascending; not many more than there
-    /// may be.
-    fn compare_rows<S: ChunkSource>(
+    /// Says of what there is no room for, which is everything from here on, that it is to be compared
+    /// as one range next time.
+    fn leave_for_later<S: ChunkSource>(
         &mut self,
         from: &[u8],
-        to: Option<&[u8]>,
+        key: &SessionKey,
+        answer: &mut RangeSummaries,
+        source: &mut S,
+    ) -> Result<(), ChunkError<S::Error>> {
+        let rest = self.summarise(from, None, source)?;
+        answer.push(None, Part::Digest(rest.digest(key)));
+        Ok(())
+    }
+
+    /// The rows of a range that are not here as they are there, ascending; not many more than there
+    /// may be. Gives where it stopped as well, if there was no room for all of them: `theirs` have room,
+    /// and some more, so it gets further each time.
+    fn compare_rows<S: ChunkSource>(
+        &mut self,
+        (from, to): (&[u8], Option<&[u8]>),
         theirs: &[(Position, RangeDigest)],
+        room_bytes: usize,
         key: &SessionKey,
         source: &mut S,
-    ) -> Result<Vec<Position>, ChunkError<S::Error>> {
+    ) -> Result<(Vec<Position>, Option<Position>), ChunkError<S::Error>> {
         let mut found = Vec::new();
+        let mut cut = None;
+        let mut room_bytes =
+            room_bytes - theirs.iter().map(|(position, _)| bytes_of(position)).sum::<usize>();
         let mut rest = theirs.iter().peekable();
         self.visit_range(from, to, source, |position, hash| {
             while let Some((theirs, _)) = rest.next_if(|(theirs, _)| *theirs < position) {
@@ -407,13 +490,23 @@ impl Namespace {
             }
             let summary = Summary { row_count: 1, sum: hash };
             let same = rest.next_if(|(theirs, _)| *theirs == position);
-            if same.is_none_or(|(_, digest)| *digest != summary.digest(key)) {
-                found.push(position);
+            if same.is_some_and(|(_, digest)| *digest == summary.digest(key)) {
+                return true;
             }
+            if same.is_none() {
+                if room_bytes < bytes_of(&position) {
+                    cut = Some(position);
+                    return false;
+                }
+                room_bytes -= bytes_of(&position);
+            }
+            found.push(position);
             found.len() <= MAX_DIFFERENT_ROWS
         })?;
-        found.extend(rest.map(|(position, _)| position.clone()));
-        Ok(found)
+        if cut.is_none() {
+            found.extend(rest.map(|(position, _)| position.clone()));
+        }
+        Ok((found, cut))
     }
 
     /// Divides a range into parts of about equally many rows and says a digest of each.

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use vudo_crdt::limits::MAX_DIFFERENT_ROWS;
-use vudo_crdt::wire::Reader;
+use vudo_crdt::limits::{MAX_DIFFERENT_ROWS, MAX_RANGE_BYTES, MAX_RANGE_PARTS};
+use vudo_crdt::wire::{Reader, write_bytes, write_varint};
 use vudo_crdt::{
-    DifferentRows, FieldSchema, InMemory, Log, Namespace, RangeSummaries, ReplicaKey, SessionKey,
+    DifferentRows, FieldSchema, InMemory, Log, MalformedFrame, Namespace, RangeSummaries, ReplicaKey, SessionKey,
     Strategy, Transaction, Value, ValueType,
 };
 
@@ -83,6 +83,7 @@ fn reconcile(left: &mut Namespace, right: &mut Namespace) -> Outcome {
         let received = RangeSummaries::decode(&mut reader).unwrap();
         assert!(reader.is_empty());
         assert_eq!(received, message);
+        assert!(bytes.len() <= MAX_RANGE_BYTES + 32 * MAX_RANGE_PARTS);
         outcome.bytes += bytes.len();
         let side = outcome.messages % 2;
         outcome.messages += 1;
@@ -90,7 +91,7 @@ fn reconcile(left: &mut Namespace, right: &mut Namespace) -> Outcome {
             sides[side].compare_ranges(&received, &SESSION, &mut InMemory).unwrap();
         // Whoever finds out knows it now, and the other side once it has the answer.
         outcome.found[side].extend(found);
-        if received.is_settled() || outcome.found[side].count() > MAX_DIFFERENT_ROWS {
+        if received.is_settled() || outcome.found[side].are_too_many() {
             return outcome;
         }
         message = answer;
@@ -162,6 +163,53 @@ fn what_all_differs_ends_all_the_same() {
     // And where one side has nothing at all.
     let outcome = reconcile(&mut left.namespace, &mut Store::new(3).namespace);
     assert!(outcome.found.iter().any(|found| found.count() > MAX_DIFFERENT_ROWS));
+}
+
+/// A message of one part that says of so many rows that they differ, in few bytes: what the positions
+/// begin with is written once.
+fn different_rows(row_count: u32, shared_bytes: usize) -> Vec<u8> {
+    let mut bytes = vec![1, 3];
+    write_varint(&mut bytes, row_count.into());
+    for number in 0..row_count {
+        let start = if number == 0 { vec![b'x'; shared_bytes] } else { Vec::new() };
+        write_varint(&mut bytes, (shared_bytes - start.len()) as u64);
+        write_bytes(&mut bytes, &[&start[..], &number.to_be_bytes()].concat());
+    }
+    bytes
+}
+
+#[test]
+fn few_bytes_do_not_become_much_memory() {
+    let said = different_rows(MAX_DIFFERENT_ROWS as u32, 9_000);
+    assert!(said.len() < 1 << 20);
+    let refused = RangeSummaries::decode(&mut Reader::new(&said)).map(|_| ());
+    assert_eq!(refused, Err(MalformedFrame::TooLarge));
+    // As many with short positions are what an honest side may have to say.
+    let said = different_rows(MAX_DIFFERENT_ROWS as u32, 100);
+    assert!(RangeSummaries::decode(&mut Reader::new(&said)).is_ok());
+}
+
+/// All of it differs, and does not fit into one message.
+#[test]
+fn rows_with_long_keys_are_found_in_messages_that_can_be_read() {
+    const COUNT: usize = 20_000;
+    let long = "k".repeat(994);
+    let mut left = Store::new(1);
+    left.write((0..COUNT).map(|number| (1, format!("{long}{number:06}"))), 1);
+    let outcome = reconcile(&mut left.namespace, &mut Store::new(2).namespace);
+    assert!(outcome.found.iter().all(|found| !found.are_too_many()));
+    assert_eq!(documents(&outcome.found[1], &left.namespace).len(), COUNT);
+    assert!(outcome.messages < 64, "{} messages", outcome.messages);
+    // Where both sides have them, each differs for itself.
+    let mut right = Store::new(2);
+    right.write((0..COUNT).map(|number| (1, format!("{long}{number:06}"))), 2);
+    let outcome = reconcile(&mut left.namespace, &mut right.namespace);
+    assert_eq!(documents(&outcome.found[1], &left.namespace).len(), COUNT);
+    assert!(outcome.messages < 64, "{} messages", outcome.messages);
+    // And twice as many are too many for one reconciliation.
+    left.write((COUNT..2 * COUNT).map(|number| (1, format!("{long}{number:06}"))), 1);
+    let outcome = reconcile(&mut left.namespace, &mut Store::new(2).namespace);
+    assert!(outcome.found.iter().any(DifferentRows::are_too_many));
 }
 
 #[test]

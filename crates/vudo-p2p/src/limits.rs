@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use vudo_crdt::limits::{MAX_GENS, MAX_SIGNED_FRAME_BYTES, MAX_VECTOR_REPLICAS};
+use vudo_crdt::limits::{
+    MAX_GENS, MAX_RANGE_BYTES, MAX_RANGE_PARTS, MAX_SIGNED_FRAME_BYTES, MAX_VECTOR_REPLICAS,
+};
 
 /// A frame of a session carries what is signed together, and more as long as that fits into this.
 pub const FRAME_BYTES: usize = 256 << 10;
@@ -132,6 +134,9 @@ pub const QUEUED_MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// Most opaque messages that have arrived and wait to be looked at.
 pub const ARRIVED_MESSAGES_MAX: usize = 64;
 
+// What an honest side says of ranges of rows fits, however long their keys: a place takes less on the
+// wire than it counts for, and a part no more than this besides.
+const _: () = assert!(MAX_RANGE_BYTES + MAX_RANGE_PARTS * 32 < MESSAGE_BYTES_MAX);
 // What a ticket carries has to fit into the handshake, beside a signature and headers.
 const _: () = assert!(SHOWN_RECORD_BYTES_MAX + 128 < HANDSHAKE_MESSAGE_BYTES_MAX);
 // A message has to be able to carry the largest value, with its headers.

@@ -10,7 +10,6 @@
 //! A peer's rows are never taken over: nobody has signed them. So a peer that lies costs time, and
 //! the session ends where the states still differ after some repairs.
 
-use vudo_crdt::limits::MAX_DIFFERENT_ROWS;
 use vudo_crdt::{DifferentRows, RangeSummaries, SessionKey};
 
 use super::message::Message;
@@ -103,7 +102,7 @@ impl Repair {
     ) -> Result<(), CloseReason> {
         let Phase::Compares { is_settled } = self.phase else { return Ok(()) };
         self.found.extend(found);
-        if self.found.count() > MAX_DIFFERENT_ROWS {
+        if self.found.are_too_many() {
             return Err(CloseReason::Diverged);
         }
         let is_last = is_settled || answer.is_settled();

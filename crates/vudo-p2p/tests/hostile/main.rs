@@ -17,6 +17,7 @@ mod omitter;
 mod oversized_frames;
 mod presence_flooder;
 mod proof_forger;
+mod range_flooder;
 mod replayer;
 mod revoked_writer;
 mod schema_liar;
