@@ -255,11 +255,8 @@ impl Namespace {
 
     /// Everything that is held, as a vector.
     pub fn version_vector(&self) -> VersionVector {
-        let mut vector = VersionVector::new();
-        for (key, number) in self.replicas.keys().iter().zip(&self.heard) {
-            vector.advance(*key, *number);
-        }
-        vector
+        let ascending = self.replicas.ascending().iter();
+        ascending.map(|index| (*self.replicas.key(*index), self.heard(*index))).collect()
     }
 
     /// Appends the bytes of [`Namespace::version_vector`] without building it.

@@ -136,9 +136,32 @@ impl VersionVector {
 
     /// Raises every number to the other vector's.
     pub fn join(&mut self, other: &VersionVector) {
+        let mut new_count = 0;
         for (replica, number) in other.iter() {
-            self.advance(replica, number);
+            match self.position(&replica) {
+                Ok(found) => self.entries[found].1 = self.entries[found].1.max(number),
+                Err(_) => new_count += 1,
+            }
         }
+        if new_count > 0 {
+            self.insert_new(other, new_count);
+        }
+    }
+
+    /// Takes in those replicas of another vector that are new here, all in one go: each for itself would
+    /// move everything behind it.
+    fn insert_new(&mut self, other: &VersionVector, new_count: usize) {
+        let mut merged = Vec::with_capacity(self.entries.len() + new_count);
+        let mut own = self.entries.iter().copied().peekable();
+        for (replica, number) in other.iter() {
+            while let Some(before) = own.next_if(|(own, _)| *own < replica) {
+                merged.push(before);
+            }
+            let same = own.next_if(|(own, _)| *own == replica);
+            merged.push(same.unwrap_or((replica, number)));
+        }
+        merged.extend(own);
+        self.entries = merged;
     }
 
     /// Whether every change that `other` covers is covered here too.
@@ -190,5 +213,79 @@ impl VersionVector {
 
     fn position(&self, replica: &ReplicaKey) -> Result<usize, usize> {
         self.entries.binary_search_by(|(candidate, _)| candidate.cmp(replica))
+    }
+}
+
+impl FromIterator<(ReplicaKey, u64)> for VersionVector {
+    /// The vector that covers each of these. They may come in any order, which costs one sort.
+    fn from_iter<I: IntoIterator<Item = (ReplicaKey, u64)>>(pairs: I) -> VersionVector {
+        let pairs = pairs.into_iter().filter(|(_, number)| *number > 0);
+        let mut entries: Vec<(ReplicaKey, u64)> = pairs.collect();
+        entries.sort_unstable();
+        // Of several numbers of one replica the greatest comes last.
+        entries.dedup_by(|later, kept| {
+            let is_same = later.0 == kept.0;
+            if is_same {
+                kept.1 = later.1;
+            }
+            is_same
+        });
+        VersionVector { entries }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn key(number: u32) -> ReplicaKey {
+        let mut key = ReplicaKey::default();
+        key.0[..4].copy_from_slice(&number.to_be_bytes());
+        key
+    }
+
+    #[test]
+    fn a_join_takes_the_greater_number_of_each_replica() {
+        const SEED: u64 = 23;
+        const ROUNDS: usize = 2_000;
+        println!("seed {SEED}, {ROUNDS} rounds");
+        let mut state = SEED;
+        let mut below = |bound: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) % bound
+        };
+        for _ in 0..ROUNDS {
+            let mut pairs = || -> Vec<(ReplicaKey, u64)> {
+                let count = below(9);
+                (0..count).map(|_| (key(below(12) as u32), below(5))).collect()
+            };
+            let (left, right) = (pairs(), pairs());
+            let one_by_one = |pairs: &[(ReplicaKey, u64)]| {
+                let mut vector = VersionVector::new();
+                pairs.iter().for_each(|(key, number)| vector.advance(*key, *number));
+                vector
+            };
+            let (left_vector, right_vector) = (one_by_one(&left), one_by_one(&right));
+            assert_eq!(left.iter().copied().collect::<VersionVector>(), left_vector);
+            let mut joined = left_vector.clone();
+            joined.join(&right_vector);
+            assert_eq!(joined, one_by_one(&[left, right].concat()));
+            assert!(joined.covers(&left_vector) && joined.covers(&right_vector));
+        }
+    }
+
+    /// One message can bring such a vector about.
+    #[test]
+    fn the_longest_vectors_are_joined_quickly() {
+        let count = MAX_VECTOR_REPLICAS as u32;
+        let start = Instant::now();
+        let even: VersionVector = (0..count).rev().map(|number| (key(2 * number), 1)).collect();
+        let mut joined: VersionVector = (0..count).map(|number| (key(2 * number + 1), 1)).collect();
+        joined.join(&even);
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+        assert_eq!(joined.replica_count(), 2 * MAX_VECTOR_REPLICAS);
+        assert!(joined.covers(&even));
     }
 }

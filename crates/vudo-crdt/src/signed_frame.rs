@@ -203,15 +203,21 @@ impl<'a> SignedFrame<'a> {
 
     /// How far the frame takes each replica that it names.
     pub fn reached(&self) -> VersionVector {
-        let mut reached = VersionVector::new();
-        let pairs = self.frame.replicas().zip(&self.last_numbers);
-        pairs.for_each(|(key, number)| reached.advance(key, *number));
-        reached
+        self.frame.replicas().zip(self.last_numbers.iter().copied()).collect()
+    }
+
+    /// How far the frame takes one replica; zero where it does not name it.
+    pub fn reached_of(&self, replica: &ReplicaKey) -> u64 {
+        self.place_of(replica).map_or(0, |place| self.last_numbers[place])
+    }
+
+    fn place_of(&self, replica: &ReplicaKey) -> Option<usize> {
+        self.frame.keys.iter().position(|key| *key == replica.0)
     }
 
     /// What a replica has signed at its last number in the frame, or is said to have.
     pub fn head_of(&self, namespace: &str, replica: &ReplicaKey) -> Option<SignedHead> {
-        let place = self.frame.replicas().position(|key| key == *replica)?;
+        let place = self.place_of(replica)?;
         Some(self.seals[place].head(namespace, *replica, self.last_numbers[place]))
     }
 

@@ -239,7 +239,7 @@ impl Shard {
 
     pub(crate) fn is_held_of_own(&self, state: &State, signed: &SignedFrame<'_>) -> bool {
         let own = state.namespace.replicas().key(state.own);
-        signed.reached().get(own) <= state.namespace.heard(state.own)
+        signed.reached_of(own) <= state.namespace.heard(state.own)
     }
 
     /// The leaves of a replica's changes on disk.
