@@ -15,7 +15,10 @@
 //! commit that takes its changes to the log, and whoever put it there has the turn to flush, so that
 //! nothing is written between.
 
-use vudo_crdt::{Applied, SealedLog, SignedFrame};
+use std::collections::BTreeMap;
+
+use vudo_crdt::merkle::MerkleLog;
+use vudo_crdt::{Applied, ReplicaKey, SealedLog, SignedFrame};
 
 use crate::error::{Error, Result};
 use crate::history::is_signature;
@@ -151,18 +154,21 @@ impl Shard {
         loop {
             let held = self.held_of(signed)?;
             // Nobody waits for what is hashed and verified meanwhile.
-            let sealed = signed.verify(&self.name, |key| held.get(key).cloned(), is_signature);
-            let sealed = self.check_logs(sealed, &held)?;
+            let sealed = self.verify_against(signed, &held)?;
             let (turn, mut state) = lock();
-            let is_current = sealed.iter().all(|sealed| {
-                let replica = state.namespace.intern_replica(sealed.replica);
-                state.seals.log(replica).length() == sealed.known_length
-            });
-            // Another peer may have brought the same.
-            if is_current && self.is_held_of_own(&state, signed) {
+            if self.is_verified_by(&mut state, signed, &held) {
                 return Ok((turn, state, sealed));
             }
         }
+    }
+
+    fn verify_against(
+        &self,
+        signed: &SignedFrame<'_>,
+        held: &BTreeMap<ReplicaKey, MerkleLog>,
+    ) -> Result<Vec<SealedLog>> {
+        let sealed = signed.verify(&self.name, |key| held.get(key).cloned(), is_signature);
+        self.check_logs(sealed, held)
     }
 
     fn apply_verified(
@@ -205,5 +211,84 @@ impl State {
         (self.pending.change_count == applied.changes || cfg!(vudo_mutation = "others_not_synced"))
             && self.unsaved_records.is_empty()
             && self.with_pending.batch.writes.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::sync::Arc;
+
+    use vudo_crdt::{FieldSchema, GenSchema, Strategy, ValueType, VersionVector};
+
+    use super::*;
+    use crate::storage::{MemoryStorage, Storage};
+    use crate::{BranchOutcome, Database};
+
+    fn write(database: &Database, key: &str) {
+        let text = FieldSchema::new("text", 1, Strategy::Lww, ValueType::String);
+        let note = GenSchema::new("Note", [text]);
+        database.create(&note, &database.document_id(key), &[("text", key.into())]).unwrap();
+    }
+
+    fn frame_since(database: &Database, number: u64) -> Vec<u8> {
+        let mut since = VersionVector::new();
+        since.advance(database.replica_key(), number);
+        let replication = database.replication("default").unwrap();
+        replication.frame_since(&since, usize::MAX).unwrap().unwrap().bytes
+    }
+
+    /// Two stores that write under one key.
+    fn stores_of_one_key() -> [Database; 2] {
+        let storages = [(); 2].map(|()| Arc::<MemoryStorage>::default());
+        let open =
+            |storage: &Arc<MemoryStorage>| Database::with_storage(storage.clone(), None).unwrap();
+        let first = open(&storages[0]);
+        write(&first, "both");
+        let mut image = WriteBatch::default();
+        let mut take = |key: &[u8], value: &[u8]| {
+            image.put(key.to_vec(), value.to_vec());
+            true
+        };
+        storages[0].scan(&[], &[0xff], &mut take).unwrap();
+        storages[1].commit(&image).unwrap();
+        [first, open(&storages[1])]
+    }
+
+    /// What is older than the log that a frame is verified against is not looked at. A branch that takes
+    /// the place of that log meanwhile is shorter, so it would be applied as it came.
+    #[test]
+    fn a_frame_is_verified_again_where_a_log_has_become_shorter_meanwhile() {
+        let mut taken_count = 0;
+        // Which of two branches stands is decided by their hashes.
+        while taken_count < 3 {
+            let [longer, shorter] = stores_of_one_key();
+            let third = Database::open_in_memory().unwrap();
+            let replication = third.replication("default").unwrap();
+            ["2", "3", "4"].iter().for_each(|key| write(&longer, key));
+            let old = frame_since(&longer, 2);
+            write(&longer, "5");
+            replication.apply_frame(&frame_since(&longer, 0)).unwrap();
+            write(&shorter, "other 2");
+            let branch = shorter.replication("default").unwrap();
+            let branch = branch.branch_from(&shorter.replica_key(), 2).unwrap();
+
+            let (shard, signed) = (replication.shard(), SignedFrame::parse(&old).unwrap());
+            let outcome = Cell::new(None);
+            let verified = shard.verify_frame(&signed, || {
+                if outcome.get().is_none() {
+                    outcome.set(Some(replication.apply_branch(&branch).unwrap()));
+                }
+                ((), shard.lock())
+            });
+            match outcome.get() {
+                Some(BranchOutcome::Taken) => {
+                    let refused = verified.err().expect("what it continues is not held any more");
+                    assert!(matches!(refused, Error::OtherLog { .. }), "{refused}");
+                    taken_count += 1;
+                }
+                _ => assert!(verified.is_ok(), "nothing of it is new"),
+            }
+        }
     }
 }

@@ -37,7 +37,7 @@ use crate::recovery::visit_changes;
 use crate::replication::Replication;
 use crate::rights::Rights;
 use crate::seals::{for_each_segment, rewrite_segments};
-use crate::shard::{Shard, State, WithPending};
+use crate::shard::{Shard, State, StateGuard, WithPending};
 use crate::storage::WriteBatch;
 use crate::subscription::Origin;
 
@@ -212,7 +212,16 @@ impl Shard {
             // The other store of this key may have written under the same numbers.
             self.seal_own()?;
         }
-        let mut state = self.lock();
+        self.held_in(self.lock(), signed)
+    }
+
+    /// [`Shard::held_of`] of a state that is locked.
+    pub(crate) fn held_in(
+        &self,
+        mut state: StateGuard<'_>,
+        signed: &SignedFrame<'_>,
+    ) -> Result<BTreeMap<ReplicaKey, MerkleLog>> {
+        let own = self.own_key();
         if !self.is_held_of_own(&state, signed) {
             let claimed = signed.head_of(&self.name, &own);
             return Err(match claimed {
@@ -240,6 +249,25 @@ impl Shard {
     pub(crate) fn is_held_of_own(&self, state: &State, signed: &SignedFrame<'_>) -> bool {
         let own = state.namespace.replicas().key(state.own);
         signed.reached_of(own) <= state.namespace.heard(state.own)
+    }
+
+    /// Whether the logs of the replicas that a frame names are those that it was verified against. Where
+    /// nothing of a replica was new, its changes were not looked at: once a branch or another floor has
+    /// taken some of the log back, they would be.
+    pub(crate) fn is_verified_by(
+        &self,
+        state: &mut State,
+        signed: &SignedFrame<'_>,
+        held: &BTreeMap<ReplicaKey, MerkleLog>,
+    ) -> bool {
+        let own = state.own;
+        let is_same = held.iter().all(|(key, log)| match state.namespace.replicas().find(key) {
+            // Of this store's own replica nothing is ever taken from a frame.
+            Some(replica) => replica == own || state.seals.log(replica) == log,
+            None => log.length() == 0,
+        });
+        // Another peer may have brought the same.
+        is_same && self.is_held_of_own(state, signed)
     }
 
     /// The leaves of a replica's changes on disk.
