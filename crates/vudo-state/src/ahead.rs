@@ -61,10 +61,10 @@ impl State {
 
 impl Shard {
     /// Hashes and signs what the caller takes to disk. `None` where somebody hashes already, who may have
-    /// much to do: the flush must not wait for that.
+    /// much to do, or has the state locked: the flush must not wait for that.
     pub(crate) fn seal_ahead(&self, record: &[u8]) -> Option<SealedAhead> {
         let _sealing = self.sealing.try_lock().ok()?;
-        let mut state = self.lock();
+        let mut state = self.try_lock()?;
         let (own, before) = (state.own, state.durable_vector.clone());
         let keys = state.namespace.replicas().keys().to_vec();
         let gen_names: Vec<String> = state.namespace.gen_names().map(str::to_owned).collect();

@@ -11,6 +11,9 @@
 //! its changes are durable: its log record is still to be written, and until then opening the store
 //! takes the frame in again. What turns out to be no frame of its writers is not applied then either.
 //!
+//! Whoever holds the state of the namespace is not waited for meanwhile: every commit of the store waits
+//! for the one that is going on. Then the frame is verified and applied after the sync.
+//!
 //! **The invariant.** At most one such frame is on disk in each namespace. It leaves the disk in the
 //! commit that takes its changes to the log, and whoever put it there has the turn to flush, so that
 //! nothing is written between.
@@ -76,7 +79,7 @@ impl Shard {
         let mut applied = None;
         let written = self.storage().commit_while(&batch, &mut || {
             // Nothing of this store's own is in it, so nothing is written here.
-            applied = Some(self.apply_in_memory(signed));
+            applied = self.apply_without_waiting(signed).transpose();
         });
         written?;
         let (applied, _) = applied.unwrap_or_else(|| self.apply_in_memory(signed))?;
@@ -143,6 +146,20 @@ impl Shard {
         let ((), mut state, sealed) = self.verify_frame(signed, || ((), self.lock()))?;
         let applied = self.apply_verified(&mut state, signed, sealed)?;
         Ok((applied, state.applied_count))
+    }
+
+    /// [`Shard::apply_in_memory`] where nobody has the state locked. `None` where somebody has, or a log
+    /// has changed meanwhile.
+    fn apply_without_waiting(&self, signed: &SignedFrame<'_>) -> Result<Option<(Applied, u64)>> {
+        let Some(state) = self.try_lock() else { return Ok(None) };
+        let held = self.held_in(state, signed)?;
+        let sealed = self.verify_against(signed, &held)?;
+        let Some(mut state) = self.try_lock() else { return Ok(None) };
+        if !self.is_verified_by(&mut state, signed, &held) {
+            return Ok(None);
+        }
+        let applied = self.apply_verified(&mut state, signed, sealed)?;
+        Ok(Some((applied, state.applied_count)))
     }
 
     /// Verifies a frame against the logs that are held when the state has been locked.

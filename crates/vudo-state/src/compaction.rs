@@ -155,6 +155,7 @@ impl Compaction {
     /// # Errors
     /// As for [`Database::compact`]. What has been dropped stays dropped.
     pub fn step(&mut self) -> Result<Option<CompactionProgress>> {
+        self.database.check_outside()?;
         if self.current.is_none()
             && let Some(name) = self.left.pop()
         {

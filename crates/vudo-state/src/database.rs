@@ -116,6 +116,9 @@ struct Engine {
     /// they are asked to, which a simulation can replay.
     settles: bool,
     schema: SharedSchema,
+    /// Held while Gens are defined. The schema itself is not locked while that goes to disk: a frame that
+    /// is applied during a commit looks into it.
+    defining: Mutex<()>,
     /// Flushes what was committed eventually; started when there is something for it to do.
     flusher: Mutex<Option<Flusher>>,
     /// Whether the flusher has been woken and has not begun to flush yet.
@@ -235,6 +238,7 @@ impl Database {
             options: options.clone(),
             settles,
             schema: Arc::new(Mutex::new(Arc::new(schema))),
+            defining: Mutex::default(),
             flusher: Mutex::default(),
             is_flush_due: Arc::default(),
         };
@@ -304,23 +308,26 @@ impl Database {
     /// goes on being synced: a schema says how it is read and written here.
     ///
     /// # Errors
-    /// A number is for another field in this store, which [`Error::NumberTaken`] names, or the disk
-    /// failed. Nothing has been defined then.
+    /// A number is for another field in this store, which [`Error::NumberTaken`] names, the disk failed,
+    /// or [`Error::InsideTransaction`]. Nothing has been defined then.
     pub fn define(&self, schema: &Schema) -> Result<()> {
-        let mut current = self.engine.schema.lock().unwrap_or_else(PoisonError::into_inner);
+        check_outside(&self.engine.storage)?;
+        let _defining = self.engine.defining.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.schema();
         let numbers = self.numbers_with(&current, schema)?;
-        let mut merged = (**current).clone();
+        let mut merged = (*current).clone();
         for new in &schema.gens {
             match merged.gens.iter_mut().find(|known| known.name == new.name) {
                 Some(known) => *known = new.clone(),
                 None => merged.gens.push(new.clone()),
             }
         }
-        if merged != **current {
+        if merged != *current {
             let mut batch = WriteBatch::default();
             batch.put(layout::meta("schema"), merged.encode());
             batch.put(layout::meta("numbers"), numbers.encode());
             self.engine.storage.commit(&batch)?;
+            let mut current = self.engine.schema.lock().unwrap_or_else(PoisonError::into_inner);
             *current = Arc::new(merged);
         }
         Ok(())
@@ -634,11 +641,17 @@ impl Database {
     /// Remembers a small value under a name, durably: what belongs to a store beside its data.
     ///
     /// # Errors
-    /// The disk failed.
+    /// The disk failed, or [`Error::InsideTransaction`].
     pub fn set_setting(&self, name: &str, value: &[u8]) -> Result<()> {
+        check_outside(&self.engine.storage)?;
         let mut batch = WriteBatch::default();
         batch.put(layout::meta(&format!("setting/{name}")), value.to_vec());
         Ok(self.engine.storage.commit(&batch)?)
+    }
+
+    /// Refuses what would wait for the transaction that it is part of.
+    pub(crate) fn check_outside(&self) -> Result<()> {
+        check_outside(&self.engine.storage)
     }
 
     /// The value that [`Database::set_setting`] remembered.

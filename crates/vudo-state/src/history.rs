@@ -156,6 +156,7 @@ impl Replication {
     /// # Errors
     /// The disk failed.
     pub fn signed_head_of(&self, replica: &ReplicaKey, number: u64) -> Result<Option<SignedHead>> {
+        self.shard().check_outside()?;
         self.shard().signed_head_of(replica, number)
     }
 
@@ -164,6 +165,7 @@ impl Replication {
     /// # Errors
     /// The disk failed.
     pub fn latest_signed_head_of(&self, replica: &ReplicaKey) -> Result<Option<SignedHead>> {
+        self.shard().check_outside()?;
         self.signed_head_of(replica, self.durable_vector().get(replica))
     }
 
@@ -185,6 +187,7 @@ impl Replication {
             return Err(Error::Frame("two heads that prove no fork".to_owned()));
         }
         let shard = self.shard();
+        shard.check_outside()?;
         let key = layout::fork(shard.id(), &held.head.replica.0);
         if shard.storage().get(&key)?.is_some() {
             return Ok(());

@@ -122,6 +122,7 @@ impl Replication {
         said: Option<&RangeSummaries>,
         key: &SessionKey,
     ) -> Result<(RangeSummaries, DifferentRows)> {
+        self.shard.check_outside()?;
         self.shard.hash_rows(|namespace, chunks| match said {
             Some(said) => Ok(namespace.compare_ranges(said, key, chunks)?),
             None => Ok((namespace.first_ranges(key, chunks)?, DifferentRows::default())),
@@ -134,6 +135,7 @@ impl Replication {
     /// # Errors
     /// The disk failed.
     pub fn rebuild(&self, different: &DifferentRows) -> Result<usize> {
+        self.shard.check_outside()?;
         self.shard.rebuild(different)
     }
 

@@ -15,7 +15,7 @@
 use std::collections::BTreeSet;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use ed25519_dalek::SigningKey;
 use vudo_crdt::wire::Reader;
@@ -313,7 +313,17 @@ impl Shard {
 
     /// Whether nobody has the state locked at this moment.
     pub(crate) fn is_idle(&self) -> bool {
-        self.state.try_lock().is_ok()
+        !matches!(self.state.try_lock(), Err(TryLockError::WouldBlock))
+    }
+
+    /// The state, where nobody has it locked: for what is done while a batch goes to disk, for which the
+    /// commits of all namespaces wait.
+    pub(crate) fn try_lock(&self) -> Option<StateGuard<'_>> {
+        match self.state.try_lock() {
+            Ok(state) => Some(StateGuard(state)),
+            Err(TryLockError::Poisoned(poisoned)) => Some(StateGuard(poisoned.into_inner())),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// To be held while the application's code runs with the state locked.

@@ -1,6 +1,10 @@
 //! Using a store inside its own transaction: an error at once, where it would wait for ever.
 
-use vudo_crdt::{CounterOptions, Direction, FieldSchema, GenSchema, Strategy, ValueType};
+use ed25519_dalek::{Signer, SigningKey};
+use vudo_crdt::head::{Head, SignedHead};
+use vudo_crdt::{
+    CounterOptions, Direction, FieldSchema, GenSchema, ReplicaKey, Strategy, ValueType,
+};
 use vudo_state::{Database, Document, Error, Interest, Query};
 
 fn note_gen() -> GenSchema {
@@ -12,6 +16,17 @@ fn note_gen() -> GenSchema {
 
 fn is_refused<T>(result: vudo_state::Result<T>) {
     assert!(matches!(result, Err(Error::InsideTransaction)));
+}
+
+/// Two heads of one length that one replica has signed.
+fn two_heads() -> [SignedHead; 2] {
+    let key = SigningKey::from_bytes(&[5; 32]);
+    [1, 2].map(|root| {
+        let replica = ReplicaKey(key.verifying_key().to_bytes());
+        let head = Head { namespace: "default".into(), replica, length: 1, root: [root; 32] };
+        let signature = key.sign(&head.bytes_to_sign()).to_bytes();
+        SignedHead { head, signature }
+    })
 }
 
 /// Everything that would take the lock that the caller holds.
@@ -39,6 +54,8 @@ fn use_everything(database: &Database) {
     is_refused(database.replication("default"));
     is_refused(database.rights(&gen_schema, &id, "stock", Direction::Up));
     is_refused(Document::open(database, &gen_schema, "note"));
+    is_refused(database.set_setting("colour", b"blue"));
+    is_refused(database.define(&vec![gen_schema].into()));
 }
 
 #[test]
@@ -49,6 +66,8 @@ fn a_store_inside_its_own_transaction_refuses_at_once() {
     database.create(&gen_schema, &id, &[]).unwrap();
     let replication = database.replication("default").unwrap();
     let outbox = database.outbox().unwrap();
+    let (key, heads) = (database.replica_key(), two_heads());
+    let mut compaction = database.compaction().unwrap();
     let other_store = Database::open_in_memory().unwrap();
     database
         .transaction(|transaction| {
@@ -56,6 +75,11 @@ fn a_store_inside_its_own_transaction_refuses_at_once() {
             is_refused(replication.fingerprint());
             is_refused(replication.frame_since(&Default::default(), 1_000));
             is_refused(outbox.pending(1));
+            is_refused(replication.compare_ranges(None, &[0; 32]));
+            is_refused(replication.rebuild(&Default::default()));
+            is_refused(replication.latest_signed_head_of(&key));
+            is_refused(replication.record_fork(&heads[0], &heads[1]));
+            is_refused(compaction.step());
             // Another store is another matter.
             other_store.create(&gen_schema, &id, &[])?;
             transaction.set(&gen_schema, "note", "text", "inside")

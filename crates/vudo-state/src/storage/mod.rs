@@ -115,7 +115,8 @@ pub trait Storage: Send + Sync {
     fn commit(&self, batch: &WriteBatch) -> Result<(), StorageError>;
 
     /// [`Storage::commit`], with some work done while the batch goes to disk: a sync leaves the processor
-    /// idle. `work` is called once, whether writing succeeds or not, and must not write here.
+    /// idle. `work` is called once, whether writing succeeds or not. It must not write here, nor wait for
+    /// anybody who may: other commits may have to wait until it ends.
     ///
     /// # Errors
     /// As for [`Storage::commit`].
