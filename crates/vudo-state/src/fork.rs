@@ -374,7 +374,7 @@ impl Shard {
 
     fn apply_branch(&self, bytes: &[u8]) -> Result<BranchOutcome> {
         let signed = SignedFrame::parse(bytes).map_err(Error::malformed)?;
-        let (turn, mut state) = self.turn_with_whole_log()?;
+        let (turn, sealing, mut state) = self.turn_to_replace_log()?;
         let branch = match self.verify_branch(&state, &signed)? {
             Ok(branch) => branch,
             Err(outcome) => return Ok(outcome),
@@ -398,6 +398,8 @@ impl Shard {
         state.judgement_count += 1;
         state.is_judgement_stale |= state.rights.is_some();
         self.publish(&mut state, Origin::Remote);
+        // From here on nobody seals before this is on disk.
+        drop(sealing);
         self.judge_and_write(turn, state)?;
         self.write_own_again()?;
         Ok(BranchOutcome::Taken)

@@ -131,14 +131,14 @@ fn record_of(change: &Change<'_>) -> Vec<u8> {
 impl Shard {
     /// Goes on from a peer's checkpoint whose parts are staged, durably.
     pub(crate) fn go_on_from(&self, peer: &ReplicaKey, offer: &CheckpointOffer) -> Result<()> {
-        let (pinning, turn, mut state, new) = loop {
+        let (pinning, turn, sealing, mut state, new) = loop {
             // Nobody waits for that.
             let new = self.verify_staged(peer, offer)?;
             // A pin that is set from here on is of a moment that has this checkpoint below it.
             let pinning = self.pinning.lock().unwrap_or_else(PoisonError::into_inner);
-            let (turn, state) = self.turn_with_whole_log()?;
+            let (turn, sealing, state) = self.turn_to_replace_log()?;
             if counts(&state.namespace) == new.known_counts {
-                break (pinning, turn, state, new);
+                break (pinning, turn, sealing, state, new);
             }
         };
         // The turn ends with the state unlocked.
@@ -147,6 +147,8 @@ impl Shard {
             return Err(error);
         }
         self.publish(&mut state, Origin::Remote);
+        // From here on nobody seals before this is on disk.
+        drop(sealing);
         drop(state);
         let written = self.checkpoint();
         drop(turn);

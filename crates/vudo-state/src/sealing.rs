@@ -1,6 +1,6 @@
 //! Sealing what this store writes, and frames that end where everybody has sealed.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use ed25519_dalek::{Signer, SigningKey};
 use vudo_crdt::head::{Head, SignedHead};
@@ -63,21 +63,19 @@ impl Shard {
     /// Hashes what this store has written since it did so last and is on disk, and signs it where a
     /// segment ends.
     pub(crate) fn seal_own(&self) -> Result<Sealed> {
-        let _sealing = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut sealed, mut log, from, own_seal) = {
-            let mut state = self.lock();
-            let own = state.own;
-            let sealed = Sealed {
-                own,
-                keys: state.namespace.replicas().keys().to_vec(),
-                gen_names: state.namespace.gen_names().map(str::to_owned).collect(),
-                vector: state.durable_vector.clone(),
-                open: state.seals.open.clone(),
-                end: state.seals.end,
-            };
-            let log = state.seals.log(own).clone();
-            (sealed, log, state.seals.own_position, state.seals.own_seal)
+        let (_sealing, mut state) = self.lock_to_seal()?;
+        let own = state.own;
+        let mut sealed = Sealed {
+            own,
+            keys: state.namespace.replicas().keys().to_vec(),
+            gen_names: state.namespace.gen_names().map(str::to_owned).collect(),
+            vector: state.durable_vector.clone(),
+            open: state.seals.open.clone(),
+            end: state.seals.end,
         };
+        let mut log = state.seals.log(own).clone();
+        let (from, own_seal) = (state.seals.own_position, state.seals.own_seal);
+        drop(state);
         let own_key = sealed.keys[sealed.own as usize];
         let mut batch = WriteBatch::default();
         if from < sealed.end || own_seal.is_none() {

@@ -12,7 +12,9 @@
 //! this store writes is hashed and signed when somebody is to have it, never while it is committed.
 //!
 //! **Ownership.** The flush that writes log records writes their segments, under the turn to flush.
-//! Sealing adds this store's own signatures, and has a lock of its own.
+//! Sealing adds this store's own signatures, and has a lock of its own: behind the turn and in front of
+//! the state. A branch or another floor replaces segments under all three, and nothing is sealed before
+//! that is on disk.
 //!
 //! **The invariant.** In a closed segment every other replica has a seal at its last number there.
 //! Here a replica's Merkle log holds all of its changes that have been applied; that of the own one

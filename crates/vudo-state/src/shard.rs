@@ -65,7 +65,8 @@ pub(crate) struct Shard {
     pub(crate) subscribers: Arc<Subscribers>,
     pub(crate) durable_listeners: Listeners,
     pub(crate) key: SigningKey,
-    /// Held while this store's own changes are sealed; locked before the state, where both are.
+    /// Held while this store's own changes are sealed, and while a part of the log is replaced. The turn to
+    /// flush comes before it and the state behind it, where somebody has more than one of them.
     pub(crate) sealing: Mutex<()>,
     pub(crate) acknowledgements: Acknowledgements,
     /// Held while a pin is set, and while a compaction finds out which pins there are.
@@ -519,6 +520,47 @@ impl Shard {
                 return Ok((turn, state));
             }
         }
+    }
+
+    /// Waits for the turn to write to disk as [`Shard::turn_with_whole_log`] does, with nobody sealing: for
+    /// whoever replaces a part of the log, and with it segments that sealing would write back.
+    pub(crate) fn turn_to_replace_log(
+        &self,
+    ) -> Result<(FlushTurn<'_>, MutexGuard<'_, ()>, StateGuard<'_>)> {
+        loop {
+            let (turn, state) = self.turn_with_whole_log()?;
+            // Whoever seals may be waiting for the state.
+            drop(state);
+            let sealing = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
+            let state = self.lock();
+            if state.durable_count == state.applied_count {
+                return Ok((turn, sealing, state));
+            }
+        }
+    }
+
+    /// The state, for whoever seals. What takes the place of a part of the log is on disk then: a failure
+    /// may have kept it from getting there, and the segments on disk are those of before.
+    pub(crate) fn lock_to_seal(&self) -> Result<(MutexGuard<'_, ()>, StateGuard<'_>)> {
+        loop {
+            let sealing = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
+            let state = self.lock();
+            if state.with_pending.batch.writes.is_empty() {
+                return Ok((sealing, state));
+            }
+            drop(state);
+            drop(sealing);
+            self.write_replacement()?;
+        }
+    }
+
+    fn write_replacement(&self) -> Result<()> {
+        let (turn, state) = self.turn();
+        // Whoever had the turn may have written it.
+        if state.with_pending.batch.writes.is_empty() {
+            return Ok(());
+        }
+        self.flush_in_turn(turn, state, Commit::Now)
     }
 
     /// The log on disk.
