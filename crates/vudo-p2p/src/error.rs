@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use vudo_crdt::ReplicaKey;
 
-use crate::limits::{PRESENCE_BYTES_MAX, SHOWN_RECORD_BYTES_MAX};
+#[cfg(feature = "net")]
+use crate::limits::HANDSHAKE_TIMEOUT;
+use crate::limits::{CHANNELS_MAX, PRESENCE_BYTES_MAX, SHOWN_RECORD_BYTES_MAX};
 
 /// An error of the sync layer. Errors are cheap to clone: everybody who waits on a link that ends
 /// gets the same one.
@@ -27,6 +29,19 @@ pub enum Error {
         /// How long was waited.
         seconds: u64,
     },
+    /// Somebody answers, and is not ready to sync at the moment.
+    #[error(
+        "the peer is not ready: {what}; try again in a moment, and where that does not help look at the load of the peer and of a proxy in front of it"
+    )]
+    NotReady {
+        /// What it did, or did not do in time.
+        what: String,
+    },
+    /// A connection takes so many namespaces and no more.
+    #[error(
+        "no further namespace can be synced with the peer: a connection to it takes {CHANNELS_MAX} at once, or fewer where it says so; close a link to it that is not needed, then connect again"
+    )]
+    TooManyChannels,
     /// The peer does not accept the ticket, or is not the one that gave it.
     #[error(
         "the peer does not accept the ticket's secret, or what has been granted to this store's key; ask for a fresh ticket"
@@ -137,6 +152,15 @@ pub enum Error {
         /// What the system said.
         what: String,
     },
+}
+
+impl Error {
+    /// The peer did not get done with something in time.
+    #[cfg(feature = "net")]
+    pub(crate) fn late(what: &str) -> Error {
+        let seconds = HANDSHAKE_TIMEOUT.as_secs();
+        Error::NotReady { what: format!("it did not finish {what} within {seconds} s") }
+    }
 }
 
 impl From<vudo_state::Error> for Error {

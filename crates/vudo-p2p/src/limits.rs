@@ -47,6 +47,9 @@ pub const MESSAGE_ROOM_TIMEOUT: Duration = Duration::from_secs(5);
 pub const SERVED_CONNECTIONS_MAX: usize = 4096;
 /// Most channels of one connection, and so most namespaces that one peer syncs at once.
 pub const CHANNELS_MAX: usize = 256;
+/// Most bytes of a QUIC connection that have arrived and wait to be read: a tenth of a second of what a
+/// hundred fast channels bring.
+pub const UNREAD_BYTES_MAX: u32 = 128 << 20;
 /// Largest piece of a channel on a link without streams: after each, other channels have a turn.
 pub const PIECE_BYTES: usize = 16 << 10;
 /// Largest header of a piece.

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use tokio::time::timeout;
+
 use crate::error::{Error, Result};
+use crate::limits::CONNECT_TIMEOUT;
 use crate::net::channel::{self, Channel};
 use crate::net::mux::Mux;
 use crate::proto::NodeId;
@@ -43,10 +46,18 @@ impl Connection {
     }
 
     /// Opens a channel.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] where the connection has closed, [`Error::TooManyChannels`] where the peer takes
+    /// no more of them.
     pub(super) async fn open(&self) -> Result<Channel> {
         match &self.link {
             Link::Quic(connection) => {
-                let (sender, receiver) = connection.open_bi().await.map_err(|_| Error::Closed)?;
+                // QUIC waits for a stream to end where the peer has as many as it takes, and some last
+                // as long as the connection.
+                let opened = timeout(CONNECT_TIMEOUT, connection.open_bi()).await;
+                let opened = opened.map_err(|_| Error::TooManyChannels)?;
+                let (sender, receiver) = opened.map_err(|_| Error::Closed)?;
                 Ok(Channel {
                     sender: channel::Sender::Quic(sender),
                     receiver: channel::Receiver::Quic(receiver),

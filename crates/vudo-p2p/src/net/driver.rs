@@ -652,7 +652,8 @@ fn outcome(reason: CloseReason) -> Result<()> {
         CloseReason::Done | CloseReason::BeginAgain => Ok(()),
         CloseReason::Refused => Err(Error::WrongSecret),
         CloseReason::AccessEnded => Err(Error::AccessEnded),
-        CloseReason::OtherVersion | CloseReason::HandshakeTimeout => Err(Error::OtherProtocol),
+        CloseReason::OtherVersion => Err(Error::OtherProtocol),
+        CloseReason::HandshakeTimeout => Err(Error::late("the handshake")),
         CloseReason::PeerMisbehaved(what) => Err(Error::PeerMisbehaved { what }),
         CloseReason::PeerStorageFailed => Err(Error::PeerStorage),
         CloseReason::StorageFailed(what) => {

@@ -1,4 +1,11 @@
 //! A link: one namespace kept in sync with the node behind a ticket.
+//!
+//! A link goes on until it is closed, or until something is wrong that does not pass by itself. A peer
+//! that is gone, busy or behind a proxy that is being started again does pass. So may one that spoke
+//! this protocol to the link before and does not now: it has been upgraded, which may be taken back, or
+//! something answers in its place for a while, such as a proxy that has lost it. Dialling on costs
+//! little, and a link that has ended stays so until somebody looks. That somebody learns of it all the
+//! same: it goes to the log, and is said to whoever waits for the two sides to be equal.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +19,13 @@ use vudo_state::Replication;
 use crate::error::{Error, Result, random_bytes};
 use crate::limits::{RECONNECT_DELAY_MAX, RECONNECT_DELAY_MIN};
 use crate::net::arrivals::Arrivals;
+use crate::net::channel::Channel;
+use crate::net::connection::Connection;
 use crate::net::dial::Dialer;
 use crate::net::driver::{Driver, Progress, asked_to_leave};
 use crate::net::node::Shared;
 use crate::proto::{Access, Holdings, SchemaDifferences, Session};
-use crate::ticket::Ticket;
+use crate::ticket::{Ticket, short_id};
 
 /// What a link has done, when both sides are equal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +53,8 @@ pub struct Link {
     progress: Arc<watch::Sender<Progress>>,
     leave: watch::Sender<bool>,
     ended: watch::Receiver<Option<Error>>,
+    /// What keeps the link from connecting that takes a person to mend, and may yet pass.
+    hindrance: watch::Receiver<Option<Error>>,
     task: JoinHandle<()>,
 }
 
@@ -57,6 +68,7 @@ impl Link {
         let progress = Arc::new(watch::Sender::new(Progress::default()));
         let (leave, leave_receiver) = watch::channel(false);
         let (end, ended) = watch::channel(None);
+        let (hinder, hindrance) = watch::channel(None);
         let (authenticated, is_authenticated) = oneshot::channel();
         let keeper = Keeper {
             shared,
@@ -66,11 +78,13 @@ impl Link {
             progress: progress.clone(),
             leave: leave_receiver,
             end,
+            hinder,
+            was_ever_authenticated: false,
         };
         let task = tokio::spawn(keeper.keep(authenticated));
         // The sender is only dropped without a word where the task ended.
         is_authenticated.await.unwrap_or(Err(Error::Closed))?;
-        Ok(Link { replication, progress, leave, ended, task })
+        Ok(Link { replication, progress, leave, ended, hindrance, task })
     }
 
     /// Whether a session with the peer is open at this moment.
@@ -82,7 +96,9 @@ impl Link {
     /// equal fingerprints.
     ///
     /// # Errors
-    /// [`Error::Timeout`], after which waiting again is possible, or why the link ended.
+    /// [`Error::Timeout`], after which waiting again is possible, or why the link ended. Where the peer
+    /// speaks another version of the protocol now that is said in place of the timeout, and waiting
+    /// again is possible too.
     pub async fn wait_until_synced(&self, limit: Duration) -> Result<SyncReport> {
         let deadline = Instant::now() + limit;
         let mut progress = self.progress.subscribe();
@@ -106,7 +122,14 @@ impl Link {
                     let last = ended.borrow().clone();
                     return Err(last.unwrap_or(Error::Closed));
                 }
-                Err(_) => return Err(Error::Timeout { seconds: limit.as_secs_f64() }),
+                Err(_) => {
+                    // What is over hinders nobody.
+                    let hindrance = self.hindrance.borrow().clone();
+                    let hindrance = hindrance.filter(|_| !self.is_connected());
+                    return Err(
+                        hindrance.unwrap_or(Error::Timeout { seconds: limit.as_secs_f64() })
+                    );
+                }
             }
         }
     }
@@ -141,6 +164,8 @@ struct Keeper {
     progress: Arc<watch::Sender<Progress>>,
     leave: watch::Receiver<bool>,
     end: watch::Sender<Option<Error>>,
+    hinder: watch::Sender<Option<Error>>,
+    was_ever_authenticated: bool,
 }
 
 type FirstResult = oneshot::Sender<Result<()>>;
@@ -154,11 +179,11 @@ impl Keeper {
             let was_authenticated = self.progress.borrow().is_authenticated;
             self.progress.send_modify(|progress| progress.is_authenticated = false);
             if was_authenticated {
+                self.was_ever_authenticated = true;
                 delay = RECONNECT_DELAY_MIN;
             }
             let error = result.err().unwrap_or(Error::Closed);
             let has_left = *self.leave.borrow() || *self.shared.leave.borrow();
-            let is_passing = matches!(error, Error::Closed | Error::Unreachable { .. });
             // The very first dial is the caller's to judge, who may have stopped waiting. A session that
             // has ended before anybody saw that it had begun was one all the same.
             match first.take() {
@@ -172,10 +197,17 @@ impl Keeper {
                 }
                 None => {}
             }
-            if has_left || !is_passing {
-                self.end.send_replace(Some(if has_left { Error::Closed } else { error }));
+            if has_left {
+                self.end.send_replace(Some(Error::Closed));
                 return;
             }
+            let peer = short_id(&self.ticket.node);
+            if !self.may_pass(&error) {
+                tracing::warn!(peer, reason = %error, "a link ended");
+                self.end.send_replace(Some(error));
+                return;
+            }
+            self.tell_hindrance(&peer, &error);
             tracing::debug!("the link dropped ({error}); dialling again in {delay:?}");
             let mut node_leave = self.shared.leave.subscribe();
             tokio::select! {
@@ -191,11 +223,47 @@ impl Keeper {
         }
     }
 
+    /// Whether dialling again may be of use without anybody's doing.
+    fn may_pass(&self, error: &Error) -> bool {
+        match error {
+            Error::Closed
+            | Error::Unreachable { .. }
+            | Error::NotReady { .. }
+            | Error::NoRoom
+            | Error::TooManyChannels => true,
+            Error::OtherProtocol => self.was_ever_authenticated,
+            _ => false,
+        }
+    }
+
+    /// Says once for each time that it happens what a person should look at, though the link goes on.
+    fn tell_hindrance(&self, peer: &str, error: &Error) {
+        let hindrance = matches!(error, Error::OtherProtocol).then(|| error.clone());
+        if hindrance.is_some() && self.hinder.borrow().is_none() {
+            tracing::warn!(peer, reason = %error, "a link cannot connect any more, and goes on trying");
+        }
+        self.hinder.send_replace(hindrance);
+    }
+
+    /// A channel on the connection to the peer. Whoever leaves does not wait for it.
+    async fn channel(&mut self) -> Result<(Arc<Connection>, Channel)> {
+        let mut node_leave = self.shared.leave.subscribe();
+        let dial = async || self.dialer.dial(&self.shared, &self.ticket).await;
+        let reach = async {
+            let connection = self.shared.pool.connection(self.ticket.node, dial).await?;
+            let channel = connection.open().await?;
+            Ok((connection, channel))
+        };
+        tokio::select! {
+            reached = reach => reached,
+            () = asked_to_leave(&mut self.leave) => Err(Error::Closed),
+            () = asked_to_leave(&mut node_leave) => Err(Error::Closed),
+        }
+    }
+
     /// Dials and runs one session to its end.
     async fn session(&mut self, first: &mut Option<FirstResult>) -> Result<()> {
-        let dial = async || self.dialer.dial(&self.shared, &self.ticket).await;
-        let connection = self.shared.pool.connection(self.ticket.node, dial).await?;
-        let channel = connection.open().await?;
+        let (connection, channel) = self.channel().await?;
         let _registered = self.shared.register(&connection, false);
         let replication = self.replication.clone();
         // Others may be using the namespace for long.

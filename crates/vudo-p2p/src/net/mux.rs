@@ -86,11 +86,15 @@ impl Mux {
     /// Opens a channel. The peer learns of it with the first bytes.
     ///
     /// # Errors
-    /// [`Error::Closed`] where the link is closed, or as many channels are open as there may be.
+    /// [`Error::Closed`] where the link is closed, [`Error::TooManyChannels`] where as many channels are
+    /// open as there may be.
     pub(super) fn open(&self) -> Result<Channel> {
         let mut table = lock(&self.table);
-        if table.is_closed || table.queues.len() >= CHANNELS_MAX {
+        if table.is_closed {
             return Err(Error::Closed);
+        }
+        if table.queues.len() >= CHANNELS_MAX {
+            return Err(Error::TooManyChannels);
         }
         Ok(table.add(&self.outgoing))
     }

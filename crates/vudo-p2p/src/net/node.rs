@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use iroh::endpoint::{IdleTimeout, QuicTransportConfig, presets};
+use iroh::endpoint::{IdleTimeout, QuicTransportConfig, VarInt, presets};
 use iroh::{Endpoint, RelayMode, SecretKey};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -12,8 +12,8 @@ use vudo_state::{Database, SignedRecord};
 
 use crate::error::{Error, Result, random_bytes};
 use crate::limits::{
-    IDLE_TIMEOUT, KEEP_ALIVE_INTERVAL, SERVED_CONNECTIONS_MAX, TICKET_ADDRESSES_MAX,
-    TICKET_URLS_MAX,
+    CHANNELS_MAX, IDLE_TIMEOUT, KEEP_ALIVE_INTERVAL, SERVED_CONNECTIONS_MAX, TICKET_ADDRESSES_MAX,
+    TICKET_URLS_MAX, UNREAD_BYTES_MAX,
 };
 use crate::net::arrivals::MessageRoom;
 use crate::net::connection::{Connection, Pool};
@@ -262,6 +262,9 @@ pub(super) async fn bind_quic(
     let transport = QuicTransportConfig::builder()
         .max_idle_timeout(Some(idle))
         .keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .max_concurrent_bidi_streams(VarInt::from_u32(CHANNELS_MAX as u32))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .receive_window(VarInt::from_u32(UNREAD_BYTES_MAX))
         .build();
     Endpoint::builder(presets::Minimal)
         .relay_mode(RelayMode::Disabled)

@@ -21,11 +21,12 @@ use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{interval, timeout};
-use tokio_tungstenite::tungstenite::Message as ClientMessage;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::http::header::SEC_WEBSOCKET_PROTOCOL;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Error as WebSocketError, Message as ClientMessage};
 
 use crate::error::{Error, Result};
 use crate::limits::{
@@ -60,10 +61,7 @@ pub(super) async fn dial(url: &str, own: NodeId, peer: NodeId) -> Result<Connect
     let unreachable =
         || Error::Unreachable { node: short_id(&peer), seconds: CONNECT_TIMEOUT.as_secs() };
     let dialled = timeout(CONNECT_TIMEOUT, dialling).await.map_err(|_| unreachable())?;
-    let (socket, _) = dialled.map_err(|error| match error {
-        tokio_tungstenite::tungstenite::Error::Io(_) => unreachable(),
-        _ => Error::OtherProtocol,
-    })?;
+    let (socket, _) = dialled.map_err(|error| dial_error(&error, unreachable()))?;
     let mut pipe = carry(
         socket,
         |piece| ClientMessage::Binary(piece.into()),
@@ -79,11 +77,37 @@ pub(super) async fn dial(url: &str, own: NodeId, peer: NodeId) -> Result<Connect
     Ok(Connection::websocket(Mux::new(pipe, &peer, false), peer))
 }
 
+/// Why dialling failed: nobody answered, somebody who is not ready, or somebody who speaks something
+/// else. A proxy answers in place of a server that is being started again.
+fn dial_error(error: &WebSocketError, unreachable: Error) -> Error {
+    match error {
+        WebSocketError::Io(_) => unreachable,
+        WebSocketError::Http(response) if is_passing(response.status()) => {
+            Error::NotReady { what: format!("it answers with HTTP status {}", response.status()) }
+        }
+        WebSocketError::ConnectionClosed
+        | WebSocketError::AlreadyClosed
+        | WebSocketError::Protocol(
+            ProtocolError::HandshakeIncomplete | ProtocolError::ResetWithoutClosingHandshake,
+        ) => Error::NotReady { what: "it hung up before it had answered".to_owned() },
+        _ => Error::OtherProtocol,
+    }
+}
+
+/// Whether a server that answers with this status may answer with another one later.
+fn is_passing(status: StatusCode) -> bool {
+    status.is_server_error()
+        || matches!(
+            status,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY
+        )
+}
+
 /// Says which node this is, and hears which one the peer is.
 async fn greet(pipe: &mut Pipe, own: NodeId) -> Result<NodeId> {
     pipe.outgoing.send(own.to_vec()).await.map_err(|_| Error::Closed)?;
     let greeting = timeout(HANDSHAKE_TIMEOUT, pipe.incoming.recv()).await;
-    let greeting = greeting.map_err(|_| Error::OtherProtocol)?.ok_or(Error::Closed)?;
+    let greeting = greeting.map_err(|_| Error::late("the greeting"))?.ok_or(Error::Closed)?;
     read_greeting(&greeting).ok_or(Error::OtherProtocol)
 }
 
