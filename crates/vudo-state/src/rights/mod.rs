@@ -147,7 +147,7 @@ pub fn public_key_of(secret_key: &SecretKeyBytes) -> PublicKey {
 }
 
 impl Replication {
-    /// The rights in the namespace: see [`Database::rights`].
+    /// The rights in the namespace: see [`Database::access_rights`].
     pub fn access_rights(&self) -> Option<Rights> {
         self.shard().lock().rights.clone()
     }
