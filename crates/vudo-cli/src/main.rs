@@ -16,6 +16,7 @@ mod output;
 mod retention;
 mod rights;
 mod schema;
+mod standing;
 mod store;
 mod values;
 

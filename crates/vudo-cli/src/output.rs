@@ -37,6 +37,28 @@ pub(crate) fn wrapped(text: &str) -> String {
     wrapped
 }
 
+/// A time in milliseconds since 1970 as a date, to the minute: `2026-12-01 14:30 UTC`.
+///
+/// It is `civil_from_days` of Howard Hinnant's "chrono-Compatible Low-Level Date Algorithms": years begin
+/// in March there, so that the leap day is their last one, and repeat after an era of 400.
+pub(crate) fn date_of(milliseconds: u64) -> String {
+    const DAYS_FROM_0000_03_01_TO_1970: u64 = 719_468;
+    const DAYS_PER_ERA: u64 = 146_097;
+
+    let minutes = milliseconds / 60_000;
+    let days = minutes / (24 * 60) + DAYS_FROM_0000_03_01_TO_1970;
+    let (era, day_of_era) = (days / DAYS_PER_ERA, days % DAYS_PER_ERA);
+    let leap_days = day_of_era / 1_460 + day_of_era / 146_096 - day_of_era / 36_524;
+    let year_of_era = (day_of_era - leap_days) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute) = (minutes / 60 % 24, minutes % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")
+}
+
 /// A value as JSON. Integers that JSON readers may round are written as strings, bytes in
 /// hexadecimal.
 pub(crate) fn value_to_json(value: &Value) -> Json {
@@ -72,4 +94,28 @@ pub(crate) fn record_to_json(record: &Record) -> Json {
         .map(|(name, value)| (name.to_string(), value_to_json(value)))
         .collect();
     json!({ "key": record.key, "fields": fields })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::date_of;
+
+    /// The other dates are those that `date --utc --date=@SECONDS` gives.
+    #[test]
+    fn times_are_dates() {
+        for (seconds, date) in [
+            (0, "1970-01-01 00:00 UTC"),
+            (951_782_399, "2000-02-28 23:59 UTC"),
+            (951_782_400, "2000-02-29 00:00 UTC"),
+            (951_868_800, "2000-03-01 00:00 UTC"),
+            (1_796_135_459, "2026-12-01 14:30 UTC"),
+            (1_798_761_599, "2026-12-31 23:59 UTC"),
+            (1_798_761_600, "2027-01-01 00:00 UTC"),
+            (4_107_542_399, "2100-02-28 23:59 UTC"),
+            (4_107_542_400, "2100-03-01 00:00 UTC"),
+        ] {
+            assert_eq!(date_of(seconds * 1_000), date);
+        }
+        assert!(date_of(u64::MAX).ends_with(" UTC"), "the longest grant has a date too");
+    }
 }

@@ -10,9 +10,11 @@ use serde_json::json;
 use vudo_crdt::ReplicaKey;
 use vudo_p2p::Ticket;
 use vudo_state::{
-    AdoptReport, Database, Grant, PublicKey, Rights, RightsRecord, Scope, SecretKeyBytes,
-    founding_hash, public_key_of,
+    AdoptReport, Database, Grant, PublicKey, RightStatus, Rights, RightsRecord, Scope,
+    SecretKeyBytes, founding_hash, public_key_of,
 };
+
+use crate::standing::{Invited, check_invitation, standing};
 
 /// Where a store remembers the ticket under which a namespace was last served.
 const SERVED_SETTING: &str = "served/";
@@ -86,7 +88,7 @@ pub(crate) struct Invitation {
     #[arg(long)]
     delegate: bool,
     /// End its sessions after so many days. What it has written stays in effect.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     days: Option<u64>,
     /// It is the key of another store of the same person: what it writes counts as this one's.
     #[arg(long, conflicts_with_all = ["scopes", "delegate", "days"])]
@@ -263,7 +265,7 @@ fn print_key(is_json: bool, key: &PublicKey, output: &mut dyn Write) -> Result<(
 fn whoami(database: &Database, is_json: bool, output: &mut dyn Write) -> Result<()> {
     let key = database.replica_key();
     let Some(rights) = database.access_rights()? else { return print_key(is_json, &key, output) };
-    let said = standing(&rights, &key);
+    let said = standing(&rights, &key, now_milliseconds(database)?);
     match is_json {
         true => {
             let people: Vec<String> = rights.people_of(&key).map(hexadecimal).collect();
@@ -283,33 +285,6 @@ fn whoami(database: &Database, is_json: bool, output: &mut dyn Write) -> Result<
     Ok(())
 }
 
-/// What a key may do, in words.
-fn standing(rights: &Rights, key: &PublicKey) -> Vec<String> {
-    let mut said = Vec::new();
-    if rights.is_revoked(key) {
-        said.push("revoked".to_owned());
-    }
-    if let Some(place) = rights.owners().iter().position(|owner| owner == key) {
-        said.push(format!("owner {} of {}", place + 1, rights.owners().len()));
-    }
-    for Grant { issuer, can_delegate, expires_milliseconds, scopes, .. } in rights.grants_to(key) {
-        let scopes: Vec<String> = scopes.iter().map(ToString::to_string).collect();
-        let may = match scopes.is_empty() {
-            true => "reads".to_owned(),
-            false => format!("reads, and writes {}", scopes.join(", ")),
-        };
-        let delegates = if *can_delegate { ", and may invite others to that" } else { "" };
-        let until = expires_milliseconds
-            .map_or(String::new(), |end| format!(", until {} s after 1970", end / 1000));
-        said.push(format!("{may}{delegates}, by {issuer}{until}"));
-    }
-    said.extend(rights.people_of(key).map(|person| format!("writes for {person}")));
-    if said.is_empty() {
-        said.push("nothing has been granted".to_owned());
-    }
-    said
-}
-
 fn invite(
     database: &Database,
     is_json: bool,
@@ -323,30 +298,34 @@ fn invite(
     if rights.is_revoked(&subject) {
         bail!("the key {subject} has been revoked, for good; invite a store with a new key");
     }
-    let is_owner = rights.owners().contains(&issuer);
-    let may_grant = is_owner || rights.grants_to(&issuer).any(|grant| grant.can_delegate);
-    let may_certify = is_owner || rights.grants_to(&issuer).next().is_some();
-    if !(if invitation.device { may_certify } else { may_grant }) {
-        bail!(
-            "the key {issuer} may not invite to this namespace; let an owner run `vudo invite {} \
-             --delegate`, or sign with an owner's key: --key FILE",
-            hexadecimal(&issuer)
-        );
-    }
-    let record = match invitation.device {
-        true => RightsRecord::Certificate { person: issuer, replica: subject },
+    let now = now_milliseconds(database)?;
+    let scopes: Vec<Scope> = invitation.scopes.into_iter().map(|scope| scope.0).collect();
+    let invited = if invitation.device { Invited::Device } else { Invited::Grant(&scopes) };
+    check_invitation(&rights, &issuer, invited, now)?;
+    let (record, status) = match invitation.device {
+        true => (
+            RightsRecord::Certificate { person: issuer, replica: subject },
+            rights.status_of_certificate(&issuer, &subject, now),
+        ),
         false => {
-            let now = database.replication(database.namespace())?.now_milliseconds();
             let days = invitation.days.map(|days| days.saturating_mul(MILLISECONDS_PER_DAY));
-            RightsRecord::Grant(Grant {
+            let grant = Grant {
                 issuer,
                 subject,
                 can_delegate: invitation.delegate,
                 expires_milliseconds: days.map(|days| now.saturating_add(days)),
-                scopes: invitation.scopes.into_iter().map(|scope| scope.0).collect(),
-            })
+                scopes,
+            };
+            let status = rights.status_of_grant(&grant, now);
+            (RightsRecord::Grant(grant), status)
         }
     };
+    if status == RightStatus::CutOff {
+        bail!(
+            "the key {issuer} has revoked {subject}, for good; invite a store with a new key, or let \
+             an owner invite this one"
+        );
+    }
     database.issue(record, secret.as_ref())?;
     let ticket = invitation_ticket(database, &subject)?;
     match (is_json, &ticket) {
@@ -354,7 +333,7 @@ fn invite(
             let ticket = ticket.as_ref().map(ToString::to_string);
             let found = json!({
                 "subject": hexadecimal(&subject),
-                "rights": standing(&rights_of(database)?, &subject),
+                "rights": standing(&rights_of(database)?, &subject, now),
                 "ticket": ticket,
             });
             writeln!(output, "{found}")?;
@@ -449,7 +428,7 @@ fn peers(database: &Database, is_json: bool, output: &mut dyn Write) -> Result<(
     let Some(rights) = database.access_rights()? else { return Ok(()) };
     let replication = database.replication(database.namespace())?;
     for key in rights.keys() {
-        let said = standing(&rights, &key);
+        let said = standing(&rights, &key, replication.now_milliseconds());
         let aside: u64 = replication.set_aside_count(&key);
         match is_json {
             true => {
@@ -466,6 +445,10 @@ fn peers(database: &Database, is_json: bool, output: &mut dyn Write) -> Result<(
         }
     }
     Ok(())
+}
+
+fn now_milliseconds(database: &Database) -> Result<u64> {
+    Ok(database.replication(database.namespace())?.now_milliseconds())
 }
 
 fn rights_of(database: &Database) -> Result<Rights> {

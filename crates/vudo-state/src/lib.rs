@@ -109,8 +109,8 @@ pub use repair::RepairReport;
 pub use replication::{OutgoingFrame, Replication};
 pub use rights::{
     CHECKPOINT_RECORD_BYTES_MAX, CheckpointRecord, Founding, Grant, MissingRight, NotCompacted,
-    OWNERS_MAX, PublicKey, RIGHTS_GEN, Record as RightsRecord, RecordId, Revocation, Rights,
-    SCOPES_MAX, Scope, SignedRecord, founding_hash, public_key_of,
+    OWNERS_MAX, PublicKey, RIGHTS_GEN, Record as RightsRecord, RecordId, Revocation, RightStatus,
+    Rights, SCOPES_MAX, Scope, SignedRecord, founding_hash, public_key_of,
 };
 pub use snapshot::Snapshot;
 pub use subscription::{

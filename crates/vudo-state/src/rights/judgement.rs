@@ -107,6 +107,8 @@ enum Question<'a> {
     Write { replica: &'a PublicKey, number: u64, gen_name: &'a [u8], key: &'a [u8] },
     /// Whether a replica's change of this number may write to any document.
     WriteAnything { replica: &'a PublicKey, number: u64 },
+    /// Whether who has nothing accepted yet may write to all that a scope covers.
+    WriteScope { scope: &'a Scope },
     /// Whether the namespace may be read at this time.
     Read { now_milliseconds: u64 },
 }
@@ -119,6 +121,7 @@ impl Question<'_> {
                     || cfg!(vudo_mutation = "grant_not_checked")
             }
             Question::WriteAnything { .. } => grant.scopes.iter().any(Scope::is_everything),
+            Question::WriteScope { scope } => grant.scopes.iter().any(|own| own.includes(scope)),
             Question::Read { now_milliseconds } => {
                 grant.expires_milliseconds.is_none_or(|expiry| *now_milliseconds < expiry)
             }
@@ -129,10 +132,25 @@ impl Question<'_> {
         match self {
             Question::Write { replica, number, .. }
             | Question::WriteAnything { replica, number } => accepts(cuts, key, replica, *number),
-            // Nobody reads through a key that has been revoked.
-            Question::Read { .. } => !cuts.contains_key(key),
+            // Nobody reads through a key that has been revoked, nor begins to write.
+            Question::WriteScope { .. } | Question::Read { .. } => !cuts.contains_key(key),
         }
     }
+}
+
+/// What a grant, or a certificate, is worth at some time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RightStatus {
+    /// Its subject reads by it.
+    Good {
+        /// Until when, in milliseconds since 1970; [`u64::MAX`] where that has no end.
+        until_milliseconds: u64,
+    },
+    /// It has expired, or what its issuer had from others has. It does not let its subject in any more;
+    /// what has been written by it stays in effect.
+    Expired,
+    /// Its subject, its issuer or somebody from whom that one has it has been revoked.
+    CutOff,
 }
 
 /// Why a write is not covered.
@@ -494,9 +512,70 @@ impl Rights {
     /// Until when a replica may read the namespace, in milliseconds since 1970; `None` where it may
     /// not at this time.
     pub fn readable_until(&self, replica: &PublicKey, now_milliseconds: u64) -> Option<u64> {
-        let may_read =
-            |now_milliseconds| self.is_covered(replica, Question::Read { now_milliseconds });
-        if !may_read(now_milliseconds) {
+        self.last_until(now_milliseconds, |now_milliseconds| {
+            self.is_covered(replica, Question::Read { now_milliseconds })
+        })
+    }
+
+    /// Whether a grant that a key gives at this time lets somebody in, and where a scope is named, whether
+    /// it lets that one write to what the scope covers: the key is an owner, or grants that may be passed
+    /// on lead to it, of which none has expired and none has been cut off.
+    pub fn may_grant(
+        &self,
+        issuer: &PublicKey,
+        scope: Option<&Scope>,
+        now_milliseconds: u64,
+    ) -> bool {
+        let is_covered = |question| self.is_covered_as(Role::Grants, issuer, question);
+        is_covered(Question::Read { now_milliseconds })
+            && scope.is_none_or(|scope| is_covered(Question::WriteScope { scope }))
+    }
+
+    /// Whether a certificate that a key gives at this time lets a replica in.
+    pub fn may_certify(&self, person: &PublicKey, now_milliseconds: u64) -> bool {
+        self.is_covered_as(Role::Certifies, person, Question::Read { now_milliseconds })
+    }
+
+    /// What a grant of these records is worth at this time.
+    pub fn status_of_grant(&self, grant: &Grant, now_milliseconds: u64) -> RightStatus {
+        let Grant { issuer, subject, expires_milliseconds, .. } = grant;
+        self.status(issuer, subject, now_milliseconds, |now| {
+            expires_milliseconds.is_none_or(|expiry| now < expiry)
+                && self.may_grant(issuer, None, now)
+        })
+    }
+
+    /// What the certificate of a person for a replica is worth at this time.
+    pub fn status_of_certificate(
+        &self,
+        person: &PublicKey,
+        replica: &PublicKey,
+        now_milliseconds: u64,
+    ) -> RightStatus {
+        self.status(person, replica, now_milliseconds, |now| self.may_certify(person, now))
+    }
+
+    fn status(
+        &self,
+        issuer: &PublicKey,
+        subject: &PublicKey,
+        now_milliseconds: u64,
+        is_good_at: impl Fn(u64) -> bool,
+    ) -> RightStatus {
+        let Graph { cuts, link_cuts, .. } = &self.graph;
+        let is_cut = cuts.contains_key(subject) || link_cuts.contains_key(&(*issuer, *subject));
+        match self.last_until(now_milliseconds, &is_good_at) {
+            Some(until_milliseconds) if !is_cut => RightStatus::Good { until_milliseconds },
+            // Only time takes away what was good when time began.
+            None if !is_cut && is_good_at(0) => RightStatus::Expired,
+            _ => RightStatus::CutOff,
+        }
+    }
+
+    /// Until when something is so that only the end of a grant changes, in milliseconds since 1970;
+    /// `None` where it is not so at this time.
+    fn last_until(&self, now_milliseconds: u64, is_so_at: impl Fn(u64) -> bool) -> Option<u64> {
+        if !is_so_at(now_milliseconds) {
             return None;
         }
         let grants = self.graph.links.values().flatten().filter_map(|link| link.grant.as_ref());
@@ -504,7 +583,7 @@ impl Rights {
             grants.filter_map(|grant| grant.expires_milliseconds).collect();
         // Chains end where a grant in them does, so the right ends at one of these times.
         let end =
-            expiries.into_iter().find(|expiry| *expiry > now_milliseconds && !may_read(*expiry));
+            expiries.into_iter().find(|expiry| *expiry > now_milliseconds && !is_so_at(*expiry));
         Some(end.unwrap_or(u64::MAX))
     }
 
@@ -531,8 +610,13 @@ impl Rights {
     /// Whether a chain leads from an owner to a key that answers the question with yes. Goes from the
     /// key to its issuers and theirs, by every way that does; each key once for each role.
     fn is_covered(&self, key: &PublicKey, question: Question<'_>) -> bool {
+        self.is_covered_as(Role::Writes, key, question)
+    }
+
+    /// [`Rights::is_covered`] for what a key does itself, which need not be writing.
+    fn is_covered_as(&self, role: Role, key: &PublicKey, question: Question<'_>) -> bool {
         let Graph { owners, links, cuts, link_cuts, .. } = &self.graph;
-        let mut seen = vec![(*key, Role::Writes)];
+        let mut seen = vec![(*key, role)];
         let mut next = 0;
         while let Some(&(key, role)) = seen.get(next) {
             next += 1;

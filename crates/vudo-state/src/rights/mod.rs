@@ -16,7 +16,7 @@ mod record;
 
 pub use checkpoint::NotCompacted;
 pub(crate) use checkpoint::{Judgements, RetainedRights};
-pub use judgement::{MissingRight, Rights};
+pub use judgement::{MissingRight, RightStatus, Rights};
 pub(crate) use judging::{carried_in, set_aside_if_not_covered};
 pub use record::{
     CHECKPOINT_RECORD_BYTES_MAX, CheckpointRecord, Founding, Grant, OWNERS_MAX, PublicKey,

@@ -89,6 +89,12 @@ impl Scope {
             && key.starts_with(self.key_prefix.as_bytes())
     }
 
+    /// Whether it covers every document that another one covers.
+    pub fn includes(&self, other: &Scope) -> bool {
+        (self.gen_name.is_empty() || self.gen_name == other.gen_name)
+            && other.key_prefix.starts_with(&self.key_prefix)
+    }
+
     pub(crate) fn is_everything(&self) -> bool {
         self.gen_name.is_empty() && self.key_prefix.is_empty()
     }

@@ -4,6 +4,7 @@
 mod checkpoints;
 #[path = "../common/mod.rs"]
 mod common;
+mod status;
 mod twin;
 mod writer;
 

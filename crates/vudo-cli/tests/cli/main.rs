@@ -1,5 +1,7 @@
 //! The command line as a user meets it: every call is a process of its own.
 
+mod invitations;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
