@@ -170,10 +170,19 @@ fn write_frame(client: &mut impl Write, kind: u8, bytes: &[u8]) -> std::io::Resu
 /// Lets the process that has the store run this process's own command. `Ok(false)` where no process
 /// listens.
 pub(crate) fn forward(context: &Context) -> Result<bool> {
+    let arguments: Vec<String> = std::env::args().collect();
+    let is_answered = ask(context, &arguments, &mut std::io::stdout())?;
+    // A reader that has seen enough, such as `head`, closes the pipe.
+    let _ = std::io::stdout().flush();
+    Ok(is_answered)
+}
+
+/// Lets the process that has the store run a command, whose output goes to `output` and whose errors
+/// to standard error. `Ok(false)` where no process listens.
+pub(crate) fn ask(context: &Context, arguments: &[String], output: &mut dyn Write) -> Result<bool> {
     let Ok(mut server) = UnixStream::connect(context.store.join(SOCKET_NAME)) else {
         return Ok(false);
     };
-    let arguments: Vec<String> = std::env::args().collect();
     let folder = std::env::current_dir()?;
     let folder = folder.to_str().context("the working folder's name is no text")?;
     let request = json!({ "arguments": arguments, "folder": folder }).to_string();
@@ -196,15 +205,12 @@ pub(crate) fn forward(context: &Context) -> Result<bool> {
         match kind {
             OUTPUT => {
                 // A reader that has seen enough, such as `head`, closes the pipe.
-                if std::io::stdout().write_all(&bytes).is_err() {
+                if output.write_all(&bytes).is_err() {
                     return Ok(true);
                 }
             }
             ERRORS => std::io::stderr().write_all(&bytes)?,
-            SUCCEEDED => {
-                std::io::stdout().flush()?;
-                return Ok(true);
-            }
+            SUCCEEDED => return Ok(true),
             _ => return Err(anyhow!("{}", String::from_utf8_lossy(&bytes))),
         }
     }

@@ -10,6 +10,7 @@ mod credit;
 mod data;
 mod demo;
 mod doctor;
+mod examination;
 mod import;
 mod network;
 mod output;
@@ -139,7 +140,9 @@ enum Command {
     },
     /// Say what this machine sees of the network, and why it does not sync.
     ///
-    /// Looks at the store and, with a ticket, tries every way to the node behind it.
+    /// Looks at the store, at what became of its rights and at what waits for whom, and tries the network;
+    /// with a ticket every way to the node behind it. Of a store that is served its process says what is in
+    /// it, and the network is tried under a throwaway key, which takes nothing.
     Doctor {
         /// What `vudo serve` printed.
         ticket: Option<String>,

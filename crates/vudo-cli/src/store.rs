@@ -9,7 +9,7 @@ use serde_json::json;
 use vudo_state::{Database, Error};
 
 use crate::rights::{self, RightsCommand};
-use crate::{Context, data, import, retention};
+use crate::{Context, data, examination, import, retention};
 
 /// A command that works on one store.
 #[derive(Subcommand)]
@@ -106,6 +106,9 @@ pub(crate) enum StoreCommand {
         #[arg(long, default_value_t = 20)]
         limit: usize,
     },
+    /// What `vudo doctor` asks of the process that has the store.
+    #[command(hide = true)]
+    Examine,
 }
 
 impl StoreCommand {
@@ -180,6 +183,7 @@ pub(crate) fn run(
         }
         StoreCommand::Rights(command) => rights::run(database, is_json, command, output),
         StoreCommand::Outbox { limit } => outbox(database, is_json, limit, output),
+        StoreCommand::Examine => Ok(writeln!(output, "{}", examination::of(database)?.to_json())?),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The command line as a user meets it: every call is a process of its own.
 
+mod doctor;
 mod invitations;
 
 use std::io::{BufRead, BufReader};
@@ -535,6 +536,10 @@ fn a_damaged_log_is_cut_and_a_peer_sends_again_what_it_had() {
     assert!(place.fail(&["--store", "held", "repair"]).contains("`vudo repair --cut-log`"));
     let cut = place.succeed(&["--store", "held", "repair", "--cut-log"]);
     assert!(cut.contains("behind the damage are kept aside"), "{cut}");
+    let doctor = place.run(&["--store", "held", "doctor"]);
+    let doctor = String::from_utf8(doctor.stdout).unwrap();
+    let waiting = doctor.lines().find(|line| line.contains("lay behind what was damaged"));
+    assert!(waiting.is_some_and(|line| line.starts_with("FAILED")), "{doctor}");
     let server = Server::start(&place, "peer");
     place.succeed(&["--store", "held", "sync", &server.ticket]);
     assert!(place.succeed(&["--store", "held", "adopt"]).contains("0 changes adopted"));

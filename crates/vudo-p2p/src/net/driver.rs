@@ -82,6 +82,8 @@ pub(super) struct Driver {
     frame_rooms: VecDeque<Room>,
     room: Room,
     leave: watch::Receiver<bool>,
+    /// Whether it leaves before it handles anything else, once it has been let in.
+    leaves_once_let_in: bool,
     answers: (mpsc::UnboundedSender<Answer>, mpsc::UnboundedReceiver<Answer>),
     /// The blocking work itself. The session waits for it before it ends, so that nothing holds
     /// the store afterwards.
@@ -153,6 +155,7 @@ impl Driver {
             frame_rooms: VecDeque::new(),
             room: None,
             leave,
+            leaves_once_let_in: false,
             answers: mpsc::unbounded_channel(),
             tasks: JoinSet::new(),
             advanced: Arc::new(Notify::new()),
@@ -170,6 +173,11 @@ impl Driver {
             Some(Served { replication, branch_count, _listener: listener, presence: None });
     }
 
+    /// Has the session end as soon as both sides have proved what they must.
+    pub(super) fn leave_once_let_in(&mut self) {
+        self.leaves_once_let_in = true;
+    }
+
     /// Runs the session to its end. `Ok` means that one of the sides left; a lost connection is
     /// [`Error::Closed`].
     pub(super) async fn run(mut self) -> Result<()> {
@@ -185,6 +193,10 @@ impl Driver {
                 Ok(Some(reason)) => break outcome(reason),
                 Err(Error::Closed) => break self.last_word().await,
                 Err(error) => break Err(error),
+            }
+            if self.leaves_once_let_in && self.progress.borrow().is_authenticated {
+                event = Some(Event::Leave(GoodbyeCode::Done));
+                continue;
             }
             let deadline = self.session.deadline().map(Duration::from_millis);
             let deadline = deadline.map(|deadline| self.start + deadline);

@@ -155,6 +155,37 @@ impl Link {
     }
 }
 
+/// See [`crate::Node::probe`].
+pub(super) async fn probe(shared: &Arc<Shared>, ticket: &Ticket) -> Result<()> {
+    // A connection that is open already would say nothing of this ticket's addresses.
+    let connection = Dialer::Addresses.dial(shared, ticket).await?;
+    let channel = connection.open().await?;
+    // It has nothing to say of what it holds, and is not in time for what the peer holds.
+    let session = Session::client(
+        (shared.id, ticket.node),
+        random_bytes()?,
+        ticket.namespace.clone(),
+        ticket.access.clone(),
+        Holdings::default(),
+    );
+    let progress = Arc::new(watch::Sender::new(Progress::default()));
+    let arrivals =
+        Arrivals::of(channel.receiver, progress.clone(), shared.message_room.clone());
+    let (_leave_sender, leave) = watch::channel(false);
+    let mut driver = Driver::new(
+        session,
+        ReplicaKey(ticket.node),
+        (shared.database.clone(), shared.presences.clone()),
+        (channel.sender, arrivals),
+        progress.clone(),
+        leave,
+    );
+    driver.leave_once_let_in();
+    let result = driver.run().await;
+    let is_let_in = progress.borrow().is_authenticated;
+    if is_let_in { Ok(()) } else { Err(result.err().unwrap_or(Error::Closed)) }
+}
+
 /// Keeps a session going.
 struct Keeper {
     shared: Arc<Shared>,

@@ -18,7 +18,7 @@ use crate::limits::{
 use crate::net::arrivals::MessageRoom;
 use crate::net::connection::{Connection, Pool};
 use crate::net::dial::Dialer;
-use crate::net::link::Link;
+use crate::net::link::{self, Link};
 use crate::net::presence::{Presence, Presences};
 use crate::net::{ALPN, server, websocket};
 use crate::proto::{Access, NodeId, Secret};
@@ -175,8 +175,8 @@ impl Node {
         ticket.for_key(records)
     }
 
-    /// Where the node may be reached over QUIC.
-    fn addresses(&self) -> Vec<SocketAddr> {
+    /// Where the node may be reached over QUIC: what its tickets name. Nothing is shared by asking.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
         let Some(endpoint) = &self.shared.endpoint else { return Vec::new() };
         let mut addresses: Vec<SocketAddr> = endpoint.addr().ip_addrs().copied().collect();
         for bound in endpoint.bound_sockets() {
@@ -216,6 +216,15 @@ impl Node {
     /// Nobody answers, the peer does not accept the ticket, or speaks something else.
     pub async fn connect(&self, ticket: &Ticket) -> Result<Link> {
         Link::open(self.shared.clone(), ticket.clone(), Dialer::Addresses).await
+    }
+
+    /// Dials the node behind a ticket, and leaves it as soon as it has let this one in: nothing is synced,
+    /// and nothing that the peer has is acknowledged, so it may be done under any key.
+    ///
+    /// # Errors
+    /// As for [`Node::connect`].
+    pub async fn probe(&self, ticket: &Ticket) -> Result<()> {
+        link::probe(&self.shared, ticket).await
     }
 
     /// [`Node::connect`] to a node of the same process, without a network.
