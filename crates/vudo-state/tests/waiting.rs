@@ -1,7 +1,8 @@
 //! Who waits for a disk sync, and for whom nobody waits meanwhile: other namespaces for none of those
 //! that hold one.
 
-mod common;
+#[path = "common/on_disk.rs"]
+mod on_disk;
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -12,7 +13,7 @@ use vudo_state::storage::{JournalFile, Medium, NativeStorage};
 use vudo_state::{Database, Interest};
 use vudo_testkit::files::CrashingFiles;
 
-use common::{File, OnDisk};
+use on_disk::{File, OnDisk};
 
 /// Long after everything has ended that does not wait for somebody.
 const FOR_EVER: Duration = Duration::from_secs(20);
