@@ -54,8 +54,7 @@ const MAX_POSITION_BYTES: usize = MAX_GEN_NAME_BYTES + 2 + MAX_ENTRY_KEY_BYTES;
 const POSITION_OVERHEAD_BYTES: usize = 64;
 /// What one part is sure to have room for: the rows that were told of it and as many of this side's,
 /// or the ends of those that it is divided into.
-const PART_BYTES: usize =
-    (2 * MAX_RANGE_ROWS + 2) * (MAX_POSITION_BYTES + POSITION_OVERHEAD_BYTES);
+const PART_BYTES: usize = (2 * MAX_RANGE_ROWS + 2) * (MAX_POSITION_BYTES + POSITION_OVERHEAD_BYTES);
 
 const _: () = assert!(MAX_RANGE_BYTES > FIRST_PARTS * PART_BYTES / MAX_RANGE_ROWS);
 
@@ -433,7 +432,8 @@ impl Namespace {
                 }
                 Part::Rows(rows) => {
                     // The end has to have room too, wherever it is.
-                    let room_bytes = answer.room_bytes() - MAX_POSITION_BYTES - POSITION_OVERHEAD_BYTES;
+                    let room_bytes =
+                        answer.room_bytes() - MAX_POSITION_BYTES - POSITION_OVERHEAD_BYTES;
                     let (found, cut) =
                         self.compare_rows((from, end), rows, room_bytes, key, source)?;
                     let is_settled = found.is_empty();

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use vudo_crdt::limits::{MAX_DIFFERENT_ROWS, MAX_RANGE_BYTES, MAX_RANGE_PARTS};
 use vudo_crdt::wire::{Reader, write_bytes, write_varint};
 use vudo_crdt::{
-    DifferentRows, FieldSchema, InMemory, Log, MalformedFrame, Namespace, RangeSummaries, ReplicaKey, SessionKey,
-    Strategy, Transaction, Value, ValueType,
+    DifferentRows, FieldSchema, InMemory, Log, MalformedFrame, Namespace, RangeSummaries,
+    ReplicaKey, SessionKey, Strategy, Transaction, Value, ValueType,
 };
 
 const NOW_MILLISECONDS: u64 = 1_700_000_000_000;

@@ -38,13 +38,19 @@ pub const MESSAGE_HEADER_BYTES: usize = 4;
 pub const MESSAGE_PART_BYTES: usize = 64 << 10;
 /// Most messages that a session takes in while it is sending. An honest peer says no more than this
 /// without being answered: a window of frames, and a few messages that each have to be answered.
-pub const ARRIVALS_MAX: usize = 32;
+pub const INBOX_MESSAGES_MAX: usize = 32;
 /// Most bytes of messages larger than a part that a node holds at once, of all peers.
 pub const MESSAGE_ROOM_BYTES: usize = 256 << 20;
 /// How long a message waits for others to give up their room before its session ends.
 pub const MESSAGE_ROOM_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most connections that a node serves at once; further peers are refused.
 pub const SERVED_CONNECTIONS_MAX: usize = 4096;
+/// Most TCP connections that have not said yet which node they come from.
+pub const ARRIVALS_MAX: usize = 256;
+/// How long such a connection keeps its place where others wait for one.
+pub const ARRIVAL_TIME_MIN: Duration = Duration::from_millis(250);
+/// How long it may take at all, requests for the server's health included.
+pub const ARRIVAL_TIME_MAX: Duration = Duration::from_secs(5);
 /// Most channels of one connection, and so most namespaces that one peer syncs at once.
 pub const CHANNELS_MAX: usize = 256;
 /// Most bytes of a QUIC connection that have arrived and wait to be read: a tenth of a second of what a

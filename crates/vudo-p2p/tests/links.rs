@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use vudo_crdt::{FieldSchema, GenSchema, Strategy, ValueType};
+use vudo_p2p::limits::{ARRIVAL_TIME_MAX, ARRIVALS_MAX};
 use vudo_p2p::proto::Access;
 use vudo_p2p::{Config, Error, Link, Node, Ticket};
 use vudo_state::{Database, Durability};
@@ -238,6 +239,49 @@ async fn the_server_tells_its_health_and_survives_garbage() {
     let link = client.connect(&server.share("default").unwrap()).await.unwrap();
     link.wait_until_synced(PATIENCE).await.unwrap();
     assert_eq!(keys(&other), ["still here"]);
+    client.shutdown().await;
+    server.shutdown().await;
+}
+
+/// Whoever connects and says nothing takes no place of whoever says something, and none for long.
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_connections_keep_nobody_out_and_are_let_go() {
+    let store = memory();
+    create(&store, "still here");
+    let server = websocket_server(&store).await;
+    let address = server.websocket_address().unwrap();
+    let start = Instant::now();
+    let mut silent = Vec::new();
+    for number in 0..ARRIVALS_MAX + 50 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        if number % 2 == 0 {
+            // Some have said a part of what they have to say.
+            stream.write_all(b"GET /sync HTTP/1.1\r\nhost: here\r\n").await.unwrap();
+        }
+        silent.push(stream);
+    }
+    let other = memory();
+    let client = client(&other).await;
+    let link = client.connect(&server.share("default").unwrap()).await.unwrap();
+    link.wait_until_synced(PATIENCE).await.unwrap();
+    assert_eq!(keys(&other), ["still here"]);
+    let health = b"GET /health HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n";
+    assert!(answer_to(address, health).await.contains("\"connections\":1"));
+    for (number, stream) in silent.iter_mut().enumerate() {
+        let mut answer = Vec::new();
+        let reading = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+        // It may be reset, for it has sent what nobody has read.
+        let _ = reading.expect("the server lets go");
+        if number == 0 {
+            println!("the first silent connection went after {:?}", start.elapsed());
+            assert!(start.elapsed() < ARRIVAL_TIME_MAX, "the oldest one makes room");
+        }
+    }
+    println!("all silent connections were gone after {:?}", start.elapsed());
+    // Whoever has greeted in time stays.
+    create(&store, "later");
+    wait_for("the link goes on", || keys(&other).len() == 2).await;
+    assert!(link.is_connected());
     client.shutdown().await;
     server.shutdown().await;
 }

@@ -1,8 +1,7 @@
 //! Who waits for a disk sync, and for whom nobody waits meanwhile: other namespaces for none of those
 //! that hold one.
 
-#[path = "common/on_disk.rs"]
-mod on_disk;
+mod common;
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -13,7 +12,7 @@ use vudo_state::storage::{JournalFile, Medium, NativeStorage};
 use vudo_state::{Database, Interest};
 use vudo_testkit::files::CrashingFiles;
 
-use on_disk::{File, OnDisk};
+use common::on_disk::{File, OnDisk};
 
 /// Long after everything has ended that does not wait for somebody.
 const FOR_EVER: Duration = Duration::from_secs(20);

@@ -1,216 +1,184 @@
-//! What arrives on a channel, message by message, in bounded memory.
+//! TCP connections that have not said yet which node they come from.
 //!
 //! ```text
-//! channel --> reader, a task of its own --(queue)--> Arrivals --> session
-//!                  |                                    ^
-//!                  +-- room in memory                   +-- what came while the session was sending
+//! accept --> arriving: bounded in number and in time --greets--> served: bounded by permits
 //! ```
 //!
-//! **The idea.** A session that sends goes on taking in what arrives: else two sides that both have much
-//! to say would wait for each other. How much an honest peer says without being answered is bounded by the
-//! protocol, and so is what waits here.
-//!
-//! **Memory.** A large message needs room, of which the whole node has so much. It keeps that until it has
-//! been dealt with. Where there is none for a while the session ends, and the peer dials again later.
+//! A connection takes a descriptor, and whoever has only just connected has shown nothing for it. So
+//! all of them share a bounded number of places and have a bounded time. Where no place is left, the one
+//! that has waited longest gives its place away once it has had the time in which an honest peer greets;
+//! until then the system holds back whoever comes next. Silent connections, however many, then neither
+//! use up the descriptors nor keep others out. An honest peer that loses its place dials again.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio::task::AbortHandle;
-use tokio::time::timeout;
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 
-use crate::error::{Error, Result};
-use crate::limits::{
-    ARRIVALS_MAX, HANDSHAKE_MESSAGE_BYTES_MAX, MESSAGE_BYTES_MAX, MESSAGE_HEADER_BYTES,
-    MESSAGE_PART_BYTES, MESSAGE_ROOM_BYTES, MESSAGE_ROOM_TIMEOUT, PROGRESS_TIMEOUT,
-};
-use crate::net::channel::Receiver;
-use crate::net::driver::Progress;
-use crate::proto::{Message, MessageKind};
+use crate::limits::{ARRIVAL_TIME_MAX, ARRIVAL_TIME_MIN, ARRIVALS_MAX};
 
-/// Messages that may wait between the reader and the session.
-const QUEUED_MESSAGES_MAX: usize = 8;
+/// Accepts connections, as many as may arrive at once.
+pub(super) struct ArrivalListener {
+    listener: TcpListener,
+    /// Those that have not greeted, the oldest in front, and some that have or are gone.
+    arrivals: VecDeque<Weak<Arrival>>,
+}
 
-const ROOM_UNIT_BYTES: usize = 1 << 10;
+/// What is known of a connection from its first moment on.
+pub(super) struct Arrival {
+    since: Instant,
+    has_greeted: AtomicBool,
+    /// Asks it to give its place to another.
+    give_way: Notify,
+}
 
-/// How much a node holds of large messages at once.
-#[derive(Clone)]
-pub(super) struct MessageRoom(Arc<Semaphore>);
-
-/// The room that one message takes, until this is dropped.
-pub(super) type Room = Option<OwnedSemaphorePermit>;
-
-impl MessageRoom {
-    pub(super) fn new() -> MessageRoom {
-        MessageRoom(Arc::new(Semaphore::new(MESSAGE_ROOM_BYTES / ROOM_UNIT_BYTES)))
+impl Arrival {
+    /// The connection stays: it has said which node it comes from.
+    pub(super) fn greeted(&self) {
+        self.has_greeted.store(true, Ordering::Relaxed);
     }
 
-    /// Waits for room for a message of so many bytes. Small ones need none.
-    async fn take(&self, bytes: usize) -> Result<Room> {
-        if bytes <= MESSAGE_PART_BYTES {
-            return Ok(None);
-        }
-        let units = bytes.div_ceil(ROOM_UNIT_BYTES) as u32;
-        let taking = timeout(MESSAGE_ROOM_TIMEOUT, self.0.clone().acquire_many_owned(units));
-        match taking.await {
-            Ok(Ok(room)) => Ok(Some(room)),
-            _ => Err(Error::NoRoom),
-        }
-    }
-}
-
-/// A message that has arrived, and the room that it takes.
-pub(super) struct Arrived {
-    pub(super) message: Message,
-    pub(super) room: Room,
-}
-
-/// What a session hears of.
-pub(super) enum Arrival {
-    Message(Arrived),
-    /// A part of a message that is not complete yet.
-    Part(MessageKind),
-}
-
-/// The incoming half of a channel, as a session sees it.
-pub(super) struct Arrivals {
-    queue: mpsc::Receiver<Result<Arrived>>,
-    /// Taken out of the queue while the session was sending.
-    waiting: VecDeque<Result<Arrived>>,
-    partial: Arc<Partial>,
-    reader: AbortHandle,
-}
-
-/// Says that a part of a message has arrived.
-#[derive(Default)]
-struct Partial {
-    first_byte: AtomicU8,
-    arrived: Notify,
-}
-
-impl Arrivals {
-    /// Reads messages until the channel ends, or what it carries makes no sense.
-    pub(super) fn of(
-        receiver: Receiver,
-        progress: Arc<watch::Sender<Progress>>,
-        room: MessageRoom,
-    ) -> Arrivals {
-        let (queue_sender, queue) = mpsc::channel(QUEUED_MESSAGES_MAX);
-        let partial = Arc::new(Partial::default());
-        let is_authenticated = progress.subscribe();
-        let reader = Reader { receiver, is_authenticated, room, partial: partial.clone() };
-        let reader = tokio::spawn(reader.run(queue_sender)).abort_handle();
-        Arrivals { queue, waiting: VecDeque::new(), partial, reader }
+    fn has_greeted(&self) -> bool {
+        self.has_greeted.load(Ordering::Relaxed)
     }
 
-    /// Whether a message waits to be looked at.
-    pub(super) fn has_messages(&self) -> bool {
-        !self.waiting.is_empty() || !self.queue.is_empty()
-    }
-
-    /// The next message, or news of one that is not complete. Nothing is lost where this is dropped.
-    ///
-    /// # Errors
-    /// The channel has ended, or the peer misbehaves.
-    pub(super) async fn next(&mut self) -> Result<Arrival> {
-        if let Some(first) = self.waiting.pop_front() {
-            return first.map(Arrival::Message);
-        }
+    async fn run_out_of_time(self: Arc<Self>) {
         tokio::select! {
-            biased;
-            message = self.queue.recv() => {
-                message.unwrap_or(Err(Error::Closed)).map(Arrival::Message)
-            }
-            () = self.partial.arrived.notified() => {
-                let first_byte = self.partial.first_byte.load(Ordering::Relaxed);
-                Ok(Arrival::Part(MessageKind::of_first_byte(first_byte)))
-            }
+            () = sleep_until(self.since + ARRIVAL_TIME_MAX) => {}
+            () = self.give_way.notified() => {}
         }
     }
+}
 
-    /// Takes in one more message, to be looked at later; waits for ever where none may come.
-    pub(super) async fn take_in(&mut self) {
-        let has_ended = self.waiting.back().is_some_and(Result::is_err);
-        if has_ended || self.waiting.len() >= ARRIVALS_MAX {
-            return std::future::pending().await;
-        }
-        let message = self.queue.recv().await;
-        self.waiting.push_back(message.unwrap_or(Err(Error::Closed)));
+impl ArrivalListener {
+    pub(super) fn new(listener: TcpListener) -> ArrivalListener {
+        ArrivalListener { listener, arrivals: VecDeque::new() }
     }
-}
 
-impl Drop for Arrivals {
-    fn drop(&mut self) {
-        self.reader.abort();
-    }
-}
-
-/// Reads messages.
-struct Reader {
-    receiver: Receiver,
-    is_authenticated: watch::Receiver<Progress>,
-    room: MessageRoom,
-    partial: Arc<Partial>,
-}
-
-impl Reader {
-    async fn run(mut self, queue: mpsc::Sender<Result<Arrived>>) {
+    /// Waits until there is a place, for which the oldest arrival may have to go.
+    async fn make_room(&mut self) {
         loop {
-            let message = self.read().await;
-            let is_last = message.is_err();
-            if queue.send(message).await.is_err() || is_last {
+            self.arrivals
+                .retain(|arrival| arrival.upgrade().is_some_and(|arrival| !arrival.has_greeted()));
+            if self.arrivals.len() < ARRIVALS_MAX {
                 return;
             }
-        }
-    }
-
-    async fn read(&mut self) -> Result<Arrived> {
-        let mut length = [0; MESSAGE_HEADER_BYTES];
-        self.receiver.read_exact(&mut length).await?;
-        let length = u32::from_le_bytes(length) as usize;
-        if length > MESSAGE_BYTES_MAX {
-            return Err(Error::PeerMisbehaved { what: format!("a message of {length} bytes") });
-        }
-        if length > HANDSHAKE_MESSAGE_BYTES_MAX {
-            // An honest peer sends its proof just before, which the session may not have handled
-            // yet. Nothing is allocated until it has; the session's own time limit ends the wait.
-            let authenticated =
-                self.is_authenticated.wait_for(|progress| progress.is_authenticated);
-            authenticated.await.map_err(|_| Error::Closed)?;
-        }
-        let mut room = self.room.take(length).await?;
-        let bytes = self.read_body(length).await?;
-        let message = Message::decode(&bytes).map_err(|error| Error::PeerMisbehaved {
-            what: format!("a malformed message: {error}"),
-        })?;
-        drop(bytes);
-        if let Message::Frame(frame) = &message
-            && frame.len() > length
-        {
-            // It was compressed, and takes up more now.
-            drop(room.take());
-            room = self.room.take(frame.len()).await?;
-        }
-        Ok(Arrived { message, room })
-    }
-
-    /// What was announced is allocated as it arrives.
-    async fn read_body(&mut self, length: usize) -> Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        while bytes.len() < length {
-            let start = bytes.len();
-            bytes.resize(length.min(start + MESSAGE_PART_BYTES), 0);
-            let reading = self.receiver.read_exact(&mut bytes[start..]);
-            timeout(PROGRESS_TIMEOUT, reading).await.map_err(|_| Error::PeerMisbehaved {
-                what: "it does not go on with a message".to_owned(),
-            })??;
-            if bytes.len() < length {
-                self.partial.first_byte.store(bytes[0], Ordering::Relaxed);
-                self.partial.arrived.notify_one();
+            let Some(oldest) = self.arrivals.front().and_then(Weak::upgrade) else { continue };
+            let patience_ends = oldest.since + ARRIVAL_TIME_MIN;
+            if Instant::now() < patience_ends {
+                sleep_until(patience_ends).await;
+                // It may have greeted meanwhile.
+                continue;
             }
+            oldest.give_way.notify_one();
+            self.arrivals.pop_front();
         }
-        Ok(bytes)
+    }
+}
+
+impl Listener for ArrivalListener {
+    type Io = Arriving;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Arriving, SocketAddr) {
+        self.make_room().await;
+        let (stream, address) = Listener::accept(&mut self.listener).await;
+        let arrival = Arc::new(Arrival {
+            since: Instant::now(),
+            has_greeted: AtomicBool::new(false),
+            give_way: Notify::new(),
+        });
+        self.arrivals.push_back(Arc::downgrade(&arrival));
+        (Arriving::new(stream, arrival), address)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+/// A connection that fails when its time is over, unless it has greeted by then.
+pub(super) struct Arriving {
+    stream: TcpStream,
+    arrival: Arc<Arrival>,
+    /// Ends where the time is over; none once it has, or the connection stays.
+    time: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    is_out_of_time: bool,
+}
+
+impl Arriving {
+    fn new(stream: TcpStream, arrival: Arc<Arrival>) -> Arriving {
+        let time = Box::pin(arrival.clone().run_out_of_time());
+        Arriving { stream, arrival, time: Some(time), is_out_of_time: false }
+    }
+
+    /// Pending while there is time. Reading and writing ask for it alike: a peer that reads no answers
+    /// takes up a place as well as one that asks for nothing.
+    fn poll_out_of_time(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+        if self.arrival.has_greeted() {
+            self.time = None;
+        }
+        if let Some(time) = &mut self.time {
+            self.is_out_of_time = time.as_mut().poll(context).is_ready();
+        }
+        if !self.is_out_of_time {
+            return Poll::Pending;
+        }
+        self.time = None;
+        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "it did not greet in time"))
+    }
+}
+
+impl AsyncRead for Arriving {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Poll::Ready(error) = self.poll_out_of_time(context) {
+            return Poll::Ready(Err(error));
+        }
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Arriving {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(error) = self.poll_out_of_time(context) {
+            return Poll::Ready(Err(error));
+        }
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// Lets whoever handles a request on a connection say that it has greeted.
+#[derive(Clone)]
+pub(super) struct Greeter(pub(super) Arc<Arrival>);
+
+impl Connected<IncomingStream<'_, ArrivalListener>> for Greeter {
+    fn connect_info(stream: IncomingStream<'_, ArrivalListener>) -> Greeter {
+        Greeter(stream.io().arrival.clone())
     }
 }

@@ -19,8 +19,8 @@ use crate::limits::{
     FINGERPRINT_PAUSE_FACTOR, GOODBYE_TIMEOUT, MESSAGE_BYTES_MAX, MESSAGE_HEADER_BYTES,
     SEND_TIMEOUT,
 };
-use crate::net::arrivals::{Arrival, Arrivals, Arrived, Room};
 use crate::net::channel::Sender;
+use crate::net::inbox::{Arrived, Inbox, Incoming, Room};
 use crate::net::node::share_secret;
 use crate::net::presence::{PresenceLink, Presences};
 use crate::proto::{
@@ -77,7 +77,7 @@ pub(super) struct Driver {
     presences: Arc<Presences>,
     served: Option<Served>,
     sender: Sender,
-    arrivals: Arrivals,
+    inbox: Inbox,
     /// The room of each frame that waits to be applied, and of the message that is being dealt with.
     frame_rooms: VecDeque<Room>,
     room: Room,
@@ -139,7 +139,7 @@ impl Driver {
         session: Session,
         peer: ReplicaKey,
         (database, presences): (Database, Arc<Presences>),
-        (sender, arrivals): (Sender, Arrivals),
+        (sender, inbox): (Sender, Inbox),
         progress: Arc<watch::Sender<Progress>>,
         leave: watch::Receiver<bool>,
     ) -> Driver {
@@ -151,7 +151,7 @@ impl Driver {
             presences,
             served: None,
             sender,
-            arrivals,
+            inbox,
             frame_rooms: VecDeque::new(),
             room: None,
             leave,
@@ -214,9 +214,9 @@ impl Driver {
                     // answer.
                     Err(_) => break Err(Error::Closed),
                 },
-                arrival = self.arrivals.next() => match arrival {
-                    Ok(Arrival::Message(arrived)) => Some(self.received(arrived)),
-                    Ok(Arrival::Part(kind)) => Some(Event::Progressed(kind)),
+                incoming = self.inbox.next() => match incoming {
+                    Ok(Incoming::Message(arrived)) => Some(self.received(arrived)),
+                    Ok(Incoming::Part(kind)) => Some(Event::Progressed(kind)),
                     Err(Error::PeerMisbehaved { what }) => {
                         self.farewell(GoodbyeCode::Misbehaved).await;
                         break Err(Error::PeerMisbehaved { what });
@@ -412,7 +412,7 @@ impl Driver {
                 written = &mut writing => break written,
                 () = &mut is_leaving => return Err(Error::Closed),
                 // The peer may be sending too, and take nothing before that has been taken.
-                () = self.arrivals.take_in() => {}
+                () = self.inbox.take_in() => {}
             }
         };
         let what = "it does not read what it is sent";
@@ -425,10 +425,10 @@ impl Driver {
     /// said may have arrived without having been handled.
     async fn last_word(&mut self) -> Result<()> {
         let find = async {
-            while let Ok(arrival) = self.arrivals.next().await {
-                if let Arrival::Message(Arrived {
+            while let Ok(incoming) = self.inbox.next().await {
+                if let Incoming::Message(Arrived {
                     message: goodbye @ Message::Goodbye(_), ..
-                }) = arrival
+                }) = incoming
                 {
                     return Some(goodbye);
                 }
@@ -585,8 +585,7 @@ impl Driver {
             };
         // Messages that wait are looked at meanwhile: there may be too many of them. Waiting for the
         // disk on this thread takes a runtime that lets others take over what it does beside.
-        let is_small =
-            received_bytes <= SMALL_FRAME_BYTES_MAX as u64 && !self.arrivals.has_messages();
+        let is_small = received_bytes <= SMALL_FRAME_BYTES_MAX as u64 && !self.inbox.has_messages();
         let apply = move |replication: &Replication| {
             let applied = replication.apply_frame(&frame);
             drop((frame, room));

@@ -18,11 +18,11 @@ use vudo_state::Replication;
 
 use crate::error::{Error, Result, random_bytes};
 use crate::limits::{RECONNECT_DELAY_MAX, RECONNECT_DELAY_MIN};
-use crate::net::arrivals::Arrivals;
 use crate::net::channel::Channel;
 use crate::net::connection::Connection;
 use crate::net::dial::Dialer;
 use crate::net::driver::{Driver, Progress, asked_to_leave};
+use crate::net::inbox::Inbox;
 use crate::net::node::Shared;
 use crate::proto::{Access, Holdings, SchemaDifferences, Session};
 use crate::ticket::{Ticket, short_id};
@@ -169,14 +169,13 @@ pub(super) async fn probe(shared: &Arc<Shared>, ticket: &Ticket) -> Result<()> {
         Holdings::default(),
     );
     let progress = Arc::new(watch::Sender::new(Progress::default()));
-    let arrivals =
-        Arrivals::of(channel.receiver, progress.clone(), shared.message_room.clone());
+    let inbox = Inbox::of(channel.receiver, progress.clone(), shared.message_room.clone());
     let (_leave_sender, leave) = watch::channel(false);
     let mut driver = Driver::new(
         session,
         ReplicaKey(ticket.node),
         (shared.database.clone(), shared.presences.clone()),
-        (channel.sender, arrivals),
+        (channel.sender, inbox),
         progress.clone(),
         leave,
     );
@@ -311,14 +310,14 @@ impl Keeper {
         )
         .with_schema(self.shared.database.schema());
         let shared = (self.shared.database.clone(), self.shared.presences.clone());
-        let arrivals =
-            Arrivals::of(channel.receiver, self.progress.clone(), self.shared.message_room.clone());
+        let inbox =
+            Inbox::of(channel.receiver, self.progress.clone(), self.shared.message_room.clone());
         let (leave_sender, leave) = watch::channel(false);
         let mut driver = Driver::new(
             session,
             ReplicaKey(self.ticket.node),
             shared,
-            (channel.sender, arrivals),
+            (channel.sender, inbox),
             self.progress.clone(),
             leave,
         );

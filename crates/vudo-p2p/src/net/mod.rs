@@ -12,6 +12,12 @@
 //! going: where the connection drops it dials again, with growing pauses, until it is closed. All
 //! links to one node share a connection, and a server serves a session on every channel.
 //!
+//! An inbox takes in the messages of a session while it sends, in memory that all sessions share
+//! (`inbox.rs`).
+//!
+//! Whoever has only just connected over TCP has a bounded time to say who it is, and a place among
+//! boundedly many (`arrivals.rs`).
+//!
 //! What nodes show of themselves lies in a table for each namespace, which its sessions share
 //! (`presence.rs`).
 //!
@@ -22,6 +28,7 @@ mod channel;
 mod connection;
 mod dial;
 mod driver;
+mod inbox;
 mod link;
 mod messenger;
 mod mux;

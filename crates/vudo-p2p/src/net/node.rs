@@ -15,9 +15,9 @@ use crate::limits::{
     CHANNELS_MAX, IDLE_TIMEOUT, KEEP_ALIVE_INTERVAL, SERVED_CONNECTIONS_MAX, TICKET_ADDRESSES_MAX,
     TICKET_URLS_MAX, UNREAD_BYTES_MAX,
 };
-use crate::net::arrivals::MessageRoom;
 use crate::net::connection::{Connection, Pool};
 use crate::net::dial::Dialer;
+use crate::net::inbox::MessageRoom;
 use crate::net::link::{self, Link};
 use crate::net::presence::{Presence, Presences};
 use crate::net::{ALPN, server, websocket};

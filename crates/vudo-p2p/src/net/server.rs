@@ -11,10 +11,10 @@ use vudo_crdt::ReplicaKey;
 
 use crate::error::{Error, Result, random_bytes};
 use crate::limits::HANDSHAKE_TIMEOUT;
-use crate::net::arrivals::Arrivals;
 use crate::net::channel::Channel;
 use crate::net::connection::Connection;
 use crate::net::driver::{Driver, Progress, asked_to_leave};
+use crate::net::inbox::Inbox;
 use crate::net::node::Shared;
 use crate::proto::Session;
 use crate::ticket::short_id;
@@ -113,9 +113,9 @@ async fn session(shared: Arc<Shared>, connection: Arc<Connection>, channel: Chan
         .with_schema(shared.database.schema());
     let progress = Arc::new(watch::Sender::new(Progress::default()));
     let (leave, peer) = (shared.leave.subscribe(), ReplicaKey(connection.peer));
-    let arrivals = Arrivals::of(channel.receiver, progress.clone(), shared.message_room.clone());
+    let inbox = Inbox::of(channel.receiver, progress.clone(), shared.message_room.clone());
     let shared = (shared.database.clone(), shared.presences.clone());
-    let channel = (channel.sender, arrivals);
+    let channel = (channel.sender, inbox);
     match Driver::new(session, peer, shared, channel, progress, leave).run().await {
         // A peer may go without a word, and dials again when it wants to.
         Err(Error::Closed) => Ok(()),

@@ -11,8 +11,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
 use axum::extract::ws::{Message as ServerMessage, WebSocket, WebSocketUpgrade};
+use axum::extract::{ConnectInfo, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
@@ -33,6 +33,7 @@ use crate::limits::{
     CONNECT_TIMEOUT, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, KEEP_ALIVE_INTERVAL, PIECE_BYTES,
     PIECE_HEADER_BYTES_MAX,
 };
+use crate::net::arrivals::{Arrival, ArrivalListener, Greeter};
 use crate::net::connection::Connection;
 use crate::net::mux::{Mux, Pipe};
 use crate::net::node::Shared;
@@ -113,10 +114,12 @@ async fn greet(pipe: &mut Pipe, own: NodeId) -> Result<NodeId> {
 
 /// Serves WebSockets until the node leaves.
 pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener) {
+    let listener = ArrivalListener::new(listener);
     let router = Router::new()
         .route(SYNC_PATH, get(upgrade))
         .route(HEALTH_PATH, get(health))
-        .with_state(Arc::downgrade(&shared));
+        .with_state(Arc::downgrade(&shared))
+        .into_make_service_with_connect_info::<Greeter>();
     let mut leave = shared.leave.subscribe();
     // Connections outlive this: they must not keep the store open.
     drop(shared);
@@ -145,16 +148,17 @@ async fn health(State(shared): State<Weak<Shared>>) -> impl IntoResponse {
 
 async fn upgrade(
     State(shared): State<Weak<Shared>>,
+    ConnectInfo(Greeter(arrival)): ConnectInfo<Greeter>,
     upgrade: WebSocketUpgrade,
 ) -> impl IntoResponse {
     upgrade
         .protocols([SUBPROTOCOL])
         .max_message_size(MESSAGE_BYTES_MAX)
         .max_frame_size(MESSAGE_BYTES_MAX)
-        .on_upgrade(async move |socket| accept(shared, socket).await)
+        .on_upgrade(async move |socket| accept(shared, arrival, socket).await)
 }
 
-async fn accept(shared: Weak<Shared>, socket: WebSocket) {
+async fn accept(shared: Weak<Shared>, arrival: Arc<Arrival>, socket: WebSocket) {
     let Some(shared) = shared.upgrade() else { return };
     let mut pipe = carry(
         socket,
@@ -167,6 +171,7 @@ async fn accept(shared: Weak<Shared>, socket: WebSocket) {
     );
     match greet(&mut pipe, shared.id).await {
         Ok(peer) => {
+            arrival.greeted();
             server::serve(shared, Connection::websocket(Mux::new(pipe, &peer, true), peer)).await
         }
         Err(error) => tracing::warn!(%error, "a WebSocket peer was cut off"),

@@ -1,6 +1,6 @@
 //! A store on a disk that crashes.
 
-mod on_disk;
+pub(crate) mod on_disk;
 
 use std::sync::Arc;
 

@@ -1,0 +1,216 @@
+//! What arrives on a channel, message by message, in bounded memory.
+//!
+//! ```text
+//! channel --> reader, a task of its own --(queue)--> Inbox --> session
+//!                  |                                    ^
+//!                  +-- room in memory                   +-- what came while the session was sending
+//! ```
+//!
+//! **The idea.** A session that sends goes on taking in what arrives: else two sides that both have much
+//! to say would wait for each other. How much an honest peer says without being answered is bounded by the
+//! protocol, and so is what waits here.
+//!
+//! **Memory.** A large message needs room, of which the whole node has so much. It keeps that until it has
+//! been dealt with. Where there is none for a while the session ends, and the peer dials again later.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+
+use crate::error::{Error, Result};
+use crate::limits::{
+    HANDSHAKE_MESSAGE_BYTES_MAX, INBOX_MESSAGES_MAX, MESSAGE_BYTES_MAX, MESSAGE_HEADER_BYTES,
+    MESSAGE_PART_BYTES, MESSAGE_ROOM_BYTES, MESSAGE_ROOM_TIMEOUT, PROGRESS_TIMEOUT,
+};
+use crate::net::channel::Receiver;
+use crate::net::driver::Progress;
+use crate::proto::{Message, MessageKind};
+
+/// Messages that may wait between the reader and the session.
+const QUEUED_MESSAGES_MAX: usize = 8;
+
+const ROOM_UNIT_BYTES: usize = 1 << 10;
+
+/// How much a node holds of large messages at once.
+#[derive(Clone)]
+pub(super) struct MessageRoom(Arc<Semaphore>);
+
+/// The room that one message takes, until this is dropped.
+pub(super) type Room = Option<OwnedSemaphorePermit>;
+
+impl MessageRoom {
+    pub(super) fn new() -> MessageRoom {
+        MessageRoom(Arc::new(Semaphore::new(MESSAGE_ROOM_BYTES / ROOM_UNIT_BYTES)))
+    }
+
+    /// Waits for room for a message of so many bytes. Small ones need none.
+    async fn take(&self, bytes: usize) -> Result<Room> {
+        if bytes <= MESSAGE_PART_BYTES {
+            return Ok(None);
+        }
+        let units = bytes.div_ceil(ROOM_UNIT_BYTES) as u32;
+        let taking = timeout(MESSAGE_ROOM_TIMEOUT, self.0.clone().acquire_many_owned(units));
+        match taking.await {
+            Ok(Ok(room)) => Ok(Some(room)),
+            _ => Err(Error::NoRoom),
+        }
+    }
+}
+
+/// A message that has arrived, and the room that it takes.
+pub(super) struct Arrived {
+    pub(super) message: Message,
+    pub(super) room: Room,
+}
+
+/// What a session hears of.
+pub(super) enum Incoming {
+    Message(Arrived),
+    /// A part of a message that is not complete yet.
+    Part(MessageKind),
+}
+
+/// The incoming half of a channel, as a session sees it.
+pub(super) struct Inbox {
+    queue: mpsc::Receiver<Result<Arrived>>,
+    /// Taken out of the queue while the session was sending.
+    waiting: VecDeque<Result<Arrived>>,
+    partial: Arc<Partial>,
+    reader: AbortHandle,
+}
+
+/// Says that a part of a message has arrived.
+#[derive(Default)]
+struct Partial {
+    first_byte: AtomicU8,
+    arrived: Notify,
+}
+
+impl Inbox {
+    /// Reads messages until the channel ends, or what it carries makes no sense.
+    pub(super) fn of(
+        receiver: Receiver,
+        progress: Arc<watch::Sender<Progress>>,
+        room: MessageRoom,
+    ) -> Inbox {
+        let (queue_sender, queue) = mpsc::channel(QUEUED_MESSAGES_MAX);
+        let partial = Arc::new(Partial::default());
+        let is_authenticated = progress.subscribe();
+        let reader = Reader { receiver, is_authenticated, room, partial: partial.clone() };
+        let reader = tokio::spawn(reader.run(queue_sender)).abort_handle();
+        Inbox { queue, waiting: VecDeque::new(), partial, reader }
+    }
+
+    /// Whether a message waits to be looked at.
+    pub(super) fn has_messages(&self) -> bool {
+        !self.waiting.is_empty() || !self.queue.is_empty()
+    }
+
+    /// The next message, or news of one that is not complete. Nothing is lost where this is dropped.
+    ///
+    /// # Errors
+    /// The channel has ended, or the peer misbehaves.
+    pub(super) async fn next(&mut self) -> Result<Incoming> {
+        if let Some(first) = self.waiting.pop_front() {
+            return first.map(Incoming::Message);
+        }
+        tokio::select! {
+            biased;
+            message = self.queue.recv() => {
+                message.unwrap_or(Err(Error::Closed)).map(Incoming::Message)
+            }
+            () = self.partial.arrived.notified() => {
+                let first_byte = self.partial.first_byte.load(Ordering::Relaxed);
+                Ok(Incoming::Part(MessageKind::of_first_byte(first_byte)))
+            }
+        }
+    }
+
+    /// Takes in one more message, to be looked at later; waits for ever where none may come.
+    pub(super) async fn take_in(&mut self) {
+        let has_ended = self.waiting.back().is_some_and(Result::is_err);
+        if has_ended || self.waiting.len() >= INBOX_MESSAGES_MAX {
+            return std::future::pending().await;
+        }
+        let message = self.queue.recv().await;
+        self.waiting.push_back(message.unwrap_or(Err(Error::Closed)));
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+/// Reads messages.
+struct Reader {
+    receiver: Receiver,
+    is_authenticated: watch::Receiver<Progress>,
+    room: MessageRoom,
+    partial: Arc<Partial>,
+}
+
+impl Reader {
+    async fn run(mut self, queue: mpsc::Sender<Result<Arrived>>) {
+        loop {
+            let message = self.read().await;
+            let is_last = message.is_err();
+            if queue.send(message).await.is_err() || is_last {
+                return;
+            }
+        }
+    }
+
+    async fn read(&mut self) -> Result<Arrived> {
+        let mut length = [0; MESSAGE_HEADER_BYTES];
+        self.receiver.read_exact(&mut length).await?;
+        let length = u32::from_le_bytes(length) as usize;
+        if length > MESSAGE_BYTES_MAX {
+            return Err(Error::PeerMisbehaved { what: format!("a message of {length} bytes") });
+        }
+        if length > HANDSHAKE_MESSAGE_BYTES_MAX {
+            // An honest peer sends its proof just before, which the session may not have handled
+            // yet. Nothing is allocated until it has; the session's own time limit ends the wait.
+            let authenticated =
+                self.is_authenticated.wait_for(|progress| progress.is_authenticated);
+            authenticated.await.map_err(|_| Error::Closed)?;
+        }
+        let mut room = self.room.take(length).await?;
+        let bytes = self.read_body(length).await?;
+        let message = Message::decode(&bytes).map_err(|error| Error::PeerMisbehaved {
+            what: format!("a malformed message: {error}"),
+        })?;
+        drop(bytes);
+        if let Message::Frame(frame) = &message
+            && frame.len() > length
+        {
+            // It was compressed, and takes up more now.
+            drop(room.take());
+            room = self.room.take(frame.len()).await?;
+        }
+        Ok(Arrived { message, room })
+    }
+
+    /// What was announced is allocated as it arrives.
+    async fn read_body(&mut self, length: usize) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        while bytes.len() < length {
+            let start = bytes.len();
+            bytes.resize(length.min(start + MESSAGE_PART_BYTES), 0);
+            let reading = self.receiver.read_exact(&mut bytes[start..]);
+            timeout(PROGRESS_TIMEOUT, reading).await.map_err(|_| Error::PeerMisbehaved {
+                what: "it does not go on with a message".to_owned(),
+            })??;
+            if bytes.len() < length {
+                self.partial.first_byte.store(bytes[0], Ordering::Relaxed);
+                self.partial.arrived.notify_one();
+            }
+        }
+        Ok(bytes)
+    }
+}
