@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,9 +12,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use vudo_crdt::{FieldSchema, GenSchema, Strategy, ValueType, VersionVector};
+use vudo_p2p::limits::{FRAME_BYTES, UNACKNOWLEDGED_FRAMES_MAX};
 use vudo_p2p::proto::{Access, Effect, Event, GoodbyeCode, Message, Notice, Session};
 use vudo_p2p::{ALPN, Config, Error, Link, Node, Ticket};
-use vudo_state::Database;
+use vudo_state::{Database, Durability};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const ANY_PORT: SocketAddr =
@@ -436,4 +438,82 @@ async fn one_quic_connection_carries_more_than_a_hundred_namespaces() {
     }
     client.shutdown().await;
     server.shutdown().await;
+}
+
+/// A server in a runtime of its own, which ends without a word where that does.
+struct MortalServer {
+    runtime: tokio::runtime::Runtime,
+    database: Database,
+    node: Node,
+}
+
+impl MortalServer {
+    fn start(folder: &Path, address: SocketAddr) -> MortalServer {
+        let runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = { runtime }.worker_threads(2).enable_all().build().unwrap();
+        let database = Database::open(folder).unwrap();
+        let node = runtime.block_on(websocket_server(&database, address));
+        MortalServer { runtime, database, node }
+    }
+
+    fn held_count(&self) -> u64 {
+        let replication = self.database.replication("default").unwrap();
+        replication.durable_vector().change_count()
+    }
+
+    /// Stops everything where it is. Nobody is told goodbye.
+    fn kill(self) {
+        self.runtime.shutdown_timeout(PATIENCE);
+        drop((self.node, self.database));
+    }
+}
+
+/// What a server holds durably when it is killed does not have to be sent again, but for frames that it
+/// had not acknowledged.
+#[test]
+fn a_transfer_goes_on_where_it_was_when_the_server_was_killed() {
+    const CHANGES: u64 = 8_000;
+    const TITLE_BYTES: usize = 2_000;
+    const UNACKNOWLEDGED_CHANGES_MAX: u64 =
+        (UNACKNOWLEDGED_FRAMES_MAX * FRAME_BYTES / TITLE_BYTES) as u64;
+    let folder = tempfile::tempdir().unwrap();
+    let store = memory();
+    let writer = store.with_durability(Durability::Eventual);
+    let mut random = vudo_testkit::Random::new(7);
+    for number in 0..CHANGES {
+        let title: String =
+            (0..TITLE_BYTES).map(|_| char::from(b' ' + random.below(95) as u8)).collect();
+        let id = writer.document_id(&number.to_string());
+        writer.create(&task(), &id, &[("title", title.as_str().into())]).unwrap();
+    }
+    writer.flush().unwrap();
+
+    let server = MortalServer::start(folder.path(), ANY_PORT);
+    let address = server.node.websocket_address().unwrap();
+    let ticket = server.node.share("default").unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (client, link) = runtime.block_on(async {
+        let client = quic_node(&store).await;
+        let link = client.connect(&ticket).await.unwrap();
+        (client, link)
+    });
+    let deadline = Instant::now() + PATIENCE;
+    while server.held_count() < 2 * UNACKNOWLEDGED_CHANGES_MAX {
+        assert!(Instant::now() < deadline, "only {} arrived", server.held_count());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    server.kill();
+
+    let server = MortalServer::start(folder.path(), address);
+    let held_count = server.held_count();
+    println!("{held_count} of {CHANGES} changes were held when the server was killed");
+    assert!(held_count < CHANGES, "the server was killed in the middle");
+    assert!(held_count >= 2 * UNACKNOWLEDGED_CHANGES_MAX, "what was durable is there");
+    let report = runtime.block_on(link.wait_until_synced(PATIENCE)).unwrap();
+    let again_count = report.sent_changes - CHANGES;
+    println!("{again_count} changes were sent again");
+    assert!(again_count <= UNACKNOWLEDGED_CHANGES_MAX, "{again_count} changes were sent again");
+    assert_eq!(server.held_count(), CHANGES);
+    runtime.block_on(client.shutdown());
+    server.kill();
 }

@@ -145,39 +145,88 @@ async fn a_hub_serves_sixty_peers_at_once() {
     hub.shutdown().await;
 }
 
-/// A namespace with much to send must not keep another one on the same connection waiting.
-#[tokio::test(flavor = "multi_thread")]
-async fn namespaces_share_a_connection_fairly() {
-    let (left, right) = (memory(), memory());
-    let bulk = left.in_namespace("bulk").with_durability(Durability::Eventual);
+/// How many bulky documents there are, and how many of them may arrive before a small change that was
+/// made while they were on their way. What is queued between two stores, and arrives while the small
+/// one's session begins, is a few dozen.
+const BULKY_COUNT: usize = 2_000;
+const BULKY_BEFORE_SMALL_MAX: usize = 500;
+
+/// Fills a namespace called `bulk` with 20 MB that do not become smaller by compressing them.
+fn fill_with_bulk(database: &Database) {
+    let bulk = database.in_namespace("bulk").with_durability(Durability::Eventual);
     let mut random = vudo_testkit::Random::new(7);
     let text: String = (0..10_000).map(|_| char::from(b' ' + random.below(95) as u8)).collect();
-    for number in 0..2_000 {
+    for number in 0..BULKY_COUNT {
         let id = bulk.document_id(&number.to_string());
         bulk.create(&task(), &id, &[("title", text.as_str().into())]).unwrap();
     }
     bulk.flush().unwrap();
-    for is_in_process in [true, false] {
-        let target = if is_in_process { right.clone() } else { memory() };
-        let (server, client) = (websocket_server(&left).await, client(&target).await);
+}
+
+/// Waits for a first small change in one store, and looks how much of the bulk another one had by then.
+async fn expect_before_bulk(what: &str, small: &Database, bulky: &Database) {
+    wait_for("the small change is there", || !keys(small).is_empty()).await;
+    let held = bulky.in_namespace("bulk").list(&task()).unwrap().len();
+    println!("{what}: {held} of {BULKY_COUNT} bulky documents came before the small one");
+    assert!(held < BULKY_BEFORE_SMALL_MAX, "{what}: the small change waited for {held} bulky ones");
+}
+
+/// A namespace with much to send must not keep another one on the same connection waiting.
+#[tokio::test(flavor = "multi_thread")]
+async fn namespaces_share_a_connection_fairly() {
+    let left = memory();
+    fill_with_bulk(&left);
+    for way in ["memory", "websocket", "quic"] {
+        let target = memory();
+        let config = match way {
+            "quic" => Config::loopback(),
+            _ => Config { quic: None, websocket: Some(ANY_PORT) },
+        };
+        let server = Node::spawn(&left, config.clone()).await.unwrap();
+        let client = Node::spawn(&target, config).await.unwrap();
         let connect = async |namespace: &str| {
             let ticket = server.share(namespace).unwrap();
-            match is_in_process {
-                true => client.connect_in_process(&server, &ticket).await.unwrap(),
-                false => client.connect(&ticket).await.unwrap(),
+            match way {
+                "memory" => client.connect_in_process(&server, &ticket).await.unwrap(),
+                _ => client.connect(&ticket).await.unwrap(),
             }
         };
         let slow = connect("bulk").await;
         let quick = connect("default").await;
-        assert_eq!(server.peers().len(), 1, "both namespaces use one connection");
-        create(&left, if is_in_process { "first" } else { "second" });
-        wait_for("the small change is there", || !keys(&target).is_empty()).await;
+        let links: Vec<&str> = server.peers().iter().map(|peer| peer.link).collect();
+        assert_eq!(links, [way], "both namespaces use one connection");
+        create(&left, way);
+        expect_before_bulk(way, &target, &target).await;
         quick.wait_until_synced(PATIENCE).await.unwrap();
-        let held = target.in_namespace("bulk").list(&task()).unwrap().len();
-        println!("{held} of 2000 bulky documents came before the small one");
-        assert!(held < 2_000, "the small change had to wait for all of the bulk");
         slow.wait_until_synced(PATIENCE).await.unwrap();
         client.shutdown().await;
+        server.shutdown().await;
+    }
+}
+
+/// A peer that takes much must not keep another one that takes little waiting.
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_share_a_server_fairly() {
+    let left = memory();
+    fill_with_bulk(&left);
+    for config in [Config::loopback(), Config { quic: None, websocket: Some(ANY_PORT) }] {
+        let (bulky, small) = (memory(), memory());
+        let server = Node::spawn(&left, config.clone()).await.unwrap();
+        let clients = [
+            Node::spawn(&bulky, config.clone()).await.unwrap(),
+            Node::spawn(&small, config).await.unwrap(),
+        ];
+        let slow = clients[0].connect(&server.share("bulk").unwrap()).await.unwrap();
+        let quick = clients[1].connect(&server.share("default").unwrap()).await.unwrap();
+        let links: Vec<&str> = server.peers().iter().map(|peer| peer.link).collect();
+        assert_eq!(links.len(), 2, "each peer has a connection");
+        create(&left, links[0]);
+        expect_before_bulk(links[0], &small, &bulky).await;
+        quick.wait_until_synced(PATIENCE).await.unwrap();
+        slow.wait_until_synced(PATIENCE).await.unwrap();
+        for client in clients {
+            client.shutdown().await;
+        }
         server.shutdown().await;
     }
 }
