@@ -101,6 +101,12 @@ const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         package: "vudo-state",
+        name: "strangers_cut",
+        target: None,
+        test: "rights::judging::tests::what_keys_revoke_that_no_link_leads_to_is_judged_by_once_one_does",
+    },
+    Mutation {
+        package: "vudo-state",
         name: "checkpoint_ignored",
         target: Some("rights"),
         test: "checkpoints::a_revocation_does_not_reach_below_a_checkpoint_whether_a_store_has_compacted_or_not",

@@ -18,7 +18,8 @@
 //! Who may revoke: owners everybody but owners that come before them, and anybody what they have
 //! granted or certified, and themselves. The revocations of an owner's key that an earlier owner has
 //! revoked count where a change carries them that the cut accepts, so that a thief of the key cannot
-//! cut off the others afterwards; so do those of other keys that an owner has revoked.
+//! cut off the others afterwards; so do those of other keys that an owner has revoked. What is revoked
+//! where no grant and no certificate leads cuts nothing before one does.
 //!
 //! What owners have judged for good comes before all of this: see [`super::checkpoint`].
 
@@ -729,10 +730,23 @@ impl Rights {
                 narrow(&mut graph.cuts, *subject, Cut::of(last_accepted));
             }
         }
+        // Where no link leads from or to, nothing is cut. Anybody can make keys and sign with them, and there
+        // would be no end to judging anew by what those revoke.
+        let is_way = |Revocation { issuer, subject, .. }: &Revocation| {
+            let links = graph.links.get(subject).into_iter().flatten();
+            let mut issuers = links.map(|link| &link.issuer);
+            let is_found = match issuer == subject {
+                true => issuers.next().is_some(),
+                false => issuers.any(|found| found == issuer),
+            };
+            is_found || cfg!(vudo_mutation = "strangers_cut")
+        };
         // Those of others are judged by the cuts of owners alone.
         let of_others: Vec<&Revocation> = (revocations.iter())
-            .filter(|(held, Revocation { issuer, .. })| {
-                rank_of(issuer).is_none() && counts(held, issuer, &graph.cuts)
+            .filter(|(held, revocation)| {
+                let issuer = &revocation.issuer;
+                let is_other = rank_of(issuer).is_none() && is_way(revocation);
+                is_other && counts(held, issuer, &graph.cuts)
             })
             .map(|(_, revocation)| *revocation)
             .collect();

@@ -373,3 +373,58 @@ impl Shard {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use vudo_crdt::VersionVector;
+
+    use crate::rights::{Grant, MissingRight, Record, Revocation, Scope, public_key_of};
+    use crate::{Database, PublicKey};
+
+    fn pass_on(from: &Database, to: &Database) {
+        let namespace = from.namespace();
+        let (from, to) = (from.replication(namespace).unwrap(), to.replication(namespace).unwrap());
+        while let Some(frame) = from.frame_since(&to.durable_vector(), usize::MAX).unwrap() {
+            to.apply_frame(&frame.bytes).unwrap();
+        }
+    }
+
+    fn revocation(issuer: PublicKey, subject: PublicKey, number: u64) -> Record {
+        let mut last_accepted = VersionVector::new();
+        last_accepted.advance(subject, number);
+        Record::Revocation(Revocation { issuer, subject, last_accepted })
+    }
+
+    /// Judging anew takes the whole log, with the namespace locked. Anybody may carry records.
+    #[test]
+    fn what_keys_revoke_that_no_link_leads_to_is_judged_by_once_one_does() {
+        let stores = [(); 2].map(|()| Database::open_in_memory().unwrap());
+        let name = stores[0].found("team", &[stores[0].replica_key()]).unwrap();
+        let [owner, stranger] = stores.map(|store| store.in_namespace(&name));
+        pass_on(&owner, &stranger);
+        let judgement_count = || owner.shard().unwrap().lock().judgement_count;
+        let before = judgement_count();
+        let secret = Database::new_secret_key().unwrap();
+        let key = public_key_of(&secret);
+        let others = [owner.replica_key(), stranger.replica_key()];
+        for number in [3, 2, 1] {
+            stranger.issue(revocation(key, key, number), Some(&secret)).unwrap();
+            for other in others {
+                stranger.issue(revocation(key, other, number), Some(&secret)).unwrap();
+            }
+            pass_on(&stranger, &owner);
+        }
+        assert_eq!(judgement_count(), before);
+        let rights = || owner.access_rights().unwrap().unwrap();
+        assert_eq!(rights().records().count(), 1 + 9, "they are held all the same");
+
+        let (issuer, scopes) = (owner.replica_key(), vec![Scope::everything()]);
+        let grant =
+            Grant { issuer, subject: key, can_delegate: false, expires_milliseconds: None, scopes };
+        owner.issue(Record::Grant(grant), None).unwrap();
+        assert!(judgement_count() > before);
+        assert_eq!(rights().check_write(&key, 1, "Task", b"milk"), Ok(()));
+        let revoked = rights().check_write(&key, 2, "Task", b"milk");
+        assert_eq!(revoked, Err(MissingRight::Revoked));
+    }
+}
