@@ -42,6 +42,9 @@ pub(crate) const PART_BYTES: usize = 512 << 10;
 pub(crate) const OFFERED_RECORDS_MAX: usize = 16;
 /// Most hashes in a part.
 pub(crate) const PART_HASHES_MAX: usize = 8_192;
+/// So many peers are remembered with what they have acknowledged. All of them go to disk whenever one
+/// has acknowledged more.
+pub(crate) const ACKNOWLEDGING_PEERS_MAX: usize = 256;
 /// A subscriber that is this many changed documents behind is told that it lagged.
 pub const QUEUE_DOCUMENTS_MAX: usize = 16_384;
 /// A reader of a live query that is this many steps behind is told that it lagged.

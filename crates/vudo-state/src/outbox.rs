@@ -3,6 +3,10 @@
 //! Nothing is queued. The log holds every change, and for each peer a number says up to where it has
 //! those of this replica on its disk. So the outbox is bounded by the disk alone, it survives a
 //! restart as the log does, and a number that a crash loses makes it say too much, never too little.
+//!
+//! Anybody can make keys, so only so many peers are remembered. Whoever has acknowledged least leaves
+//! first, and of those the one that has been silent for longest: what some peer has is known as before,
+//! and a peer that is forgotten seems to have less than it has, never more.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,6 +18,7 @@ use vudo_crdt::{ReplicaKey, VersionVector};
 use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::layout::{self, NamespaceId};
+use crate::limits::ACKNOWLEDGING_PEERS_MAX;
 use crate::listeners::{ListenerGuard, Listeners};
 use crate::shard::Shard;
 use crate::storage::{Storage, WriteBatch};
@@ -29,21 +34,46 @@ pub(crate) struct Acknowledgements {
 #[derive(Default)]
 struct State {
     /// By peer: up to which number.
-    numbers: BTreeMap<ReplicaKey, u64>,
+    numbers: BTreeMap<ReplicaKey, Acknowledged>,
+    /// How often something has been acknowledged.
+    count: u64,
     /// Whether storage has older numbers.
     is_changed: bool,
 }
 
+/// What a peer has acknowledged. They are ordered by which of them is forgotten first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Acknowledged {
+    number: u64,
+    /// How often anything had been acknowledged before.
+    order: u64,
+}
+
 impl State {
     fn anywhere(&self) -> u64 {
-        self.numbers.values().copied().max().unwrap_or(0)
+        self.numbers.values().map(|found| found.number).max().unwrap_or(0)
     }
 
     fn by(&self, peer: Option<&ReplicaKey>) -> u64 {
         match peer {
-            Some(peer) => self.numbers.get(peer).copied().unwrap_or(0),
+            Some(peer) => self.numbers.get(peer).map_or(0, |found| found.number),
             None => self.anywhere(),
         }
+    }
+
+    /// Remembers what a peer has acknowledged, and forgets somebody where there are too many. Gives
+    /// whether it was not that peer.
+    fn take(&mut self, peer: ReplicaKey, number: u64) -> bool {
+        self.count += 1;
+        self.numbers.insert(peer, Acknowledged { number, order: self.count });
+        if self.numbers.len() <= ACKNOWLEDGING_PEERS_MAX {
+            return true;
+        }
+        let least = self.numbers.iter().min_by_key(|(_, found)| **found).map(|(peer, _)| *peer);
+        least.inspect(|peer| {
+            self.numbers.remove(peer);
+        });
+        least != Some(peer)
     }
 }
 
@@ -60,7 +90,7 @@ impl Acknowledgements {
                 let peer = ReplicaKey(reader.array().map_err(damaged)?);
                 let number = reader.varint().map_err(damaged)?;
                 if written_by == own {
-                    state.numbers.insert(peer, number);
+                    state.take(peer, number);
                 }
             }
         }
@@ -84,7 +114,9 @@ impl Acknowledgements {
         if peer == self.own || state.by(Some(&peer)) >= number {
             return;
         }
-        state.numbers.insert(peer, number);
+        if !state.take(peer, number) {
+            return;
+        }
         state.is_changed = true;
         drop(state);
         self.advanced.notify_all();
@@ -97,7 +129,7 @@ impl Acknowledgements {
         let mut state = self.lock();
         if std::mem::take(&mut state.is_changed) {
             let mut stored = self.own.0.to_vec();
-            for (peer, number) in &state.numbers {
+            for (peer, Acknowledged { number, .. }) in &state.numbers {
                 stored.extend_from_slice(&peer.0);
                 write_varint(&mut stored, *number);
             }
@@ -156,10 +188,11 @@ impl Outbox {
         self.last_number().saturating_sub(acknowledged)
     }
 
-    /// The peers that have acknowledged something, and up to which number each.
+    /// The peers that have acknowledged something, and up to which number each: at most 256, of those that
+    /// have acknowledged most.
     pub fn peers(&self) -> Vec<(ReplicaKey, u64)> {
         let state = self.acknowledgements().lock();
-        state.numbers.iter().map(|(peer, number)| (*peer, *number)).collect()
+        state.numbers.iter().map(|(peer, found)| (*peer, found.number)).collect()
     }
 
     /// The first of the changes that no other replica has acknowledged, at most so many. Those that
@@ -237,4 +270,58 @@ fn own_only(all: &VersionVector, own: ReplicaKey, number: u64) -> VersionVector 
         vector.advance(replica, if replica == own { number } else { heard });
     }
     vector
+}
+
+#[cfg(test)]
+mod tests {
+    use vudo_crdt::{FieldSchema, GenSchema, Strategy, ValueType};
+
+    use super::*;
+    use crate::storage::MemoryStorage;
+
+    fn peer(number: u64) -> ReplicaKey {
+        let mut key = [0xee; 32];
+        key[..8].copy_from_slice(&number.to_le_bytes());
+        ReplicaKey(key)
+    }
+
+    /// Keys cost nothing, so a peer can be as many as it likes.
+    #[test]
+    fn so_many_peers_are_remembered_and_no_more_than_they_have_is_ever_said() {
+        let storage = Arc::new(MemoryStorage::default());
+        let open = || Database::with_storage(storage.clone(), None).unwrap();
+        let database = open();
+        let text = FieldSchema::new("text", 1, Strategy::Lww, ValueType::String);
+        let note = GenSchema::new("Note", [text]);
+        let write = |key: &str| database.create(&note, &database.document_id(key), &[]).unwrap();
+        let (replication, outbox) =
+            (database.replication("default").unwrap(), database.outbox().unwrap());
+        let acknowledge = |peer: ReplicaKey, number: u64| {
+            let mut durable = VersionVector::new();
+            durable.advance(database.replica_key(), number);
+            replication.record_durable(peer, &durable);
+        };
+        ["one", "two", "three"].iter().for_each(|key| write(key));
+        let server = peer(u64::MAX);
+        acknowledge(server, 2);
+        (0..1_000).for_each(|number| acknowledge(peer(number), 1));
+        assert_eq!(outbox.peers().len(), ACKNOWLEDGING_PEERS_MAX);
+        assert_eq!((outbox.pending_count_for(&server), outbox.pending_count()), (1, 1));
+        let is_stored_by = |peer| outbox.wait_until_stored_by(&peer, Duration::ZERO);
+        assert!(!is_stored_by(server) && !outbox.wait_until_stored(Duration::ZERO));
+        // Those that have everything push out whoever has less.
+        (0..1_000).for_each(|number| acknowledge(peer(number), 3));
+        assert_eq!(outbox.peers().len(), ACKNOWLEDGING_PEERS_MAX);
+        assert_eq!(outbox.pending_count_for(&server), 3, "it seems to have less than it has");
+        assert!(!is_stored_by(server) && outbox.wait_until_stored(Duration::ZERO));
+        acknowledge(server, 2);
+        assert_eq!(outbox.pending_count_for(&server), 3);
+        acknowledge(server, 3);
+        assert!(is_stored_by(server));
+        write("four");
+        let peers = outbox.peers();
+        assert!(!outbox.wait_until_stored(Duration::ZERO));
+        drop((replication, outbox, database));
+        assert_eq!(open().outbox().unwrap().peers(), peers);
+    }
 }
