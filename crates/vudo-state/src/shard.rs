@@ -408,8 +408,9 @@ impl Shard {
         let is_log_long = state.log_bytes_since_checkpoint >= CHECKPOINT_BYTES;
         let is_checkpoint_due = is_log_long || state.is_over_memory;
         drop(state);
-        if is_checkpoint_due {
-            self.checkpoint()?;
+        if is_checkpoint_due && let Err(error) = self.checkpoint() {
+            // What was to become durable has. The tables follow with a later flush, which tries again.
+            tracing::error!(namespace = &*self.name, %error, "the tables were not written");
         }
         drop(turn);
         self.durable_listeners.notify();

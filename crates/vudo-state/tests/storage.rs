@@ -15,6 +15,8 @@ struct Disk {
     commit_duration: Duration,
     commit_count: AtomicUsize,
     is_full: AtomicBool,
+    /// Whether it takes the log and no tables.
+    refuses_tables: AtomicBool,
     /// What goes to disk with the next batch.
     put_off: Mutex<WriteBatch>,
     /// Called whenever a batch is on its way to the disk.
@@ -41,6 +43,10 @@ impl Storage for Disk {
     fn commit(&self, batch: &WriteBatch) -> Result<(), StorageError> {
         if self.is_full.load(Ordering::SeqCst) {
             return Err(StorageError::new("no space left on the disk"));
+        }
+        let has_tables = batch.writes.iter().any(|(key, _)| key.starts_with(b"k"));
+        if has_tables && self.refuses_tables.load(Ordering::SeqCst) {
+            return Err(StorageError::new("no space left for tables"));
         }
         // It may commit too, so it is not locked while it runs.
         let meanwhile = self.meanwhile.lock().unwrap().clone();
@@ -167,6 +173,42 @@ fn a_full_disk_refuses_and_loses_nothing() {
     create(&database, "after").unwrap();
     drop((database, fast));
     assert_eq!(keys(&open(&disk)), ["after", "before", "eventually", "meanwhile"]);
+}
+
+#[test]
+fn a_change_is_durable_and_told_where_the_tables_cannot_follow() {
+    let disk = Arc::new(Disk::default());
+    let database = open(&disk);
+    let replication = database.replication("default").unwrap();
+    let told_count = Arc::new(AtomicUsize::new(0));
+    let counter = told_count.clone();
+    let _listener = replication.on_durable(move || {
+        counter.fetch_add(1, Ordering::SeqCst);
+    });
+    disk.refuses_tables.store(true, Ordering::SeqCst);
+    // Long enough for the tables to be written after some of them.
+    let long = "x".repeat(300_000);
+    for number in 1..=6 {
+        let id = database.document_id(&format!("{number}"));
+        database.create(&task(), &id, &[("title", long.as_str().into())]).expect("it is durable");
+        assert_eq!(replication.durable_vector().change_count(), number);
+        assert_eq!(told_count.load(Ordering::SeqCst), number as usize);
+    }
+    let reopened = open(&crashed(&disk.batches.lock().unwrap()));
+    assert_eq!(keys(&reopened), ["1", "2", "3", "4", "5", "6"]);
+    let table_count = || {
+        let mut count = 0;
+        let visit = &mut |_: &[u8], _: &[u8]| {
+            count += 1;
+            true
+        };
+        disk.scan(b"t", b"u", visit).unwrap();
+        count
+    };
+    assert_eq!(table_count(), 0, "tables were due and refused");
+    disk.refuses_tables.store(false, Ordering::SeqCst);
+    create(&database, "after").unwrap();
+    assert!(table_count() > 0, "the next flush tries again");
 }
 
 #[test]
