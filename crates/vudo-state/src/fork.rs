@@ -296,9 +296,14 @@ impl Shard {
         if head.namespace != *self.name || !peer.holds(is_signature) {
             return Err(Error::Frame("a log that its replica has not signed".to_owned()));
         }
+        // Beyond the head that it has shown its log may have grown meanwhile, but nobody has signed that.
+        let is_within = |(length, _): &&RootAt| *length <= head.length;
+        let mut claims: Vec<RootAt> = said.iter().filter(is_within).copied().collect();
+        if claims.is_empty() && !said.is_empty() {
+            return Err(Error::Frame("roots beyond the head of the log".to_owned()));
+        }
         let leaves = self.leaves_of(&head.replica)?;
         let own_key = self.own_key();
-        let mut claims = said.to_vec();
         claims.push((head.length, head.root));
         claims.sort_unstable();
         let common = leaves.length().min(head.length);

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
+use vudo_crdt::head::SignedHead;
 use vudo_crdt::merkle::Hash;
 use vudo_crdt::{FieldSchema, GenSchema, ReplicaKey, Strategy, Value, ValueType};
 use vudo_state::storage::{MemoryStorage, Storage, WriteBatch};
 use vudo_state::{
     BranchOutcome, Database, Error, Grant, LogComparison, OpenOptions, Replication, RightsRecord,
-    Scope, SystemEnvironment,
+    RootAt, Scope, SystemEnvironment,
 };
 use vudo_testkit::{Random, run_seeds};
 
@@ -398,6 +399,29 @@ fn whoever_adopts_needs_the_right_to() {
         assert_eq!(stores[0].read("one", "title"), Some("only here".into()));
         adopted_count += 1;
     }
+}
+
+/// A peer can say anything, also roots of a log that is longer than the head that it has shown.
+#[test]
+fn roots_beyond_the_head_of_a_log_count_for_nothing() {
+    let (original, store) = (Store::new(), Store::new());
+    let head = || original.replication().signed_head().unwrap();
+    let heads: Vec<SignedHead> = (1..=5)
+        .map(|number| {
+            original.write("note", &format!("{number}"));
+            head()
+        })
+        .collect();
+    let root_at = |length: u64| (length, heads[length as usize - 1].head.root);
+    let frame = original.replication().frame_since(&Default::default(), usize::MAX).unwrap();
+    store.replication().apply_frame(&frame.unwrap().bytes).unwrap();
+    let compare = |said: &[RootAt]| store.replication().compare_logs(&heads[2], said);
+    for beyond in [root_at(5), (5, [7; 32]), (4, [7; 32]), (u64::MAX, [7; 32])] {
+        let refused = compare(&[beyond]).unwrap_err();
+        assert!(refused.is_peer_fault(), "{refused}");
+        assert_eq!(compare(&[root_at(2), beyond]).unwrap(), LogComparison::Same);
+    }
+    assert_eq!(compare(&[]).unwrap(), LogComparison::Same);
 }
 
 /// The search finds the first difference of long logs in a few messages.
