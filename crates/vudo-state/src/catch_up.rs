@@ -30,7 +30,7 @@ use crate::error::{Error, Result};
 use crate::floor::ReplicaLog;
 use crate::history::is_signature;
 use crate::layout;
-use crate::new_floor::{NewFloor, append, counts, join, like, root_of};
+use crate::new_floor::{NewFloor, append, counts, join, root_of};
 use crate::replication::Replication;
 use crate::rights::{RetainedRights, founding_hash};
 use crate::shard::Shard;
@@ -250,13 +250,14 @@ impl Shard {
     }
 
     /// Makes the logs and the state of what has been staged, and checks that they are the checkpoint's.
+    /// `scratch` has the indexes of the namespace here and nothing in it.
     pub(crate) fn verify_staged(
         &self,
         peer: &ReplicaKey,
         offer: &CheckpointOffer,
+        mut scratch: Namespace,
     ) -> Result<NewFloor> {
         let checkpoint = &offer.signed.checkpoint;
-        let mut scratch = like(&self.lock().namespace);
         let known_counts = counts(&scratch);
         let mut signed_logs = vec![MerkleLog::new(); known_counts.0];
         for (key, log) in &checkpoint.logs {

@@ -40,6 +40,9 @@ pub const CATCH_UP_BYTES_MAX: u64 = 256 << 20;
 pub(crate) const PART_BYTES: usize = 512 << 10;
 /// Most records beside a checkpoint: one for each of those that have been joined in it.
 pub(crate) const OFFERED_RECORDS_MAX: usize = 16;
+/// So often the parts are verified beside what goes on in the namespace. Where others have brought new
+/// replicas or Gens every time, they wait while it is done once more.
+pub(crate) const CATCH_UP_ROUNDS_MAX: u32 = 3;
 /// Most hashes in a part.
 pub(crate) const PART_HASHES_MAX: usize = 8_192;
 /// So many peers are remembered with what they have acknowledged. All of them go to disk whenever one

@@ -41,6 +41,7 @@ use crate::compaction::join_at;
 use crate::error::{Error, Result};
 use crate::floor::{Floor, Nodes, replace_nodes};
 use crate::layout;
+use crate::limits::CATCH_UP_ROUNDS_MAX;
 use crate::recovery::visit_changes;
 use crate::rights::{Judgements, RIGHTS_GEN, RetainedRights, Rights, SignedRecord, carried_in};
 use crate::seals::{OpenSegment, SealsByReplica, Segment, for_each_segment};
@@ -131,13 +132,20 @@ fn record_of(change: &Change<'_>) -> Vec<u8> {
 impl Shard {
     /// Goes on from a peer's checkpoint whose parts are staged, durably.
     pub(crate) fn go_on_from(&self, peer: &ReplicaKey, offer: &CheckpointOffer) -> Result<()> {
+        let mut round = 0;
         let (pinning, turn, sealing, mut state, new) = loop {
             // Nobody waits for that.
-            let new = self.verify_staged(peer, offer)?;
+            let known = like(&self.lock().namespace);
+            let new = self.verify_staged(peer, offer, known)?;
             // A pin that is set from here on is of a moment that has this checkpoint below it.
             let pinning = self.pinning.lock().unwrap_or_else(PoisonError::into_inner);
             let (turn, sealing, state) = self.turn_to_replace_log()?;
             if counts(&state.namespace) == new.known_counts {
+                break (pinning, turn, sealing, state, new);
+            }
+            round += 1;
+            if round == CATCH_UP_ROUNDS_MAX {
+                let new = self.verify_staged(peer, offer, like(&state.namespace))?;
                 break (pinning, turn, sealing, state, new);
             }
         };

@@ -3,13 +3,16 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use ed25519_dalek::{Signer, SigningKey};
 use vudo_crdt::checkpoint::SignedCheckpoint;
 use vudo_crdt::wire::Reader;
 use vudo_crdt::{FieldSchema, GenSchema, ReplicaKey, Strategy, Value, ValueType};
-use vudo_state::storage::{MemoryStorage, Storage, WriteBatch};
+use vudo_state::storage::{MemoryStorage, Storage, StorageError, WriteBatch};
 use vudo_state::{
     CheckpointOffer, CheckpointPart, Database, Error, OpenOptions, PartCursor, PartRequest,
     Replication, SystemEnvironment,
@@ -478,4 +481,91 @@ fn a_crash_leaves_what_was_held_or_everything() {
         "{crash_count} crashes in {count} histories, {resumed_count} went on with a later part"
     );
     assert!(crash_count > count && resumed_count > count / 4);
+}
+
+/// A disk on which something else happens whenever staged parts are read.
+#[derive(Default)]
+struct BusyDisk {
+    inner: MemoryStorage,
+    meanwhile: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
+}
+
+impl Storage for BusyDisk {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        self.inner.get(key)
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StorageError> {
+        let reads_parts = from.starts_with(b"q") && from.ends_with(&0u64.to_be_bytes());
+        let meanwhile = self.meanwhile.lock().unwrap().clone();
+        if let Some(meanwhile) = meanwhile.filter(|_| reads_parts) {
+            meanwhile();
+        }
+        self.inner.scan(from, to, visit)
+    }
+
+    fn commit(&self, batch: &WriteBatch) -> Result<(), StorageError> {
+        self.inner.commit(batch)
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        0
+    }
+}
+
+/// While a checkpoint is verified other peers go on bringing what nobody has heard of here.
+#[test]
+fn catching_up_ends_while_others_bring_new_replicas_all_the_time() {
+    const REPLICAS: usize = 10;
+    let giver = new();
+    (0..5).for_each(|number| write(&giver, "given", &format!("{number}")));
+    giver.compact().unwrap();
+    let (offer, parts) = parts_of(&giver);
+    let make_frame = |number| {
+        let database = new();
+        write(&database, &format!("new {number}"), "new");
+        let frame = replication(&database).frame_since(&Default::default(), usize::MAX);
+        frame.unwrap().unwrap().bytes
+    };
+    let frames: Vec<Vec<u8>> = (0..REPLICAS).map(make_frame).collect();
+
+    let disk = Arc::new(BusyDisk::default());
+    let database = Database::with_storage(disk.clone(), None).unwrap();
+    let target = replication(&database);
+    target.begin_catching_up(&GIVER, &offer).unwrap();
+    let round_count = Arc::new(AtomicUsize::new(0));
+    let bringing = Arc::new(Mutex::new(Vec::new()));
+    let (target_of_others, rounds, others) =
+        (target.clone(), round_count.clone(), bringing.clone());
+    *disk.meanwhile.lock().unwrap() = Some(Arc::new(move || {
+        let round = rounds.fetch_add(1, Ordering::SeqCst);
+        let Some(frame) = frames.get(round).cloned() else { return };
+        let (target, (done, is_done)) = (target_of_others.clone(), channel());
+        others.lock().unwrap().push(std::thread::spawn(move || {
+            target.apply_frame(&frame).unwrap();
+            done.send(()).ok();
+        }));
+        // Where the namespace is locked, the frame waits for this.
+        is_done.recv_timeout(Duration::from_millis(500)).ok();
+    }));
+    for part in &parts {
+        target.take_part(&GIVER, part).unwrap();
+    }
+    *disk.meanwhile.lock().unwrap() = None;
+    let bringing = std::mem::take(&mut *bringing.lock().unwrap());
+    let brought_count = bringing.len();
+    bringing.into_iter().for_each(|other| other.join().unwrap());
+    let rounds = round_count.load(Ordering::SeqCst);
+    println!("catching up: {rounds} rounds, while {brought_count} replicas were new");
+    assert!(rounds > 1 && rounds < REPLICAS, "{rounds} rounds");
+    let vector = target.durable_vector();
+    assert_eq!(vector.get(&giver.replica_key()), 5);
+    assert_eq!(vector.iter().count(), 1 + brought_count);
+    assert_eq!(database.list(&note()).unwrap().len(), 1 + brought_count);
+    assert_eq!(database.verify().unwrap().damages, [""; 0]);
 }
