@@ -56,7 +56,10 @@ const POSITION_OVERHEAD_BYTES: usize = 64;
 /// or the ends of those that it is divided into.
 const PART_BYTES: usize = (2 * MAX_RANGE_ROWS + 2) * (MAX_POSITION_BYTES + POSITION_OVERHEAD_BYTES);
 
-const _: () = assert!(MAX_RANGE_BYTES > FIRST_PARTS * PART_BYTES / MAX_RANGE_ROWS);
+// The first message has room for all of its ends.
+const _: () = assert!(
+    MAX_RANGE_BYTES > FIRST_PARTS * (MAX_POSITION_BYTES + POSITION_OVERHEAD_BYTES) + PART_BYTES
+);
 
 const SETTLED: u8 = 0;
 const DIGEST: u8 = 1;

@@ -194,20 +194,27 @@ fn few_bytes_do_not_become_much_memory() {
 fn rows_with_long_keys_are_found_in_messages_that_can_be_read() {
     const COUNT: usize = 20_000;
     let long = "k".repeat(994);
+    let write = |store: &mut Store, from: usize, value| {
+        // All of them do not fit into one change.
+        for from in (from..from + COUNT).step_by(COUNT / 5) {
+            let keys = from..from + COUNT / 5;
+            store.write(keys.map(|number| (1, format!("{long}{number:06}"))), value);
+        }
+    };
     let mut left = Store::new(1);
-    left.write((0..COUNT).map(|number| (1, format!("{long}{number:06}"))), 1);
+    write(&mut left, 0, 1);
     let outcome = reconcile(&mut left.namespace, &mut Store::new(2).namespace);
     assert!(outcome.found.iter().all(|found| !found.are_too_many()));
     assert_eq!(documents(&outcome.found[1], &left.namespace).len(), COUNT);
     assert!(outcome.messages < 64, "{} messages", outcome.messages);
     // Where both sides have them, each differs for itself.
     let mut right = Store::new(2);
-    right.write((0..COUNT).map(|number| (1, format!("{long}{number:06}"))), 2);
+    write(&mut right, 0, 2);
     let outcome = reconcile(&mut left.namespace, &mut right.namespace);
     assert_eq!(documents(&outcome.found[1], &left.namespace).len(), COUNT);
     assert!(outcome.messages < 64, "{} messages", outcome.messages);
     // And twice as many are too many for one reconciliation.
-    left.write((COUNT..2 * COUNT).map(|number| (1, format!("{long}{number:06}"))), 1);
+    write(&mut left, COUNT, 1);
     let outcome = reconcile(&mut left.namespace, &mut Store::new(2).namespace);
     assert!(outcome.found.iter().any(DifferentRows::are_too_many));
 }
