@@ -10,13 +10,16 @@
 //! ```
 //!
 //! A change without a writer is the next one of the replica before it. A frame is validated whole,
-//! by bytes alone, before any of it is applied; it describes itself and needs no schema.
+//! by bytes alone, before any of it is applied; it describes itself and needs no schema. What a peer has
+//! signed names no Gen that its changes do not write to; a module's frames name all that it has.
 
+use alloc::vec;
 use alloc::vec::Vec;
 
-use crate::change::{self, Change};
+use crate::change::{self, Change, GenIndex};
 use crate::hlc::Hlc;
 use crate::limits::{MAX_FRAME_BYTES, MAX_FRAME_REPLICAS, MAX_GEN_NAME_BYTES, MAX_GENS};
+use crate::namespace::rewrite_gens;
 use crate::replica::{REPLICA_KEY_BYTES, ReplicaIndex, ReplicaKey};
 use crate::wire::{
     MalformedFrame, Reader, is_utf8, write_bytes, write_varint, zigzag_decode, zigzag_encode,
@@ -24,37 +27,87 @@ use crate::wire::{
 
 const MAGIC: &[u8] = b"VF\x04";
 const CHECKSUM_BYTES: usize = 8;
+/// The count of the Gens.
+const MAX_COUNT_BYTES: usize = 5;
+/// The index of a Gen that a frame does not name.
+const UNNAMED: GenIndex = GenIndex::MAX;
 
-/// Collects changes into one frame. Gens are those of the sender, so bodies go out as they are
-/// kept.
-pub struct FrameWriter<'k> {
-    out: Vec<u8>,
+/// Collects changes into one frame, which names the Gens and replicas that they use, and no others.
+/// Where these are the sender's first Gens, in their order, bodies go out as they are kept.
+pub struct FrameWriter<'k, G> {
+    /// What comes behind the names.
+    changes: Vec<u8>,
     /// The sender's replicas, which changes refer to.
     keys: &'k [ReplicaKey],
+    /// The sender's Gens, which changes refer to.
+    gen_names: G,
+    /// By the sender's indexes: those in the frame; [`UNNAMED`] of a Gen that is not named there.
+    gen_map: Vec<GenIndex>,
+    /// How many Gens are named, and their names.
+    named_count: GenIndex,
+    names: Vec<u8>,
+    /// Whether all of these have the sender's indexes.
+    is_same_order: bool,
+    /// A body with the frame's indexes.
+    body: Vec<u8>,
     encoder: FrameEncoder,
     change_count: u64,
 }
 
-impl<'k> FrameWriter<'k> {
+impl<'k, G: ExactSizeIterator<Item: AsRef<[u8]>> + Clone> FrameWriter<'k, G> {
     /// An empty frame. The indexes of every change refer to these lists.
-    pub fn new(
-        keys: &'k [ReplicaKey],
-        gen_names: impl ExactSizeIterator<Item: AsRef<[u8]>>,
-    ) -> FrameWriter<'k> {
-        let mut out = Vec::new();
-        let encoder = FrameEncoder::begin(keys.len(), gen_names, &mut out);
-        FrameWriter { out, keys, encoder, change_count: 0 }
+    pub fn new(keys: &'k [ReplicaKey], gen_names: G) -> FrameWriter<'k, G> {
+        FrameWriter {
+            changes: Vec::new(),
+            keys,
+            gen_map: vec![UNNAMED; gen_names.len()],
+            gen_names,
+            named_count: 0,
+            names: Vec::new(),
+            is_same_order: true,
+            body: Vec::new(),
+            encoder: FrameEncoder::new(keys.len()),
+            change_count: 0,
+        }
     }
 
     /// Adds a change. The changes of one replica must come in the order of their numbers.
     pub fn push(&mut self, change: &Change<'_>) {
-        self.encoder.push(change, self.keys, &mut self.out);
+        self.name_gens(change);
+        let mut change = *change;
+        if !self.is_same_order {
+            self.body.clear();
+            rewrite_gens(&change, &self.gen_map, &mut self.body);
+            change.body = &self.body;
+        }
+        self.encoder.push(&change, self.keys, &mut self.changes);
         self.change_count += 1;
+    }
+
+    /// Names the Gens of a change that are not named yet, in the sender's order: so the only change of a
+    /// frame never gets larger than the sender has it.
+    fn name_gens(&mut self, change: &Change<'_>) {
+        let mut new = Vec::new();
+        change.for_each_document(|gen_index, _| {
+            if self.gen_map[gen_index as usize] == UNNAMED && new.last() != Some(&gen_index) {
+                new.push(gen_index);
+            }
+        });
+        new.sort_unstable();
+        new.dedup();
+        for gen_index in new {
+            let place = gen_index as usize;
+            let name = self.gen_names.clone().nth(place);
+            write_bytes(&mut self.names, name.as_ref().map_or(&[], |name| name.as_ref()));
+            self.gen_map[place] = self.named_count;
+            self.is_same_order &= self.named_count == gen_index;
+            self.named_count += 1;
+        }
     }
 
     /// How many bytes the frame has so far, near enough to decide when it is full.
     pub fn byte_count(&self) -> usize {
-        self.out.len()
+        MAGIC.len() + self.names.len() + self.changes.len()
     }
 
     /// How many changes the frame holds so far.
@@ -63,9 +116,14 @@ impl<'k> FrameWriter<'k> {
     }
 
     /// The frame's bytes.
-    pub fn finish(mut self) -> Vec<u8> {
-        finish_frame(&mut self.out);
-        self.out
+    pub fn finish(self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.byte_count() + MAX_COUNT_BYTES + CHECKSUM_BYTES);
+        out.extend_from_slice(MAGIC);
+        write_varint(&mut out, self.named_count.into());
+        out.extend_from_slice(&self.names);
+        out.extend_from_slice(&self.changes);
+        finish_frame(&mut out);
+        out
     }
 }
 
@@ -81,6 +139,12 @@ pub(crate) struct FrameEncoder {
 }
 
 impl FrameEncoder {
+    /// For the changes of a frame whose beginning somebody else writes.
+    fn new(replica_count: usize) -> FrameEncoder {
+        let places = vec![0; replica_count];
+        FrameEncoder { places, named_count: 0, next: (0, 0), last_milliseconds: 0 }
+    }
+
     /// Appends the beginning of a frame.
     pub(crate) fn begin(
         replica_count: usize,

@@ -86,6 +86,8 @@ mod refusal;
 mod replica;
 #[cfg(not(target_arch = "wasm32"))]
 mod retention;
+#[cfg(not(target_arch = "wasm32"))]
+mod room;
 mod row;
 pub mod rule;
 pub mod schema;

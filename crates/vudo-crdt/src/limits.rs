@@ -56,6 +56,9 @@ pub const MAX_DIFFERENT_BYTES: usize = 2 * MAX_RANGE_BYTES;
 pub const MAX_FRAME_REPLICAS: usize = 16_384;
 /// Most replicas that one version vector names.
 pub const MAX_VECTOR_REPLICAS: usize = 65_536;
+/// How many of these a namespace keeps for the keys of its own store, which gets another one where its
+/// key has been used elsewhere: whoever fills a namespace up must not keep others from writing.
+pub const RESERVED_REPLICAS: usize = 64;
 
 // A frame has to be able to carry the largest change, or that change could never be sent.
 const _: () = assert!(MAX_FRAME_BYTES > MAX_CHANGE_BYTES + MAX_FRAME_REPLICAS * 32);

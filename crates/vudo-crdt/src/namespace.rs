@@ -150,6 +150,9 @@ pub enum ApplyError<E> {
     },
     /// The frame names more Gens than one namespace may hold.
     TooManyGens,
+    /// The frame's replicas and those that have written before are more than one namespace may have.
+    #[cfg(not(target_arch = "wasm32"))]
+    TooManyReplicas,
     /// A chunk that the frame touches could not be read.
     Chunk(ChunkError<E>),
 }
@@ -188,6 +191,12 @@ impl<E: fmt::Display> fmt::Display for ApplyError<E> {
             ApplyError::TooManyGens => {
                 write!(formatter, "a namespace holds at most {MAX_GENS} Gens")
             }
+            #[cfg(not(target_arch = "wasm32"))]
+            ApplyError::TooManyReplicas => write!(
+                formatter,
+                "at most {MAX_VECTOR_REPLICAS} replicas write in a namespace, some of which are kept \
+                 for its own store; go on in a new one"
+            ),
             ApplyError::Chunk(error) => error.fmt(formatter),
         }
     }
@@ -249,7 +258,7 @@ impl Namespace {
     }
 
     /// The number up to which the changes of a replica of any key are held.
-    fn heard_of(&self, key: &[u8]) -> u64 {
+    pub(crate) fn heard_of(&self, key: &[u8]) -> u64 {
         self.replicas.find_bytes(key).map_or(0, |index| self.heard(index))
     }
 
@@ -358,7 +367,7 @@ impl Namespace {
     }
 
     /// The names of the Gens, in the order of their indexes.
-    pub fn gen_names(&self) -> impl ExactSizeIterator<Item = &str> {
+    pub fn gen_names(&self) -> impl ExactSizeIterator<Item = &str> + Clone {
         // Names come in as text, or in frames that are checked.
         self.gens.iter().map(|gen_table| core::str::from_utf8(&gen_table.name).unwrap_or_default())
     }
@@ -605,13 +614,24 @@ impl Namespace {
             let replica = ReplicaKey::of(frame.keys[replica]);
             return Err(ApplyError::Gap { replica, expected, found });
         }
+        #[cfg(not(target_arch = "wasm32"))]
+        let is_left_out = self.gens_left_out(&frame)?;
+        // A module takes in all that a frame names, which is code that it does without.
+        #[cfg(target_arch = "wasm32")]
         let new_gens = frame.gens.iter().filter(|name| self.gen_place(name) == self.gens.len());
+        #[cfg(target_arch = "wasm32")]
         if self.gens.len() + new_gens.count() > MAX_GENS {
             return Err(ApplyError::TooManyGens);
         }
         let mut gen_map: Vec<GenIndex> = Vec::new();
         let mut is_same_order = true;
         for name in &frame.gens {
+            #[cfg(not(target_arch = "wasm32"))]
+            if is_left_out.get(gen_map.len()) == Some(&true) {
+                // Nothing that is joined has this index.
+                gen_map.push(GenIndex::MAX);
+                continue;
+            }
             let index = self.intern_gen_bytes(name).unwrap_or_default();
             is_same_order &= index as usize == gen_map.len();
             gen_map.push(index);
@@ -688,6 +708,10 @@ impl Namespace {
             return Ok(());
         }
         for change in frame.changes() {
+            // What is held already is not joined.
+            if change.number <= self.heard_of(frame.keys[change.replica as usize]) {
+                continue;
+            }
             self.load_change(&change, |gen_index| gen_map[gen_index as usize], source)?;
         }
         Ok(())

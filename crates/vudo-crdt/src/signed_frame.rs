@@ -146,7 +146,7 @@ impl fmt::Display for SealError {
 impl core::error::Error for SealError {}
 
 impl<'a> SignedFrame<'a> {
-    /// Validates the bytes, those of the frame as [`Frame::parse`] does.
+    /// Validates the bytes, those of the frame as [`Frame::parse`] and [`Frame::check_names`] do.
     ///
     /// # Errors
     /// Says what is wrong with the bytes.
@@ -155,6 +155,7 @@ impl<'a> SignedFrame<'a> {
         let length = reader.varint_up_to(MAX_FRAME_BYTES as u64)? as usize;
         let frame_bytes = reader.take(length)?;
         let frame = Frame::parse(frame_bytes)?;
+        frame.check_names()?;
         let mut keys = frame.keys.clone();
         keys.sort_unstable();
         if !keys.is_sorted_by(|left, right| left < right) {

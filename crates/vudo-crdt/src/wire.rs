@@ -35,6 +35,9 @@ pub enum MalformedFrame {
     PayloadDoesNotFit = 12,
     /// Bytes follow where the frame should have ended.
     TrailingBytes = 13,
+    /// A frame names a Gen that none of its changes writes to. Modules do not look for it.
+    #[cfg(not(target_arch = "wasm32"))]
+    UnusedName = 14,
 }
 
 impl fmt::Display for MalformedFrame {
@@ -53,6 +56,8 @@ impl fmt::Display for MalformedFrame {
             MalformedFrame::LifeIsZero => "a document has life zero",
             MalformedFrame::PayloadDoesNotFit => "a payload does not belong to its strategy",
             MalformedFrame::TrailingBytes => "bytes follow the end",
+            #[cfg(not(target_arch = "wasm32"))]
+            MalformedFrame::UnusedName => "a Gen is named that no change writes to",
         })
     }
 }

@@ -61,6 +61,9 @@ impl From<&ApplyError<Infallible>> for Code {
             ApplyError::Malformed(what) => (*what).into(),
             ApplyError::Gap { .. } => Code::GAP,
             ApplyError::TooManyGens => Code::TOO_MANY_GENS,
+            // Only stores bound how many replicas write.
+            #[cfg(not(target_arch = "wasm32"))]
+            ApplyError::TooManyReplicas => MalformedFrame::TooLarge.into(),
             ApplyError::Chunk(_) => unreachable!("a namespace in memory loads nothing"),
         }
     }

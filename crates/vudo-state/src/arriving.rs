@@ -28,7 +28,7 @@ use crate::history::is_signature;
 use crate::layout;
 use crate::limits::SMALL_FRAME_BYTES_MAX;
 use crate::shard::{Commit, FlushTurn, Shard, State, StateGuard, Unit};
-use crate::storage::WriteBatch;
+use crate::storage::{StorageError, WriteBatch};
 use crate::subscription::Origin;
 
 /// The frame that is on disk beside the log.
@@ -195,6 +195,10 @@ impl Shard {
         sealed: Vec<SealedLog>,
     ) -> Result<Applied> {
         let start = state.pending.record.len();
+        if state.rights.is_some() {
+            // Judging takes the replicas in, so it is for what will be applied.
+            state.namespace.check_room::<StorageError>(signed.frame())?;
+        }
         let arriving = state.judge_arriving(signed);
         let (namespace, mut recorder) = state.recorder(self.subscribers.any());
         let frame = signed.frame_bytes();

@@ -19,6 +19,7 @@
 //! **Recovery.** What has been staged stays, and the next session with the same peer goes on where the
 //! last part ended. Another checkpoint begins anew.
 
+use vudo_crdt::checkpoint::Checkpoint;
 use vudo_crdt::merkle::{MerkleLog, leaf_hash};
 use vudo_crdt::wire::{MalformedFrame, Reader, write_varint};
 use vudo_crdt::{Frame, Namespace, ReplicaKey};
@@ -126,6 +127,17 @@ pub(crate) fn refused<T>(what: &str) -> Result<T> {
     Err(Error::Frame(format!("what it gave of its checkpoint was refused: {what}")))
 }
 
+/// Checks that with the replicas of a checkpoint no more write in a namespace than may.
+pub(crate) fn check_room_for_replicas_of(
+    checkpoint: &Checkpoint,
+    namespace: &Namespace,
+) -> Result<()> {
+    match namespace.has_room_for_replicas(checkpoint.logs.iter().map(|(key, _)| key)) {
+        true => Ok(()),
+        false => refused("with its replicas more would write here than in one namespace may"),
+    }
+}
+
 impl Shard {
     fn begin_catching_up(
         &self,
@@ -148,6 +160,7 @@ impl Shard {
             self.storage().commit(&batch)?;
             return Ok(None);
         }
+        check_room_for_replicas_of(checkpoint, &self.lock().namespace)?;
         if let Some(staged) = self.staged(peer)?.filter(|staged| staged.offer == *offer) {
             return Ok(Some(staged.request()));
         }
@@ -164,6 +177,7 @@ impl Shard {
         Ok(Some(staged.request()))
     }
 
+    /// A floor whose replicas are more than a vector can name could never be read again.
     fn staged(&self, peer: &ReplicaKey) -> Result<Option<Staged>> {
         let Some(stored) = self.storage().get(&layout::staged_of(self.id(), peer))? else {
             return Ok(None);

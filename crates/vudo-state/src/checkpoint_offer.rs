@@ -168,7 +168,7 @@ impl CheckpointPart {
             CHANGES => {
                 let length = reader.varint_up_to(MAX_FRAME_BYTES as u64)?;
                 let frame = reader.take(length as usize)?;
-                Frame::parse(frame)?;
+                Frame::parse(frame)?.check_names()?;
                 PartContent::Changes(frame.to_vec())
             }
             _ => return Err(MalformedFrame::IndexOutOfRange),

@@ -31,6 +31,7 @@ use std::sync::{Arc, PoisonError};
 
 use ed25519_dalek::Signer;
 use vudo_crdt::checkpoint::{Checkpoint, SignedCheckpoint};
+use vudo_crdt::limits::MAX_VECTOR_REPLICAS;
 use vudo_crdt::merkle::{MerkleLog, leaf_hash};
 use vudo_crdt::{
     Change, ChunkId, GenIndex, LogSource, Namespace, PagesError, Ranges, ReplicaIndex, ReplicaKey,
@@ -450,6 +451,12 @@ impl Underway {
         };
         let pinned = shard.pins()?;
         drop(pinning);
+        let replica_count = frozen.namespace.heard_replica_count();
+        if replica_count > MAX_VECTOR_REPLICAS {
+            // The floor could not be read again, and so the namespace not be opened.
+            let namespace = shard.name.to_string();
+            return Err(Error::TooManyReplicas { namespace, replica_count });
+        }
         // A callback may write or set a pin.
         shard.subscribers.run_callbacks();
         let vector = frozen.namespace.version_vector();

@@ -220,6 +220,17 @@ pub enum Error {
         /// The namespace.
         namespace: String,
     },
+    /// More replicas have written than a checkpoint can name.
+    #[error(
+        "{replica_count} replicas have written in namespace '{namespace}', and a checkpoint names at most {}: copy what is wanted of it to a new namespace",
+        vudo_crdt::limits::MAX_VECTOR_REPLICAS
+    )]
+    TooManyReplicas {
+        /// The namespace.
+        namespace: String,
+        /// How many have written.
+        replica_count: usize,
+    },
     /// A counter's total does not fit its type, and its Gen asks for an error then.
     #[error("{0}")]
     CounterOverflow(#[from] CounterOverflow),

@@ -35,7 +35,7 @@ use vudo_crdt::{
     Touched,
 };
 
-use crate::catch_up::refused;
+use crate::catch_up::{check_room_for_replicas_of, refused};
 use crate::checkpoint_offer::CheckpointOffer;
 use crate::compaction::join_at;
 use crate::error::{Error, Result};
@@ -174,6 +174,8 @@ impl Shard {
         if state.kept_chunks.is_some() {
             return Err(Error::CompactionRuns { namespace: self.name.to_string() });
         }
+        // Others may have brought new ones since it was looked at.
+        check_room_for_replicas_of(&new.offer.signed.checkpoint, &state.namespace)?;
         self.check_owner(state, &new)?;
         self.check_held(state, &mut new)?;
         if let Some(floor) = state.floor.clone()
