@@ -141,7 +141,7 @@ fn no_more_replicas_are_taken_in_than_a_vector_can_name() {
     let (_, log) = store(&["Task"], &[&["Task"]]);
     let change = log.changes().next().unwrap();
     let mut namespace = Namespace::new(2);
-    let mut apply = |namespace: &mut Namespace, numbers| {
+    let apply = |namespace: &mut Namespace, numbers| {
         namespace.apply_frame(&frame_of_replicas(numbers, &change), &mut InMemory, &mut ())
     };
     let mut place = 1;

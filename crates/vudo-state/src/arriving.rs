@@ -209,6 +209,11 @@ impl Shard {
                 return Err(error.into());
             }
         };
+        for replica in arriving.set_aside_replicas() {
+            let replica = state.namespace.replicas().key(replica);
+            let namespace = &*self.name;
+            tracing::warn!(namespace, %replica, "changes that nothing allows were set aside");
+        }
         let mut unit = Unit { start, end: state.pending.record.len(), seals: Vec::new() };
         for sealed in sealed {
             let replica = state.namespace.intern_replica(sealed.replica);

@@ -273,3 +273,11 @@ pub(crate) fn open_session(own: VersionVector, claimed: VersionVector) -> (Sessi
     let effects = victim.handle(opening, 0);
     (victim, effects)
 }
+
+/// Some line of the log says both.
+pub(crate) fn expect_in_log(who: &str, what: &str) {
+    let log = LOG.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let log = String::from_utf8_lossy(&log).into_owned();
+    let is_told = |line: &str| line.contains(who) && line.contains(what);
+    assert!(log.lines().any(is_told), "'{what}' of {who} is not in the log");
+}

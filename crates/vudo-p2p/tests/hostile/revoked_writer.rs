@@ -9,7 +9,7 @@ use vudo_p2p::{Config, Error, Node};
 use vudo_state::storage::MemoryStorage;
 use vudo_state::{Database, RightsRecord};
 
-use crate::attacker::{Attacker, Victim, frame_of, store};
+use crate::attacker::{Attacker, Victim, expect_in_log, frame_of, store};
 use crate::capability_thief::{add, invite, invite_until, owned_store};
 use crate::forker::copy_of;
 
@@ -62,6 +62,7 @@ async fn what_it_writes_after_the_cut_has_no_effect_anywhere() {
     expect_acknowledged(&mut attacker).await;
     let replication = victim.database.replication(victim.database.namespace()).unwrap();
     assert_eq!(replication.set_aside_count(&member.replica_key()), 2);
+    expect_in_log(&member.replica_key().to_string(), "changes that nothing allows were set aside");
     assert_eq!(held(&victim.database).get(&member.replica_key()), 3);
     drop(attacker);
     // Another store gets all of it from the victim, and comes to the same two documents.

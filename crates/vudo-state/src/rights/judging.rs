@@ -133,6 +133,13 @@ fn set_aside(namespace: &mut Namespace, replica: ReplicaIndex, number: u64) {
     namespace.restore_set_aside(replica, ranges);
 }
 
+impl Arriving {
+    /// Of whom changes have been set aside.
+    pub(crate) fn set_aside_replicas(&self) -> impl Iterator<Item = ReplicaIndex> {
+        self.set_aside.iter().map(|(replica, _)| *replica)
+    }
+}
+
 impl State {
     /// Takes in the records that new changes of a frame carry, and sets those of its changes aside
     /// that are not in effect. Gives what [`State::take_back`] needs.
