@@ -327,6 +327,14 @@ impl Positions {
     }
 }
 
+/// What comparing the rows of a range came to.
+struct Compared {
+    /// Those that differ, ascending.
+    found: Vec<Position>,
+    /// Where it stopped, if there was no room for all of them.
+    cut: Option<Position>,
+}
+
 /// A part of a table that lies in a range.
 struct Segment {
     gen_index: GenIndex,
@@ -437,7 +445,7 @@ impl Namespace {
                     // The end has to have room too, wherever it is.
                     let room_bytes =
                         answer.room_bytes() - MAX_POSITION_BYTES - POSITION_OVERHEAD_BYTES;
-                    let (found, cut) =
+                    let Compared { found, cut } =
                         self.compare_rows((from, end), rows, room_bytes, key, source)?;
                     let is_settled = found.is_empty();
                     found.iter().for_each(|position| different.insert(position.clone()));
@@ -481,7 +489,7 @@ impl Namespace {
         room_bytes: usize,
         key: &SessionKey,
         source: &mut S,
-    ) -> Result<(Vec<Position>, Option<Position>), ChunkError<S::Error>> {
+    ) -> Result<Compared, ChunkError<S::Error>> {
         let mut found = Vec::new();
         let mut cut = None;
         let mut room_bytes =
@@ -509,7 +517,7 @@ impl Namespace {
         if cut.is_none() {
             found.extend(rest.map(|(position, _)| position.clone()));
         }
-        Ok((found, cut))
+        Ok(Compared { found, cut })
     }
 
     /// Divides a range into parts of about equally many rows and says a digest of each.
