@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
+use indicatif::ProgressBar;
 use vudo_p2p::proto::{Access, SchemaDifferences};
 use vudo_p2p::{Config, Error, Node, Ticket};
 use vudo_state::{Database, PublicKey, Rights};
@@ -16,8 +17,8 @@ use crate::network::{runtime, sync_once};
 use crate::output::date_of;
 use crate::{Context, data};
 
-/// How long the stores behind a ticket may take to become equal.
-const SYNC_LIMIT: Duration = Duration::from_secs(10);
+/// How long nothing may move until the stores behind a ticket are equal.
+const STILLNESS_MAX: Duration = Duration::from_secs(10);
 
 /// From where the network is tried.
 enum Base {
@@ -128,16 +129,16 @@ async fn try_ticket(node: &Node, base: &Base, ticket: &Ticket, findings: &mut Ve
         findings.push(Finding::warning(what, said.to_owned()));
         return;
     }
-    let report = sync_once(node, ticket, SYNC_LIMIT).await;
-    let told = report.as_ref().map(|report| {
-        format!(
-            "both stores are equal: {} changes sent, {} received",
-            report.sent_changes, report.received_changes
-        )
-    });
-    findings.push(Finding::of(what, told.map_err(|error| error.clone().into())));
-    if let Ok(report) = report {
-        compare_schemas(&report.schema_differences, findings);
+    match sync_once(node, ticket, STILLNESS_MAX, &ProgressBar::hidden()).await {
+        Ok(report) => {
+            let told = format!(
+                "both stores are equal: {} changes sent, {} received",
+                report.sent_changes, report.received_changes
+            );
+            findings.push(Finding::of(what, Ok(told)));
+            compare_schemas(&report.schema_differences, findings);
+        }
+        Err(error) => findings.push(Finding::of(what, Err(error))),
     }
 }
 

@@ -134,7 +134,8 @@ enum Command {
     Sync {
         /// What `vudo serve` printed.
         ticket: String,
-        /// Give up after so many seconds.
+        /// Give up when nothing has moved for so many seconds: no change went over, and no session got
+        /// further than those before. A sync that goes on may take as long as it needs.
         #[arg(long, default_value_t = 30)]
         timeout_seconds: u64,
     },

@@ -53,7 +53,7 @@ mod ticket;
 pub use error::{Error, Result};
 #[cfg(feature = "net")]
 pub use net::{
-    ALPN, Config, Delivery, Link, MESSAGE_ALPN, Messenger, Node, Outgoing, PeerStatus, Presence,
-    PresenceChange, PresenceChanges, SyncReport,
+    ALPN, Config, Delivery, Link, LinkProgress, MESSAGE_ALPN, Messenger, Node, Outgoing,
+    PeerStatus, Presence, PresenceChange, PresenceChanges, SyncReport,
 };
 pub use ticket::Ticket;

@@ -71,6 +71,9 @@ async fn two_nodes_converge_both_ways_and_push_what_is_new() {
     let link = client.connect(&server.share("default").unwrap()).await.unwrap();
     let report = link.wait_until_synced(PATIENCE).await.unwrap();
     assert_eq!((report.sent_changes, report.received_changes), (2, 2));
+    let progress = link.progress();
+    assert!(progress.is_connected && progress.session_count == 1, "{progress:?}");
+    assert_eq!((progress.sent_changes, progress.received_changes), (2, 2));
     assert_eq!(report.fingerprint, fingerprint(&left));
     for database in [&left, &right] {
         assert_eq!(keys(database), ["a", "b", "shared"]);
@@ -105,6 +108,28 @@ async fn a_wrong_secret_learns_nothing_and_an_unshared_namespace_is_no_different
     assert_eq!(left.namespaces().unwrap(), ["default"], "asking for a namespace creates none");
     client.shutdown().await;
     server.shutdown().await;
+}
+
+/// Whoever only looks whether it is let in must not say that it holds anything: what is said is believed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_is_let_in_or_not_and_takes_nothing() {
+    let (left, right) = (Database::open_in_memory().unwrap(), Database::open_in_memory().unwrap());
+    create(&left, "a", "from left");
+    let (server, client) = (spawn(&left).await, spawn(&right).await);
+    let ticket = server.share("default").unwrap();
+    for _ in 0..20 {
+        client.probe(&ticket).await.unwrap();
+    }
+    let forged = Ticket { access: Access::Secret([1; 32]), ..ticket.clone() };
+    assert!(matches!(client.probe(&forged).await, Err(Error::WrongSecret)));
+    assert!(right.namespaces().unwrap().is_empty());
+    assert_eq!(left.outbox().unwrap().peers(), []);
+    synced(&client.connect(&ticket).await.unwrap()).await;
+    assert_eq!(left.outbox().unwrap().peers(), [(right.replica_key(), 1)]);
+    let gone = server.share("default").unwrap();
+    server.shutdown().await;
+    assert!(matches!(client.probe(&gone).await, Err(Error::Unreachable { .. })));
+    client.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -317,7 +342,10 @@ async fn a_peer_further_behind_than_the_log_goes_goes_on_from_the_checkpoint() {
     create(&behind, "own", "Own");
     let late = spawn(&behind).await;
     let link = late.connect(&ticket).await.unwrap();
-    synced(&link).await;
+    let report = link.wait_until_synced(PATIENCE).await.unwrap();
+    // Six of the changes came with the checkpoint, and two behind it.
+    assert_eq!((report.sent_changes, report.received_changes), (1, 8));
+    assert_eq!(report.vector.change_count(), 9);
     assert_eq!(keys(&behind), ["bread", "milk", "own", "salt"]);
     assert_eq!(fingerprint(&behind), fingerprint(&server));
     create(&server, "tea", "Tea");

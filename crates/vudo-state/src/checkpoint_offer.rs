@@ -7,7 +7,7 @@ use vudo_crdt::checkpoint::SignedCheckpoint;
 use vudo_crdt::limits::MAX_FRAME_BYTES;
 use vudo_crdt::merkle::{MerkleLog, NodeId};
 use vudo_crdt::wire::{MalformedFrame, Reader, write_bytes, write_varint};
-use vudo_crdt::{Frame, FrameWriter, ReplicaIndex, ReplicaKey, Seal};
+use vudo_crdt::{Frame, FrameWriter, ReplicaIndex, ReplicaKey, Seal, VersionVector};
 
 use crate::error::Result;
 use crate::floor::{Floor, Nodes, read_nodes};
@@ -72,6 +72,11 @@ fn id_of(signed: &SignedCheckpoint) -> CheckpointId {
 }
 
 impl CheckpointOffer {
+    /// The changes that the checkpoint covers.
+    pub fn vector(&self) -> VersionVector {
+        self.signed.checkpoint.vector()
+    }
+
     /// What the checkpoint is named.
     pub fn id(&self) -> CheckpointId {
         id_of(&self.signed)

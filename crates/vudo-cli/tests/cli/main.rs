@@ -2,6 +2,7 @@
 
 mod doctor;
 mod invitations;
+mod sync;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

@@ -10,14 +10,14 @@ use tokio::task::{JoinSet, block_in_place};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use vudo_crdt::{Applied, Fingerprint, ReplicaKey, VersionVector};
 use vudo_state::{
-    CheckpointOffer, Database, ListenerGuard, OutgoingFrame, Replication, SMALL_FRAME_BYTES_MAX,
-    SignedRecord,
+    CheckpointOffer, CheckpointPart, Database, ListenerGuard, OutgoingFrame, Replication,
+    SMALL_FRAME_BYTES_MAX, SignedRecord,
 };
 
 use crate::error::{Error, Result};
 use crate::limits::{
     FINGERPRINT_PAUSE_FACTOR, GOODBYE_TIMEOUT, MESSAGE_BYTES_MAX, MESSAGE_HEADER_BYTES,
-    SEND_TIMEOUT,
+    PIECE_BYTES, SEND_TIMEOUT,
 };
 use crate::net::channel::Sender;
 use crate::net::inbox::{Arrived, Inbox, Incoming, Room};
@@ -33,12 +33,22 @@ use crate::ticket::short_id;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Progress {
     pub(super) is_authenticated: bool,
+    /// How many sessions have been.
+    pub(super) session_count: u64,
     pub(super) synced: Option<(VersionVector, Fingerprint)>,
     pub(super) sent_changes: u64,
     pub(super) received_changes: u64,
     pub(super) sent_bytes: u64,
     pub(super) received_bytes: u64,
     pub(super) schema_differences: SchemaDifferences,
+}
+
+/// Counts without waking whoever waits for something to happen: bytes say nothing of what is held.
+pub(super) fn count(progress: &watch::Sender<Progress>, count: impl FnOnce(&mut Progress)) {
+    progress.send_if_modified(|progress| {
+        count(progress);
+        false
+    });
 }
 
 /// What the session is about, once it is known.
@@ -84,6 +94,8 @@ pub(super) struct Driver {
     leave: watch::Receiver<bool>,
     /// Whether it leaves before it handles anything else, once it has been let in.
     leaves_once_let_in: bool,
+    /// What the checkpoint covers that is being taken.
+    taken_vector: Arc<VersionVector>,
     answers: (mpsc::UnboundedSender<Answer>, mpsc::UnboundedReceiver<Answer>),
     /// The blocking work itself. The session waits for it before it ends, so that nothing holds
     /// the store afterwards.
@@ -156,6 +168,7 @@ impl Driver {
             room: None,
             leave,
             leaves_once_let_in: false,
+            taken_vector: Arc::default(),
             answers: mpsc::unbounded_channel(),
             tasks: JoinSet::new(),
             advanced: Arc::new(Notify::new()),
@@ -267,6 +280,7 @@ impl Driver {
                     }
                     self.progress.send_modify(|progress| {
                         progress.is_authenticated = true;
+                        progress.session_count += 1;
                         progress.schema_differences = SchemaDifferences::default();
                     });
                 }
@@ -315,20 +329,14 @@ impl Driver {
                 }),
                 Effect::TakeCheckpoint(offer) => {
                     let peer = self.peer;
+                    self.taken_vector = Arc::new(offer.vector());
                     self.work(move |replication| {
                         let begun = replication.begin_catching_up(&peer, &offer);
                         begun
                             .map_or_else(|error| failed_to_catch_up(&error), Event::CheckpointTaken)
                     });
                 }
-                Effect::TakePart(part) => {
-                    let peer = self.peer;
-                    self.work(move |replication| {
-                        let taken = replication.take_part(&peer, &part);
-                        taken
-                            .map_or_else(|error| failed_to_catch_up(&error), Event::CheckpointTaken)
-                    });
-                }
+                Effect::TakePart(part) => self.take_part(part),
                 Effect::ReadHead { replica } => self.work(move |replication| {
                     let head = replication.latest_signed_head_of(&replica);
                     head.map_or_else(|error| failed(&error), Event::HeadReady)
@@ -404,7 +412,16 @@ impl Driver {
             asked_to_leave(&mut leave).await;
             sleep(GOODBYE_TIMEOUT).await;
         };
-        let writing = timeout(SEND_TIMEOUT, self.sender.write_all(&bytes));
+        let (sender, progress) = (&mut self.sender, &self.progress);
+        let write = async {
+            // In pieces, so that a slow link is seen to move.
+            for piece in bytes.chunks(PIECE_BYTES) {
+                sender.write_all(piece).await?;
+                count(progress, |progress| progress.sent_bytes += piece.len() as u64);
+            }
+            Ok(())
+        };
+        let writing = timeout(SEND_TIMEOUT, write);
         tokio::pin!(writing, is_leaving);
         let written = loop {
             tokio::select! {
@@ -416,9 +433,7 @@ impl Driver {
             }
         };
         let what = "it does not read what it is sent";
-        written.map_err(|_| Error::PeerMisbehaved { what: what.to_owned() })??;
-        self.progress.send_modify(|progress| progress.sent_bytes += bytes.len() as u64);
-        Ok(())
+        written.map_err(|_| Error::PeerMisbehaved { what: what.to_owned() })?
     }
 
     /// Why the peer does not take messages any more: it says so before it stops reading, and what it
@@ -571,21 +586,18 @@ impl Driver {
     fn apply(&mut self, frame: Vec<u8>) {
         let room = self.frame_rooms.pop_front().flatten();
         let progress = self.progress.clone();
-        let received_bytes = frame.len() as u64;
+        let frame_bytes = frame.len();
         let event =
             move |replication: &Replication, applied: vudo_state::Result<Applied>| match applied {
                 Ok(applied) => {
-                    progress.send_modify(|progress| {
-                        progress.received_changes += applied.changes;
-                        progress.received_bytes += received_bytes;
-                    });
+                    progress.send_modify(|progress| progress.received_changes += applied.changes);
                     Event::Applied { vector: replication.durable_vector() }
                 }
                 Err(error) => failed(&error),
             };
         // Messages that wait are looked at meanwhile: there may be too many of them. Waiting for the
         // disk on this thread takes a runtime that lets others take over what it does beside.
-        let is_small = received_bytes <= SMALL_FRAME_BYTES_MAX as u64 && !self.inbox.has_messages();
+        let is_small = frame_bytes <= SMALL_FRAME_BYTES_MAX && !self.inbox.has_messages();
         let apply = move |replication: &Replication| {
             let applied = replication.apply_frame(&frame);
             drop((frame, room));
@@ -596,6 +608,26 @@ impl Driver {
         }
         let Some(worker) = self.worker() else { return };
         block_in_place(|| worker.answer(apply));
+    }
+
+    /// Takes a part of a checkpoint. With the last one, what the checkpoint covers beyond what was held
+    /// counts as received.
+    fn take_part(&mut self, part: Box<CheckpointPart>) {
+        let (peer, progress) = (self.peer, self.progress.clone());
+        let vector = self.taken_vector.clone();
+        self.work(move |replication| {
+            let is_last = part.next.is_none();
+            let held = if is_last { replication.durable_vector() } else { VersionVector::new() };
+            let taken = replication.take_part(&peer, &part);
+            // Another session may have gone on meanwhile, and not be at its end.
+            let is_held = || replication.durable_vector().covers(&vector);
+            if is_last && matches!(taken, Ok(None)) && is_held() {
+                let beyond = |(replica, last): (_, u64)| last.saturating_sub(held.get(&replica));
+                let changes: u64 = vector.iter().map(beyond).sum();
+                progress.send_modify(|progress| progress.received_changes += changes);
+            }
+            taken.map_or_else(|error| failed_to_catch_up(&error), Event::CheckpointTaken)
+        });
     }
 
     fn read_fingerprint(&mut self) {

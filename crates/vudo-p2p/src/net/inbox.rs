@@ -24,10 +24,10 @@ use tokio::time::timeout;
 use crate::error::{Error, Result};
 use crate::limits::{
     HANDSHAKE_MESSAGE_BYTES_MAX, INBOX_MESSAGES_MAX, MESSAGE_BYTES_MAX, MESSAGE_HEADER_BYTES,
-    MESSAGE_PART_BYTES, MESSAGE_ROOM_BYTES, MESSAGE_ROOM_TIMEOUT, PROGRESS_TIMEOUT,
+    MESSAGE_PART_BYTES, MESSAGE_ROOM_BYTES, MESSAGE_ROOM_TIMEOUT, PIECE_BYTES, PROGRESS_TIMEOUT,
 };
 use crate::net::channel::Receiver;
-use crate::net::driver::Progress;
+use crate::net::driver::{Progress, count};
 use crate::proto::{Message, MessageKind};
 
 /// Messages that may wait between the reader and the session.
@@ -99,8 +99,7 @@ impl Inbox {
     ) -> Inbox {
         let (queue_sender, queue) = mpsc::channel(QUEUED_MESSAGES_MAX);
         let partial = Arc::new(Partial::default());
-        let is_authenticated = progress.subscribe();
-        let reader = Reader { receiver, is_authenticated, room, partial: partial.clone() };
+        let reader = Reader { receiver, progress, room, partial: partial.clone() };
         let reader = tokio::spawn(reader.run(queue_sender)).abort_handle();
         Inbox { queue, waiting: VecDeque::new(), partial, reader }
     }
@@ -150,7 +149,7 @@ impl Drop for Inbox {
 /// Reads messages.
 struct Reader {
     receiver: Receiver,
-    is_authenticated: watch::Receiver<Progress>,
+    progress: Arc<watch::Sender<Progress>>,
     room: MessageRoom,
     partial: Arc<Partial>,
 }
@@ -168,7 +167,7 @@ impl Reader {
 
     async fn read(&mut self) -> Result<Arrived> {
         let mut length = [0; MESSAGE_HEADER_BYTES];
-        self.receiver.read_exact(&mut length).await?;
+        self.read_exact(&mut length).await?;
         let length = u32::from_le_bytes(length) as usize;
         if length > MESSAGE_BYTES_MAX {
             return Err(Error::PeerMisbehaved { what: format!("a message of {length} bytes") });
@@ -176,9 +175,9 @@ impl Reader {
         if length > HANDSHAKE_MESSAGE_BYTES_MAX {
             // An honest peer sends its proof just before, which the session may not have handled
             // yet. Nothing is allocated until it has; the session's own time limit ends the wait.
-            let authenticated =
-                self.is_authenticated.wait_for(|progress| progress.is_authenticated);
-            authenticated.await.map_err(|_| Error::Closed)?;
+            let mut progress = self.progress.subscribe();
+            let authenticated = progress.wait_for(|progress| progress.is_authenticated).await;
+            authenticated.map_err(|_| Error::Closed)?;
         }
         let mut room = self.room.take(length).await?;
         let bytes = self.read_body(length).await?;
@@ -196,13 +195,22 @@ impl Reader {
         Ok(Arrived { message, room })
     }
 
+    /// Fills the buffer in pieces, each of which counts as it arrives.
+    async fn read_exact(&mut self, buffer: &mut [u8]) -> Result<()> {
+        for piece in buffer.chunks_mut(PIECE_BYTES) {
+            self.receiver.read_exact(piece).await?;
+            count(&self.progress, |progress| progress.received_bytes += piece.len() as u64);
+        }
+        Ok(())
+    }
+
     /// What was announced is allocated as it arrives.
     async fn read_body(&mut self, length: usize) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         while bytes.len() < length {
             let start = bytes.len();
             bytes.resize(length.min(start + MESSAGE_PART_BYTES), 0);
-            let reading = self.receiver.read_exact(&mut bytes[start..]);
+            let reading = self.read_exact(&mut bytes[start..]);
             timeout(PROGRESS_TIMEOUT, reading).await.map_err(|_| Error::PeerMisbehaved {
                 what: "it does not go on with a message".to_owned(),
             })??;

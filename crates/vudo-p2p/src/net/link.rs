@@ -32,11 +32,11 @@ use crate::ticket::{Ticket, short_id};
 pub struct SyncReport {
     /// Changes sent since the link was opened.
     pub sent_changes: u64,
-    /// Changes received since the link was opened.
+    /// Changes received since the link was opened, those that came with a checkpoint included.
     pub received_changes: u64,
-    /// Bytes sent, headers of messages included.
+    /// Bytes of messages sent, their headers included.
     pub sent_bytes: u64,
-    /// Bytes of frames received.
+    /// Bytes of messages received, their headers included.
     pub received_bytes: u64,
     /// The fingerprint that both sides have, in hexadecimal.
     pub fingerprint: String,
@@ -45,6 +45,25 @@ pub struct SyncReport {
     /// What the two stores have defined in different ways, by [`vudo_state::Database::define`]. It keeps
     /// nothing from being synced; of a field in conflict the two sides read different things.
     pub schema_differences: SchemaDifferences,
+}
+
+/// How far a link has come since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkProgress {
+    /// Whether a session with the peer is open at this moment.
+    pub is_connected: bool,
+    /// How many sessions there have been: more than one where the connection has dropped.
+    pub session_count: u64,
+    /// Changes that have been read to be sent.
+    pub sent_changes: u64,
+    /// Changes received that are on disk here. Those that come with a checkpoint count when all of it is
+    /// there.
+    pub received_changes: u64,
+    /// Bytes of messages sent, their headers included, as they are handed over to the network.
+    pub sent_bytes: u64,
+    /// Bytes of messages received, their headers included, as they arrive; those of a large message
+    /// before all of it is there.
+    pub received_bytes: u64,
 }
 
 /// A namespace that is kept in sync with a peer until this is closed or dropped.
@@ -90,6 +109,19 @@ impl Link {
     /// Whether a session with the peer is open at this moment.
     pub fn is_connected(&self) -> bool {
         self.progress.borrow().is_authenticated
+    }
+
+    /// How far the link has come, at this moment.
+    pub fn progress(&self) -> LinkProgress {
+        let progress = self.progress.borrow();
+        LinkProgress {
+            is_connected: progress.is_authenticated,
+            session_count: progress.session_count,
+            sent_changes: progress.sent_changes,
+            received_changes: progress.received_changes,
+            sent_bytes: progress.sent_bytes,
+            received_bytes: progress.received_bytes,
+        }
     }
 
     /// Waits until both sides hold all that this store holds durably, and have told each other

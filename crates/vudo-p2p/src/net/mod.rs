@@ -37,7 +37,7 @@ mod presence;
 mod server;
 mod websocket;
 
-pub use link::{Link, SyncReport};
+pub use link::{Link, LinkProgress, SyncReport};
 pub use messenger::{Delivery, MESSAGE_ALPN, Messenger, Outgoing};
 pub use node::{Config, Node, PeerStatus};
 pub use presence::{Presence, PresenceChange, PresenceChanges};
