@@ -1,6 +1,6 @@
 //! Sealing what this store writes, and frames that end where everybody has sealed.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use ed25519_dalek::{Signer, SigningKey};
 use vudo_crdt::head::{Head, SignedHead};
@@ -13,7 +13,7 @@ use crate::layout::{self, NamespaceId};
 use crate::notices::SharedSchema;
 use crate::replication::OutgoingFrame;
 use crate::seals::{OpenSegment, Seals, SealsByReplica, Segment, for_each_segment};
-use crate::shard::Shard;
+use crate::shard::{Commit, FlushTurn, Shard, StateGuard};
 use crate::storage::{Storage, WriteBatch};
 
 /// What is on disk and sealed at one moment.
@@ -60,6 +60,47 @@ pub(crate) fn seal(key: &SigningKey, namespace: &str, log: &MerkleLog) -> Seal {
 }
 
 impl Shard {
+    /// Waits for the turn to write to disk as [`Shard::turn_with_whole_log`] does, with nobody sealing: for
+    /// whoever replaces a part of the log, and with it segments that sealing would write back.
+    pub(crate) fn turn_to_replace_log(
+        &self,
+    ) -> Result<(FlushTurn<'_>, MutexGuard<'_, ()>, StateGuard<'_>)> {
+        loop {
+            let (turn, state) = self.turn_with_whole_log()?;
+            // Whoever seals may be waiting for the state.
+            drop(state);
+            let sealing = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
+            let state = self.lock();
+            if state.durable_count == state.applied_count {
+                return Ok((turn, sealing, state));
+            }
+        }
+    }
+
+    /// The state, for whoever seals. What takes the place of a part of the log is on disk then: a failure
+    /// may have kept it from getting there, and the segments on disk are those of before.
+    pub(crate) fn lock_to_seal(&self) -> Result<(MutexGuard<'_, ()>, StateGuard<'_>)> {
+        loop {
+            let sealing = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
+            let state = self.lock();
+            if state.with_pending.batch.writes.is_empty() {
+                return Ok((sealing, state));
+            }
+            drop(state);
+            drop(sealing);
+            self.write_replacement()?;
+        }
+    }
+
+    fn write_replacement(&self) -> Result<()> {
+        let (turn, state) = self.turn();
+        // Whoever had the turn may have written it.
+        if state.with_pending.batch.writes.is_empty() {
+            return Ok(());
+        }
+        self.flush_in_turn(turn, state, Commit::Now)
+    }
+
     /// Hashes what this store has written since it did so last and is on disk, and signs it where a
     /// segment ends.
     pub(crate) fn seal_own(&self) -> Result<Sealed> {

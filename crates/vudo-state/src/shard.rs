@@ -91,7 +91,7 @@ pub(crate) struct State {
     pub(crate) next_position: u64,
     /// How many changes have been applied and how many of those are on disk, since opening.
     pub(crate) applied_count: u64,
-    durable_count: u64,
+    pub(crate) durable_count: u64,
     pub(crate) durable_vector: VersionVector,
     pub(crate) seals: Seals,
     /// What has been written last, where it was sealed on its way to disk.
@@ -521,47 +521,6 @@ impl Shard {
                 return Ok((turn, state));
             }
         }
-    }
-
-    /// Waits for the turn to write to disk as [`Shard::turn_with_whole_log`] does, with nobody sealing: for
-    /// whoever replaces a part of the log, and with it segments that sealing would write back.
-    pub(crate) fn turn_to_replace_log(
-        &self,
-    ) -> Result<(FlushTurn<'_>, MutexGuard<'_, ()>, StateGuard<'_>)> {
-        loop {
-            let (turn, state) = self.turn_with_whole_log()?;
-            // Whoever seals may be waiting for the state.
-            drop(state);
-            let sealing = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
-            let state = self.lock();
-            if state.durable_count == state.applied_count {
-                return Ok((turn, sealing, state));
-            }
-        }
-    }
-
-    /// The state, for whoever seals. What takes the place of a part of the log is on disk then: a failure
-    /// may have kept it from getting there, and the segments on disk are those of before.
-    pub(crate) fn lock_to_seal(&self) -> Result<(MutexGuard<'_, ()>, StateGuard<'_>)> {
-        loop {
-            let sealing = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
-            let state = self.lock();
-            if state.with_pending.batch.writes.is_empty() {
-                return Ok((sealing, state));
-            }
-            drop(state);
-            drop(sealing);
-            self.write_replacement()?;
-        }
-    }
-
-    fn write_replacement(&self) -> Result<()> {
-        let (turn, state) = self.turn();
-        // Whoever had the turn may have written it.
-        if state.with_pending.batch.writes.is_empty() {
-            return Ok(());
-        }
-        self.flush_in_turn(turn, state, Commit::Now)
     }
 
     /// The log on disk.
