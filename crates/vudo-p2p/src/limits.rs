@@ -40,7 +40,7 @@ pub const MESSAGE_PART_BYTES: usize = 64 << 10;
 /// without being answered: a window of frames, and a few messages that each have to be answered.
 pub const INBOX_MESSAGES_MAX: usize = 32;
 /// Most bytes of messages larger than a part that a node holds at once, of all peers.
-pub const MESSAGE_ROOM_BYTES: usize = 256 << 20;
+pub const MESSAGE_ROOM_BYTES: usize = 128 << 20;
 /// How long a message waits for others to give up their room before its session ends.
 pub const MESSAGE_ROOM_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most connections that a node serves at once; further peers are refused.

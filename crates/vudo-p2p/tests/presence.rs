@@ -51,6 +51,21 @@ const fn link(number: LinkNumber, peer: u8) -> (LinkNumber, NodeId) {
     (number, [peer; 32])
 }
 
+/// Else whoever says so could keep a node from being seen for as long as others are there.
+#[test]
+fn a_clock_at_the_end_of_time_is_not_believed() {
+    let mut table = PresenceTable::new(id(1), 1_000);
+    table.receive(link(1, 2), vec![update(3, u64::MAX, Some("made up"))], 0);
+    assert_eq!(others(&table, 1), []);
+    table.receive(link(1, 2), vec![update(3, 1_001, Some("three"))], 1);
+    assert_eq!(others(&table, 2), shown(&[(3, "three")]));
+    // Nor by the node itself, whose next value would not be newer.
+    table.receive(link(1, 2), vec![update(1, u64::MAX, None)], 2);
+    table.set(Some(value("one")), 3);
+    let (told, _) = table.updates_since(0, link(2, 4), 4);
+    assert!(told.contains(&update(1, 1_003, Some("one"))), "{told:?}");
+}
+
 #[test]
 fn the_newest_of_each_origin_is_kept_and_told_once() {
     let mut table = PresenceTable::new(id(1), 1_000);

@@ -47,17 +47,18 @@ impl MessageRoom {
         MessageRoom(Arc::new(Semaphore::new(MESSAGE_ROOM_BYTES / ROOM_UNIT_BYTES)))
     }
 
-    /// Waits for room for a message of so many bytes. Small ones need none.
-    async fn take(&self, bytes: usize) -> Result<Room> {
-        if bytes <= MESSAGE_PART_BYTES {
-            return Ok(None);
-        }
+    /// Waits for room for so many bytes more, which are put to those that a message has already.
+    async fn take(&self, bytes: usize, room: &mut Room) -> Result<()> {
         let units = bytes.div_ceil(ROOM_UNIT_BYTES) as u32;
         let taking = timeout(MESSAGE_ROOM_TIMEOUT, self.0.clone().acquire_many_owned(units));
         match taking.await {
-            Ok(Ok(room)) => Ok(Some(room)),
-            _ => Err(Error::NoRoom),
+            Ok(Ok(more)) => match room {
+                Some(room) => room.merge(more),
+                None => *room = Some(more),
+            },
+            _ => return Err(Error::NoRoom),
         }
+        Ok(())
     }
 }
 
@@ -179,8 +180,8 @@ impl Reader {
             let authenticated = progress.wait_for(|progress| progress.is_authenticated).await;
             authenticated.map_err(|_| Error::Closed)?;
         }
-        let mut room = self.room.take(length).await?;
-        let bytes = self.read_body(length).await?;
+        let mut room = None;
+        let bytes = self.read_body(length, &mut room).await?;
         let message = Message::decode(&bytes).map_err(|error| Error::PeerMisbehaved {
             what: format!("a malformed message: {error}"),
         })?;
@@ -189,8 +190,7 @@ impl Reader {
             && frame.len() > length
         {
             // It was compressed, and takes up more now.
-            drop(room.take());
-            room = self.room.take(frame.len()).await?;
+            self.room.take(frame.len() - length, &mut room).await?;
         }
         Ok(Arrived { message, room })
     }
@@ -204,11 +204,15 @@ impl Reader {
         Ok(())
     }
 
-    /// What was announced is allocated as it arrives.
-    async fn read_body(&mut self, length: usize) -> Result<Vec<u8>> {
+    /// What was announced is allocated as it arrives, and so is its room: announcing costs nothing. What
+    /// fits into one part needs none.
+    async fn read_body(&mut self, length: usize, room: &mut Room) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         while bytes.len() < length {
             let start = bytes.len();
+            if length > MESSAGE_PART_BYTES {
+                self.room.take(MESSAGE_PART_BYTES.min(length - start), room).await?;
+            }
             bytes.resize(length.min(start + MESSAGE_PART_BYTES), 0);
             let reading = self.read_exact(&mut bytes[start..]);
             timeout(PROGRESS_TIMEOUT, reading).await.map_err(|_| Error::PeerMisbehaved {

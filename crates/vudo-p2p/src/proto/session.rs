@@ -668,12 +668,11 @@ fn left_by_peer(code: GoodbyeCode) -> CloseReason {
 fn farewell(reason: &CloseReason) -> Option<GoodbyeCode> {
     match reason {
         CloseReason::Done | CloseReason::PeerStorageFailed | CloseReason::PeerCompacted => None,
-        CloseReason::BeginAgain => Some(GoodbyeCode::Done),
+        // Whoever was slow may be quicker next time.
+        CloseReason::BeginAgain | CloseReason::HandshakeTimeout => Some(GoodbyeCode::Done),
         CloseReason::Refused => Some(GoodbyeCode::Refused),
         CloseReason::AccessEnded => Some(GoodbyeCode::AccessEnded),
-        CloseReason::OtherVersion | CloseReason::HandshakeTimeout => {
-            Some(GoodbyeCode::OtherVersion)
-        }
+        CloseReason::OtherVersion => Some(GoodbyeCode::OtherVersion),
         CloseReason::PeerMisbehaved(_) => Some(GoodbyeCode::Misbehaved),
         CloseReason::StorageFailed(_) => Some(GoodbyeCode::StorageFailed),
         CloseReason::Compacted(_) => Some(GoodbyeCode::Compacted),

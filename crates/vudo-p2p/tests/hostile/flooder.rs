@@ -67,13 +67,15 @@ async fn a_flood_from_many_sides_is_taken_in_bounded_memory() {
     let victim = Victim::new(|| store(&["own"])).await;
     let unfinished = unfinished_frame();
     let before = resident_bytes();
+    // They are sent nothing that they would have to acknowledge.
+    let held = victim.database.replication("default").unwrap().durable_vector();
     let mut attackers = Vec::new();
     for _ in 0..MESSAGE_ROOM_BYTES / unfinished.len() {
-        let mut attacker = Attacker::trusted(&victim, 0xb4, VersionVector::new()).await;
+        let mut attacker = Attacker::trusted(&victim, 0xb4, held.clone()).await;
         attacker.send_bytes(&unfinished).await;
         attackers.push(attacker);
     }
-    let mut last = Attacker::trusted(&victim, 0xb5, VersionVector::new()).await;
+    let mut last = Attacker::trusted(&victim, 0xb5, held).await;
     last.send_bytes(&unfinished).await;
     last.expect_cut_off("take up as much memory as they may").await;
     let grown = resident_bytes().saturating_sub(before);

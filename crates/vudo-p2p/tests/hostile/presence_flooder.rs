@@ -21,7 +21,7 @@ fn update(origin: [u8; 32], clock: u64, byte_count: usize) -> PresenceUpdate {
 fn invented(number: usize) -> PresenceUpdate {
     let mut origin = [0xaa; 32];
     origin[..8].copy_from_slice(&(number as u64).to_be_bytes());
-    update(origin, u64::MAX, 20)
+    update(origin, 1, 20)
 }
 
 async fn wait_for(what: &str, presence: &Presence, is_so: impl Fn(usize) -> bool) {
