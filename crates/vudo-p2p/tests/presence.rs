@@ -171,7 +171,7 @@ fn what_a_session_has_brought_ends_with_it() {
 #[test]
 fn a_node_speaks_for_itself_whatever_others_say() {
     let mut table = PresenceTable::new(id(1), 0);
-    table.receive(link(1, 2), vec![update(3, u64::MAX, Some("hearsay"))], 0);
+    table.receive(link(1, 2), vec![update(3, 100, Some("hearsay"))], 0);
     table.receive(link(2, 3), vec![update(3, 7, Some("itself"))], 0);
     table.receive(link(1, 2), vec![update(3, u64::MAX, Some("hearsay")), update(3, 8, None)], 0);
     assert_eq!(others(&table, 0), shown(&[(3, "itself")]));
