@@ -69,11 +69,12 @@ async fn a_flood_from_many_sides_is_taken_in_bounded_memory() {
     let before = resident_bytes();
     // They are sent nothing that they would have to acknowledge.
     let held = victim.database.replication("default").unwrap().durable_vector();
-    let mut attackers = Vec::new();
+    let mut attackers = tokio::task::JoinSet::new();
     for _ in 0..MESSAGE_ROOM_BYTES / unfinished.len() {
         let mut attacker = Attacker::trusted(&victim, 0xb4, held.clone()).await;
         attacker.send_bytes(&unfinished).await;
-        attackers.push(attacker);
+        // Whoever does not answer pings counts as gone.
+        attackers.spawn(async move { while attacker.next().await.is_some() {} });
     }
     let mut last = Attacker::trusted(&victim, 0xb5, held).await;
     last.send_bytes(&unfinished).await;
@@ -83,7 +84,7 @@ async fn a_flood_from_many_sides_is_taken_in_bounded_memory() {
     assert!(grown < MESSAGE_ROOM_BYTES + MEMORY_BYTES_MAX, "{grown} bytes");
     // Small messages need no room.
     victim.survives(1).await;
-    drop(attackers);
+    attackers.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
