@@ -42,7 +42,7 @@ pub const INBOX_MESSAGES_MAX: usize = 32;
 /// Most bytes of messages larger than a part that a node holds at once, of all peers.
 pub const MESSAGE_ROOM_BYTES: usize = 128 << 20;
 /// How long a message waits for others to give up their room before its session ends.
-pub const MESSAGE_ROOM_TIMEOUT: Duration = Duration::from_secs(5);
+pub const MESSAGE_ROOM_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most connections that a node serves at once; further peers are refused.
 pub const SERVED_CONNECTIONS_MAX: usize = 4096;
 /// Most TCP connections that have not said yet which node they come from.

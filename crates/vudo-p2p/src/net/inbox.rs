@@ -181,7 +181,11 @@ impl Reader {
             authenticated.map_err(|_| Error::Closed)?;
         }
         let mut room = None;
-        let bytes = self.read_body(length, &mut room).await?;
+        if length > MESSAGE_PART_BYTES {
+            // All of it at once: messages that had a part of their room each would wait for one another.
+            self.room.take(length, &mut room).await?;
+        }
+        let bytes = self.read_body(length).await?;
         let message = Message::decode(&bytes).map_err(|error| Error::PeerMisbehaved {
             what: format!("a malformed message: {error}"),
         })?;
@@ -204,15 +208,11 @@ impl Reader {
         Ok(())
     }
 
-    /// What was announced is allocated as it arrives, and so is its room: announcing costs nothing. What
-    /// fits into one part needs none.
-    async fn read_body(&mut self, length: usize, room: &mut Room) -> Result<Vec<u8>> {
+    /// What was announced is allocated as it arrives.
+    async fn read_body(&mut self, length: usize) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         while bytes.len() < length {
             let start = bytes.len();
-            if length > MESSAGE_PART_BYTES {
-                self.room.take(MESSAGE_PART_BYTES.min(length - start), room).await?;
-            }
             bytes.resize(length.min(start + MESSAGE_PART_BYTES), 0);
             let reading = self.read_exact(&mut bytes[start..]);
             timeout(PROGRESS_TIMEOUT, reading).await.map_err(|_| Error::PeerMisbehaved {
