@@ -14,22 +14,30 @@ use crate::namespace::{ApplyError, Namespace};
 use crate::replica::ReplicaKey;
 use crate::wire::MalformedFrame;
 
-/// Which of a frame's Gens changes write to, by their indexes there.
-pub(crate) struct WrittenGens {
-    is_written: Vec<bool>,
+/// Which of a frame's Gens no change has been seen to write to, by their indexes there.
+struct UnwrittenGens {
+    is_unwritten: Vec<bool>,
+    count: usize,
 }
 
-impl WrittenGens {
-    pub(crate) fn none_of(frame: &Frame<'_>) -> WrittenGens {
-        WrittenGens { is_written: vec![false; frame.gens.len()] }
-    }
-
-    pub(crate) fn add(&mut self, change: &Change<'_>) {
-        let mut documents = change::documents(change.body);
-        while !documents.is_empty() {
-            let DocumentChange { gen_index, .. } = DocumentChange::read(&mut documents);
-            self.is_written[gen_index as usize] = true;
+impl UnwrittenGens {
+    /// Looks for those that are asked for, and no further than it has to: usually the first change
+    /// writes to all of them, and a frame is long.
+    fn among<'f>(is_asked: Vec<bool>, changes: impl Iterator<Item = Change<'f>>) -> UnwrittenGens {
+        let count = is_asked.iter().filter(|is_asked| **is_asked).count();
+        let mut unwritten = UnwrittenGens { is_unwritten: is_asked, count };
+        for change in changes {
+            let mut documents = change::documents(change.body);
+            while unwritten.count > 0 && !documents.is_empty() {
+                let DocumentChange { gen_index, .. } = DocumentChange::read(&mut documents);
+                let is_new = core::mem::take(&mut unwritten.is_unwritten[gen_index as usize]);
+                unwritten.count -= usize::from(is_new);
+            }
+            if unwritten.count == 0 {
+                break;
+            }
         }
+        unwritten
     }
 }
 
@@ -40,12 +48,8 @@ impl Frame<'_> {
     /// # Errors
     /// [`MalformedFrame::UnusedName`] where there is another.
     pub fn check_names(&self) -> Result<(), MalformedFrame> {
-        let mut written = WrittenGens::none_of(self);
-        // A change writes to one Gen at least.
-        let mut changes = self.changes().take(if self.gens.len() > 1 { usize::MAX } else { 1 });
-        changes.by_ref().for_each(|change| written.add(&change));
-        let all_are = written.is_written.iter().all(|is_written| *is_written);
-        if all_are { Ok(()) } else { Err(MalformedFrame::UnusedName) }
+        let unwritten = UnwrittenGens::among(vec![true; self.gens.len()], self.changes());
+        if unwritten.count == 0 { Ok(()) } else { Err(MalformedFrame::UnusedName) }
     }
 }
 
@@ -86,18 +90,14 @@ impl Namespace {
         if !is_new.contains(&true) {
             return Ok(Vec::new());
         }
-        let mut written = WrittenGens::none_of(frame);
         let heard: Vec<u64> = frame.keys.iter().map(|key| self.heard_of(key)).collect();
-        for change in frame.changes() {
-            if change.number > heard[change.replica as usize] {
-                written.add(&change);
-            }
-        }
-        let pairs = || is_new.iter().zip(&written.is_written);
-        let added_count = pairs().filter(|(is_new, is_written)| **is_new && **is_written).count();
-        if self.gens.len() + added_count > MAX_GENS {
+        let new_count = is_new.iter().filter(|is_new| **is_new).count();
+        let new_changes =
+            frame.changes().filter(|change| change.number > heard[change.replica as usize]);
+        let unwritten = UnwrittenGens::among(is_new, new_changes);
+        if self.gens.len() + new_count - unwritten.count > MAX_GENS {
             return Err(ApplyError::TooManyGens);
         }
-        Ok(pairs().map(|(is_new, is_written)| *is_new && !*is_written).collect())
+        Ok(unwritten.is_unwritten)
     }
 }

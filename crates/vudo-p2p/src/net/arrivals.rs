@@ -93,6 +93,9 @@ impl Listener for ArrivalListener {
     async fn accept(&mut self) -> (Arriving, SocketAddr) {
         self.make_room().await;
         let (stream, address) = Listener::accept(&mut self.listener).await;
+        // Small messages are answered, and must not wait until the one before has been. Where it is not
+        // possible they come late.
+        let _ = stream.set_nodelay(true);
         let arrival = Arc::new(Arrival {
             since: Instant::now(),
             has_greeted: AtomicBool::new(false),
