@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use vudo_crdt::{
-    FieldSchema, GenSchema, Predecessor, Ranges, Schema, Strategy, ValueType, VersionVector,
+    FieldSchema, GenSchema, Predecessor, Ranges, ReplicaKey, Schema, Strategy, ValueType,
+    VersionVector,
 };
-use vudo_p2p::limits::{RANGE_MESSAGES_MAX, REPAIRS_MAX};
+use vudo_p2p::limits::{HANDSHAKE_TIMEOUT, PROGRESS_TIMEOUT, RANGE_MESSAGES_MAX, REPAIRS_MAX};
 use vudo_p2p::proto::{
     CloseReason, Effect, Event, Holdings, Message, Notice, SchemaDifferences, Session,
 };
@@ -415,6 +416,79 @@ fn without_the_secret_nothing_is_revealed() {
     let reveals =
         |message: &Message| !matches!(message, Message::Hello { .. } | Message::Goodbye(_));
     assert!(!server.sent.iter().any(reveals), "{:?}", server.sent);
+}
+
+/// What a side is told as it lets the other one in, and what it says then, in this order.
+fn effects_of_being_let_in() -> Vec<Vec<Effect>> {
+    let held = Holdings::of(&database(&["a"]).replication("default").unwrap()).unwrap();
+    let (client_id, server_id) = ([1; 32], [2; 32]);
+    let namespace = "default".to_owned();
+    let mut client = Session::client((client_id, server_id), [3; 32], namespace, SECRET, held);
+    let mut server = Session::server((server_id, client_id), [4; 32]);
+    let mut let_in = Vec::new();
+    let mut events = vec![(true, Event::Started)];
+    while let Some((is_for_client, event)) = events.pop() {
+        let session = if is_for_client { &mut client } else { &mut server };
+        let effects = session.handle(event, 0);
+        if effects.contains(&Effect::Notify(Notice::Authenticated)) {
+            let_in.push(effects.clone());
+        }
+        for effect in effects {
+            match effect {
+                // What is held comes later.
+                Effect::Send(Message::Holdings(_)) => {}
+                Effect::Send(message) => events.push((!is_for_client, Event::Received(message))),
+                Effect::ReadShare(_) => {
+                    let share =
+                        Event::ShareReady { secret: Some(SECRET), held: Holdings::default() };
+                    events.push((is_for_client, share));
+                }
+                _ => {}
+            }
+        }
+    }
+    let [handshake, progress] =
+        [HANDSHAKE_TIMEOUT, PROGRESS_TIMEOUT].map(|limit| limit.as_millis() as u64);
+    for session in [&mut client, &mut server] {
+        assert_eq!(session.deadline(), Some(progress), "what is held may be long");
+        assert_eq!(session.handle(Event::TimePassed, handshake + 1), []);
+        let effects = session.handle(Event::TimePassed, progress);
+        assert_eq!(effects.last(), Some(&Effect::Close(CloseReason::HandshakeTimeout)));
+    }
+    let_in
+}
+
+/// Nobody takes anything large before it knows that it has let the other one in: two sides that both said
+/// it before that would wait for each other. And there is time for it.
+#[test]
+fn what_is_held_is_told_behind_the_handshake_and_may_take_its_time() {
+    let let_in = effects_of_being_let_in();
+    assert_eq!(let_in.len(), 2);
+    for effects in let_in {
+        let place = |is_it: &dyn Fn(&Effect) -> bool| effects.iter().position(is_it).unwrap();
+        let known = place(&|effect| *effect == Effect::Notify(Notice::Authenticated));
+        let told = place(&|effect| matches!(effect, Effect::Send(Message::Holdings(_))));
+        assert!(known < told, "{effects:?}");
+    }
+}
+
+/// The peer knows of the rest, which may be of thousands of replicas.
+#[test]
+fn an_acknowledgement_tells_what_is_new_and_nothing_else() {
+    let (left, right) = (database(&["a", "b", "c"]), database(&["d"]));
+    let (mut client, mut server) = pair(&left, &right, SECRET);
+    run(&mut client, &mut server);
+    let told: Vec<Vec<(ReplicaKey, u64)>> = server
+        .sent
+        .iter()
+        .filter_map(|message| match message {
+            Message::Ack(vector) => Some(vector.iter().collect()),
+            _ => None,
+        })
+        .collect();
+    assert!(!told.is_empty());
+    assert!(told.iter().flatten().all(|(replica, _)| *replica == left.replica_key()), "{told:?}");
+    assert_eq!(told.concat().last(), Some(&(left.replica_key(), 3)));
 }
 
 #[test]

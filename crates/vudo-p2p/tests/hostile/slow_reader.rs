@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use vudo_crdt::VersionVector;
-use vudo_p2p::limits::{PROGRESS_TIMEOUT, UNACKNOWLEDGED_FRAMES_MAX};
+use vudo_crdt::{ReplicaKey, VersionVector};
+use vudo_p2p::limits::{PROGRESS_TIMEOUT, UNACKNOWLEDGED_BYTES_MAX, UNACKNOWLEDGED_FRAMES_MAX};
 use vudo_p2p::proto::{CloseReason, Effect, Event, Message};
 use vudo_state::OutgoingFrame;
 
@@ -59,6 +59,30 @@ fn whoever_acknowledges_nothing_expect_cut_off() {
     let effects = session.handle(Event::TimePassed, deadline);
     let reason = "it does not acknowledge what it was sent".to_owned();
     assert_eq!(effects.last(), Some(&Effect::Close(CloseReason::PeerMisbehaved(reason))));
+}
+
+/// Two mebibytes on their way are enough, in however few frames.
+#[test]
+fn nothing_follows_a_large_frame_before_it_is_acknowledged() {
+    let held = |number| {
+        let mut vector = VersionVector::new();
+        vector.advance(ReplicaKey([9; 32]), number);
+        vector
+    };
+    for (byte_count, follows) in
+        [(UNACKNOWLEDGED_BYTES_MAX - 1, true), (UNACKNOWLEDGED_BYTES_MAX, false)]
+    {
+        let (mut session, effects) = open_session(held(3), VersionVector::new());
+        assert!(effects.iter().any(|effect| wanted(effect).is_some()));
+        let frame = OutgoingFrame { bytes: vec![7; byte_count], vector: held(1), changes: 1 };
+        let effects = session.handle(Event::FrameReady(Some(frame)), 0);
+        let asks = effects.iter().any(|effect| wanted(effect).is_some());
+        assert_eq!(asks, follows, "{byte_count} bytes");
+        if !follows {
+            let effects = session.handle(Event::Received(Message::Ack(held(1))), 0);
+            assert!(effects.iter().any(|effect| wanted(effect).is_some()), "it goes on then");
+        }
+    }
 }
 
 fn wanted(effect: &Effect) -> Option<VersionVector> {
