@@ -53,8 +53,8 @@ pub const ARRIVAL_TIME_MIN: Duration = Duration::from_millis(250);
 pub const ARRIVAL_TIME_MAX: Duration = Duration::from_secs(5);
 /// Most channels of one connection, and so most namespaces that one peer syncs at once.
 pub const CHANNELS_MAX: usize = 256;
-/// Most bytes of a QUIC connection that have arrived and wait to be read: a tenth of a second of what a
-/// hundred fast channels bring.
+/// Most bytes of a QUIC connection that have arrived and wait to be read: as much as a hundred streams with
+/// the library's default window each.
 pub const UNREAD_BYTES_MAX: u32 = 128 << 20;
 /// Largest piece of a channel on a link without streams: after each, other channels have a turn.
 pub const PIECE_BYTES: usize = 16 << 10;
