@@ -15,7 +15,8 @@ use vudo_crdt::{
 };
 use vudo_p2p::Ticket;
 use vudo_p2p::proto::{
-    Access, GenFingerprint, GoodbyeCode, Holdings, Message, PROTOCOL_VERSION, Piece, PresenceUpdate,
+    Access, GenFingerprint, GoodbyeCode, Holdings, Message, MessageKind, PROTOCOL_VERSION, Piece,
+    PresenceUpdate,
 };
 use vudo_state::storage::MemoryStorage;
 use vudo_state::{
@@ -142,6 +143,7 @@ fn every_truncation_is_refused_and_random_bytes_never_panic() {
     let mut tags = BTreeSet::new();
     for (name, message) in examples() {
         let bytes = encode(&message);
+        assert_eq!(MessageKind::of_first_byte(bytes[0]), message.kind(), "{name}");
         assert_eq!(Message::decode(&bytes), Ok(message));
         for length in 0..bytes.len() {
             assert!(Message::decode(&bytes[..length]).is_err(), "{name}, {length} bytes of it");
