@@ -20,7 +20,7 @@ use axum::routing::get;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio::time::{interval, timeout};
+use tokio::time::{interval, sleep, timeout};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
@@ -222,10 +222,26 @@ async fn write<M>(
     let _ = timeout(Duration::from_secs(1), sink.close()).await;
 }
 
-/// Receives pieces until the peer goes or has been silent for too long.
+/// Receives pieces until the peer goes or has been silent for too long, and for a while only once nobody
+/// takes them any more: pings alone would keep the connection for ever.
 async fn read<M, E: Display>(
-    mut stream: impl Stream<Item = std::result::Result<M, E>> + Unpin,
+    stream: impl Stream<Item = std::result::Result<M, E>> + Unpin,
     incoming: mpsc::Sender<Vec<u8>>,
+    content: fn(M) -> Option<Vec<u8>>,
+) {
+    let is_over = async {
+        incoming.closed().await;
+        sleep(IDLE_TIMEOUT).await;
+    };
+    tokio::select! {
+        () = receive(stream, &incoming, content) => {}
+        () = is_over => {}
+    }
+}
+
+async fn receive<M, E: Display>(
+    mut stream: impl Stream<Item = std::result::Result<M, E>> + Unpin,
+    incoming: &mpsc::Sender<Vec<u8>>,
     content: fn(M) -> Option<Vec<u8>>,
 ) {
     while let Ok(Some(message)) = timeout(IDLE_TIMEOUT, stream.next()).await {

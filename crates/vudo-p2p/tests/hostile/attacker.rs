@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard};
 use tokio_tungstenite::tungstenite::Message as Datagram;
@@ -26,7 +27,7 @@ struct LogWriter;
 
 impl Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        LOG.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+        Write::write(&mut *LOG.lock().unwrap_or_else(PoisonError::into_inner), bytes)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
@@ -201,6 +202,30 @@ impl Attacker {
                 _ => return None,
             }
         }
+    }
+
+    /// Does nothing but send pings. Gives whether the connection is closed within this time.
+    pub(crate) async fn is_closed_though_it_pings(mut self, limit: Duration) -> bool {
+        // An empty ping, masked with zeros, as the bytes of a WebSocket: a library would stop sending
+        // where the other side has said that it closes.
+        const PING: [u8; 6] = [0x89, 0x80, 0, 0, 0, 0];
+        let MaybeTlsStream::Plain(stream) = self.socket.get_mut() else { return false };
+        let pings = async {
+            let mut bytes = [0; 256];
+            loop {
+                if stream.write_all(&PING).await.is_err() {
+                    return;
+                }
+                let reading = tokio::time::timeout(Duration::from_millis(500), async {
+                    // Nothing more comes where it gives no bytes.
+                    while stream.read(&mut bytes).await.is_ok_and(|count| count > 0) {}
+                });
+                if reading.await.is_ok() {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(limit, pings).await.is_ok()
     }
 
     /// Waits for the connection to close, and for its reason in the log.

@@ -1,5 +1,7 @@
 //! Sends more than anybody can take.
 
+use std::time::Duration;
+
 use vudo_crdt::VersionVector;
 use vudo_p2p::limits::MESSAGE_ROOM_BYTES;
 use vudo_p2p::proto::Message;
@@ -109,5 +111,14 @@ async fn channels_without_end_are_cut_off() {
         attacker.send_piece(piece).await;
     }
     attacker.expect_cut_off("too many channels").await;
+    victim.survives(1).await;
+}
+
+/// A peer that has said who it is and uses no namespace is left, however alive it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn pings_alone_keep_no_connection() {
+    let victim = Victim::new(|| store(&["own"])).await;
+    let attacker = Attacker::connect(&victim, 0xb6).await;
+    assert!(attacker.is_closed_though_it_pings(Duration::from_secs(15)).await);
     victim.survives(1).await;
 }
