@@ -205,7 +205,7 @@ impl Attacker {
     }
 
     /// Does nothing but send pings. Gives whether the connection is closed within this time.
-    pub(crate) async fn is_closed_though_it_pings(mut self, limit: Duration) -> bool {
+    pub(crate) async fn closes_though_it_pings(mut self, limit: Duration) -> bool {
         // An empty ping, masked with zeros, as the bytes of a WebSocket: a library would stop sending
         // where the other side has said that it closes.
         const PING: [u8; 6] = [0x89, 0x80, 0, 0, 0, 0];

@@ -119,6 +119,6 @@ async fn channels_without_end_are_cut_off() {
 async fn pings_alone_keep_no_connection() {
     let victim = Victim::new(|| store(&["own"])).await;
     let attacker = Attacker::connect(&victim, 0xb6).await;
-    assert!(attacker.is_closed_though_it_pings(Duration::from_secs(15)).await);
+    assert!(attacker.closes_though_it_pings(Duration::from_secs(15)).await);
     victim.survives(1).await;
 }
