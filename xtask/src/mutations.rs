@@ -145,6 +145,12 @@ const MUTATIONS: &[Mutation] = &[
         "simulation",
         "every_seed_converges_with_nothing_acknowledged_lost",
     ),
+    Mutation {
+        package: "vudo-state",
+        name: "cursors_outlast_branches",
+        target: Some("forks"),
+        test: "cursors_are_forgotten_with_the_branch_that_they_have",
+    },
     p2p("known_sent_again", "proto", "two_sessions_bring_two_stores_to_the_same_state"),
     p2p("proof_not_verified", "proto", "without_the_secret_nothing_is_revealed"),
     credit("negative_amounts", "an_amount_that_wraps_around_is_no_amount"),

@@ -54,6 +54,7 @@ impl Side {
                 Effect::ReadShare(_) => Event::ShareReady {
                     secret: self.is_shared.then_some(SECRET),
                     held: Holdings::of(&replication).unwrap(),
+                    cursor: None,
                 },
                 Effect::Sign(bytes) => Event::Signed(self.database.sign(&bytes)),
                 // Grants here are of the session's own time.
@@ -71,7 +72,7 @@ impl Side {
                 }
                 Effect::ReadFingerprint => {
                     let (vector, fingerprint) = replication.fingerprint().unwrap();
-                    Event::FingerprintReady { vector, fingerprint }
+                    Event::FingerprintReady { vector, fingerprint, cursor: None }
                 }
                 Effect::ReadCheckpoint
                 | Effect::ReadPart(_)

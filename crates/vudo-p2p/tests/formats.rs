@@ -78,6 +78,7 @@ fn examples() -> Vec<(&'static str, Message)> {
     let mut vector = VersionVector::new();
     (0..8).for_each(|replica| vector.advance(ReplicaKey([replica; 32]), 300));
     let log_hashes = vec![[7; 8]; vector.replica_count()];
+    let changed = Holdings { log_hashes: log_hashes.clone(), vector: vector.clone() };
     let gens = (1..=20).map(|name| GenFingerprint { name: [name; 8], fields: [9; 8] });
     let shown = Some((7, [1, 2][..].into()));
     let hello =
@@ -89,8 +90,10 @@ fn examples() -> Vec<(&'static str, Message)> {
         ("schema", Message::Schema(gens.collect())),
         ("gens", Message::Gens(vec![4, 5])),
         ("holdings", Message::Holdings(Holdings { log_hashes, vector: vector.clone() })),
-        ("ack", Message::Ack(vector.clone())),
-        ("fingerprint", Message::Fingerprint { vector, fingerprint: [3; 32] }),
+        ("holdings_since", Message::HoldingsSince { digest: [8; 16], changed }),
+        ("holdings_wanted", Message::HoldingsWanted),
+        ("ack", Message::Ack(vector)),
+        ("fingerprint", Message::Fingerprint { vector: [6; 16], fingerprint: [3; 32] }),
         ("roots", Message::Roots(vec![(1, [5; 32]), (300, [6; 32])])),
         (
             "presence",

@@ -334,6 +334,7 @@ impl StandIn {
                         Effect::ReadShare(_) => events.push_back(Event::ShareReady {
                             secret: Some(SECRET),
                             held: VersionVector::new().into(),
+                            cursor: None,
                         }),
                         Effect::Notify(Notice::Authenticated) => is_authenticated = true,
                         other => panic!("{other:?}"),

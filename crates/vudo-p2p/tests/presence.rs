@@ -306,7 +306,10 @@ fn open_session() -> Session {
                 Effect::Send(message) => events.insert(0, (!is_client, Event::Received(message))),
                 Effect::ReadShare(_) => {
                     let held = nothing.clone().into();
-                    events.push((false, Event::ShareReady { secret: Some([5; 32]), held }));
+                    events.push((
+                        false,
+                        Event::ShareReady { secret: Some([5; 32]), held, cursor: None },
+                    ));
                 }
                 Effect::Notify(_) | Effect::ReadFingerprint => {}
                 other => panic!("{other:?}"),

@@ -301,7 +301,9 @@ impl DamagedLog<'_> {
             layout::is_log(key) || layout::is_segment(key) || layout::is_log_index(key)
         };
         self.damaged.iter().filter(is_of_log).for_each(|key| batch.remove(key.clone()));
-        for key in [layout::hashes(id), layout::acknowledged(id), layout::judged(id)] {
+        for key in
+            [layout::hashes(id), layout::acknowledged(id), layout::judged(id), layout::cursors(id)]
+        {
             batch.remove(key);
         }
         Ok(())

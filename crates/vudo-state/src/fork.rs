@@ -554,6 +554,10 @@ impl Shard {
                 touched.add(&change);
             }
         }
+        // What peers were met with had the branch that has lost.
+        if !cfg!(vudo_mutation = "cursors_outlast_branches") {
+            self.cursors.clear();
+        }
         state.with_pending = WithPending { batch, without: Some((replica, sealed)) };
         let unit = (replica, branch.log.length(), branch.seal);
         state.push_unit(&branch.records, branch.change_count, unit);

@@ -29,6 +29,7 @@
 //! y namespace                     there while a compaction goes on
 //! q namespace peer                a checkpoint of a peer's that is being taken, and how far that is
 //! q namespace peer part           a part of what the peer retains below it
+//! C namespace                     cursors: what was held when peers were last met
 //! ```
 //!
 //! Numbers in keys are big endian, so that they sort.
@@ -37,11 +38,11 @@ use vudo_crdt::wire::{MalformedFrame, Reader, write_varint};
 use vudo_crdt::{ChunkId, GenIndex, ReplicaIndex, ReplicaKey, TablePart};
 
 /// The format of a store. A store of another version is refused, never guessed at.
-pub(crate) const FORMAT_VERSION: u32 = 10;
+pub(crate) const FORMAT_VERSION: u32 = 11;
 /// Those that are brought up to date when they are opened: 5 had no rows beside the chunks, 6 no
-/// seals and hashes, 7 no logs with gaps and no rights, 8 no packed values, and 9 no frames beside the
-/// log.
-pub(crate) const FORMAT_VERSIONS_BEFORE: [u32; 5] = [5, 6, 7, 8, 9];
+/// seals and hashes, 7 no logs with gaps and no rights, 8 no packed values, 9 no frames beside the log, and
+/// 10 no cursors.
+pub(crate) const FORMAT_VERSIONS_BEFORE: [u32; 6] = [5, 6, 7, 8, 9, 10];
 
 pub(crate) type NamespaceId = u32;
 
@@ -59,6 +60,10 @@ pub(crate) fn directory(id: NamespaceId) -> Vec<u8> {
 
 pub(crate) fn acknowledged(id: NamespaceId) -> Vec<u8> {
     [b"a", &id.to_be_bytes()[..]].concat()
+}
+
+pub(crate) fn cursors(id: NamespaceId) -> Vec<u8> {
+    [b"C", &id.to_be_bytes()[..]].concat()
 }
 
 pub(crate) fn judgements(id: NamespaceId) -> Vec<u8> {

@@ -35,6 +35,7 @@ mod backup;
 mod catch_up;
 mod checkpoint_offer;
 mod compaction;
+mod cursors;
 mod cut;
 mod database;
 mod document;
@@ -82,6 +83,7 @@ pub use checkpoint_offer::{
     CheckpointId, CheckpointOffer, CheckpointPart, PartCursor, PartRequest,
 };
 pub use compaction::{Compaction, CompactionProgress, CompactionReport, CompactionStage};
+pub use cursors::{Cursor, CursorDigest};
 pub use cut::{CutReport, LogCut};
 pub use database::{
     DEFAULT_NAMESPACE, Database, DocumentId, Durability, NAMESPACE_NAME_BYTES_MAX, OpenOptions,

@@ -48,6 +48,10 @@ pub(crate) const PART_HASHES_MAX: usize = 8_192;
 /// So many peers are remembered with what they have acknowledged. All of them go to disk whenever one
 /// has acknowledged more.
 pub(crate) const ACKNOWLEDGING_PEERS_MAX: usize = 256;
+/// With so many peers it is remembered what both held when they were last met.
+pub(crate) const CURSORS_MAX: usize = 256;
+/// Most replicas in all that is remembered of that.
+pub(crate) const CURSOR_REPLICAS_MAX: usize = 16_384;
 /// A subscriber that is this many changed documents behind is told that it lagged.
 pub const QUEUE_DOCUMENTS_MAX: usize = 16_384;
 /// A reader of a live query that is this many steps behind is told that it lagged.

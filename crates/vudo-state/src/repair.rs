@@ -92,9 +92,10 @@ impl Database {
                 of_namespace.retain(|key| !layout::is_of_tables(key));
                 repaired.append(&mut tables.damages);
             }
-            for key in [layout::hashes(id), layout::acknowledged(id)] {
+            for key in [layout::hashes(id), layout::acknowledged(id), layout::cursors(id)] {
                 if is_log_whole && of_namespace.remove(&key) {
-                    // The first is hashed again, and without the second the outbox says too much.
+                    // The first is hashed again, without the second the outbox says too much, and without
+                    // the third sessions begin with more bytes.
                     repaired.push(format!("namespace '{name}', the entry {}", key.escape_ascii()));
                     batch.remove(key);
                 }

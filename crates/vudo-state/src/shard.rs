@@ -27,6 +27,7 @@ use vudo_crdt::{
 use crate::ahead::AtHand;
 use crate::arriving::FrameOnDisk;
 use crate::compaction::join_at;
+use crate::cursors::Cursors;
 use crate::database::OpenOptions;
 use crate::error::{Error, Result};
 use crate::floor::Floor;
@@ -69,6 +70,8 @@ pub(crate) struct Shard {
     /// flush comes before it and the state behind it, where somebody has more than one of them.
     pub(crate) sealing: Mutex<()>,
     pub(crate) acknowledgements: Acknowledgements,
+    /// Whoever uses them holds the state, if both.
+    pub(crate) cursors: Cursors,
     /// Held while a pin is set, and while a compaction finds out which pins there are.
     pub(crate) pinning: Mutex<()>,
     /// How much of what a peer retains below its checkpoint is taken.
@@ -199,6 +202,7 @@ impl Shard {
         let checkpoint = table_checkpoint(name, id, &*storage)?;
         let floor = Floor::read(name, id, &*storage)?.map(Arc::new);
         let acknowledgements = Acknowledgements::open(&*storage, id, own_key)?;
+        let cursors = Cursors::open(&*storage, id)?;
         let mut seals = open_seals(
             &mut namespace,
             name,
@@ -270,6 +274,7 @@ impl Shard {
             subscribers: Arc::default(),
             durable_listeners: Listeners::default(),
             acknowledgements,
+            cursors,
             key,
             sealing: Mutex::default(),
             pinning: Mutex::default(),
@@ -553,6 +558,7 @@ impl Shard {
         self.write_out(0)?;
         let mut batch = WriteBatch::default();
         self.acknowledgements.write_changed(self.id, &mut batch);
+        self.cursors.write_changed(self.id, &mut batch);
         if !batch.writes.is_empty() {
             self.storage.commit(&batch)?;
         }
@@ -574,10 +580,12 @@ impl Shard {
         }
         let flushed = state.write_pending(self.id, &mut batch);
         let tables = state.write_tables(self.id, &mut self.chunks(), &mut batch);
+        self.cursors.write_changed(self.id, &mut batch);
         let batch = Arc::new(batch);
         *self.lock_travelling() = Some(batch.clone());
         if let Err(error) = tables {
             state.restore_pending(flushed);
+            self.cursors.not_written();
             drop(state);
             return Err(error.into());
         }
@@ -594,6 +602,7 @@ impl Shard {
             }
             Err(error) => {
                 state.restore_pending(flushed);
+                self.cursors.not_written();
                 Err(error.into())
             }
         }

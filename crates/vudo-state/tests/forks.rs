@@ -8,8 +8,8 @@ use vudo_crdt::merkle::Hash;
 use vudo_crdt::{FieldSchema, GenSchema, ReplicaKey, Strategy, Value, ValueType};
 use vudo_state::storage::{MemoryStorage, Storage, WriteBatch};
 use vudo_state::{
-    BranchOutcome, Database, Error, Grant, LogComparison, OpenOptions, Replication, RightsRecord,
-    RootAt, Scope, SystemEnvironment,
+    BranchOutcome, Cursor, Database, Error, Grant, LogComparison, OpenOptions, Replication,
+    RightsRecord, RootAt, Scope, SystemEnvironment,
 };
 use vudo_testkit::{Random, run_seeds};
 
@@ -447,4 +447,56 @@ fn the_place_where_long_logs_part_is_found_in_a_few_messages() {
     assert!(message_count <= 5, "{message_count}");
     sync(&mut stores, 0, 1);
     assert_eq!(stores[0].state(), stores[1].state());
+}
+
+fn cursor(store: &Store) -> Cursor {
+    Cursor { digest: [7; 16], vector: store.replication().durable_vector().into() }
+}
+
+/// What a store remembers of its peers outlasts a restart, and goes with the log that it is about.
+#[test]
+fn cursors_are_forgotten_with_the_branch_that_they_have() {
+    let (original, mut other) = (Store::new(), Store::new());
+    original.write("before", "both");
+    let copy = original.copy();
+    original.write("after", "one");
+    copy.write("after", "other");
+    let peer = ReplicaKey([9; 32]);
+    // Of two readers, the one that has the branch that loses takes the other one.
+    let readers = [Store::new(), Store::new()];
+    let mut stores: Vec<Store> = readers.into_iter().collect();
+    for (store, from) in stores.iter().zip([&original, &copy]) {
+        let frame = from.replication().frame_since(&Default::default(), usize::MAX).unwrap();
+        store.replication().apply_frame(&frame.unwrap().bytes).unwrap();
+        let replication = store.replication();
+        replication.remember_cursor(peer, cursor(store), replication.branch_count());
+    }
+    for store in &mut stores {
+        let remembered = store.replication().cursor(&peer);
+        assert_eq!(remembered, Some(cursor(store)));
+        store.reopen();
+        assert_eq!(store.replication().cursor(&peer), remembered, "after opening again");
+    }
+    let counts = |stores: &[Store]| -> Vec<u64> {
+        stores.iter().map(|store| store.replication().branch_count()).collect()
+    };
+    let held: Vec<Cursor> = stores.iter().map(cursor).collect();
+    resolve([&stores[0], &stores[1]], &original.key()).unwrap();
+    let taken = counts(&stores);
+    assert_eq!(taken.iter().sum::<u64>(), 1, "one of them has taken the other's branch");
+    for ((store, taken), held) in stores.iter_mut().zip(taken).zip(held) {
+        let left = (taken == 0).then_some(held.clone());
+        assert_eq!(store.replication().cursor(&peer), left);
+        // A session that began before does not bring it back.
+        let late = ReplicaKey([8; 32]);
+        store.replication().remember_cursor(late, held, 0);
+        assert_eq!(store.replication().cursor(&late).is_some(), taken == 0);
+        store.reopen();
+        assert_eq!(store.replication().cursor(&peer), left, "after opening again");
+    }
+    // Nobody remembers more than it holds.
+    other.write("own", "alone");
+    other.replication().remember_cursor(peer, cursor(&original), 0);
+    assert_eq!(other.replication().cursor(&peer), None);
+    other.reopen();
 }

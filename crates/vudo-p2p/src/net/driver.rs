@@ -10,7 +10,7 @@ use tokio::task::{JoinSet, block_in_place};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use vudo_crdt::{Applied, Fingerprint, ReplicaKey, VersionVector};
 use vudo_state::{
-    CheckpointOffer, CheckpointPart, Database, ListenerGuard, OutgoingFrame, Replication,
+    CheckpointOffer, CheckpointPart, Cursor, Database, ListenerGuard, OutgoingFrame, Replication,
     SMALL_FRAME_BYTES_MAX, SignedRecord,
 };
 
@@ -72,6 +72,7 @@ enum Answer {
 struct Share {
     secret: Option<Secret>,
     held: Holdings,
+    cursor: Option<Cursor>,
     /// Where it is shared, with how often a log's end had been replaced.
     replication: Option<(Replication, u64)>,
 }
@@ -134,15 +135,16 @@ impl Served {
 }
 
 impl Share {
-    fn of(database: &Database, namespace: &str) -> Result<Share> {
+    fn of(database: &Database, namespace: &str, peer: &ReplicaKey) -> Result<Share> {
         let secret = share_secret(database, namespace)?;
         if secret.is_none() {
-            return Ok(Share { secret, held: Holdings::default(), replication: None });
+            let held = Holdings::default();
+            return Ok(Share { secret, held, cursor: None, replication: None });
         }
         let replication = database.replication(namespace)?;
         let held = Holdings::of(&replication)?;
-        let branch_count = replication.branch_count();
-        Ok(Share { secret, held, replication: Some((replication, branch_count)) })
+        let (cursor, branch_count) = (replication.cursor(peer), replication.branch_count());
+        Ok(Share { secret, held, cursor, replication: Some((replication, branch_count)) })
     }
 }
 
@@ -309,6 +311,12 @@ impl Driver {
                 Effect::Notify(Notice::Synced { vector, fingerprint }) => {
                     self.progress.send_modify(|progress| {
                         progress.synced = Some((vector, fingerprint));
+                    });
+                }
+                Effect::Notify(Notice::Met(cursor)) => {
+                    let (peer, branch_count) = (self.peer, self.branch_count());
+                    self.look(move |replication| {
+                        replication.remember_cursor(peer, cursor, branch_count);
                     });
                 }
                 Effect::ReadShare(namespace) => self.read_share(namespace),
@@ -490,6 +498,10 @@ impl Driver {
         Event::Received(message)
     }
 
+    fn branch_count(&self) -> u64 {
+        self.served.as_ref().map_or(0, |served| served.branch_count)
+    }
+
     fn presence(&self) -> Option<&PresenceLink> {
         self.served.as_ref()?.presence.as_ref()
     }
@@ -497,9 +509,10 @@ impl Driver {
     /// The namespace may have to be opened for that, which takes its time.
     fn read_share(&mut self, namespace: String) {
         let (database, answers) = (self.database.clone(), self.answers.0.clone());
+        let peer = self.peer;
         self.tasks.spawn_blocking(move || {
             // Nobody waits for the answer where the session has ended meanwhile.
-            let _ = answers.send(Answer::Share(Share::of(&database, &namespace)));
+            let _ = answers.send(Answer::Share(Share::of(&database, &namespace, &peer)));
         });
     }
 
@@ -507,7 +520,7 @@ impl Driver {
         if let Some((replication, branch_count)) = share.replication {
             self.serve(replication, branch_count);
         }
-        Event::ShareReady { secret: share.secret, held: share.held }
+        Event::ShareReady { secret: share.secret, held: share.held, cursor: share.cursor }
     }
 
     fn check_access(&mut self, shown: Vec<SignedRecord>, now: Milliseconds) {
@@ -634,13 +647,13 @@ impl Driver {
         let from = self.fingerprint_from.clone();
         self.work(move |replication| {
             let start = Instant::now();
-            let read = replication.fingerprint();
+            let read = replication.fingerprint().and_then(|(vector, fingerprint)| {
+                let cursor = Holdings::cursor_at(replication, &vector)?;
+                Ok(Event::FingerprintReady { vector, fingerprint, cursor })
+            });
             let pause = start.elapsed() * FINGERPRINT_PAUSE_FACTOR;
             *from.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + pause;
-            match read {
-                Ok((vector, fingerprint)) => Event::FingerprintReady { vector, fingerprint },
-                Err(error) => failed(&error),
-            }
+            read.unwrap_or_else(|error| failed(&error))
         });
     }
 }

@@ -329,10 +329,12 @@ impl Keeper {
         let _registered = self.shared.register(&connection, false);
         let replication = self.replication.clone();
         // Others may be using the namespace for long.
+        let peer = ReplicaKey(self.ticket.node);
         let read = spawn_blocking(move || {
-            Ok::<_, Error>((Holdings::of(&replication)?, replication.branch_count()))
+            let held = Holdings::of(&replication)?;
+            Ok::<_, Error>((held, replication.cursor(&peer), replication.branch_count()))
         });
-        let (held, branch_count) = read.await.map_err(|_| Error::Closed)??;
+        let (held, cursor, branch_count) = read.await.map_err(|_| Error::Closed)??;
         let session = Session::client(
             (self.shared.id, self.ticket.node),
             random_bytes()?,
@@ -340,6 +342,7 @@ impl Keeper {
             self.ticket.access.clone(),
             held,
         )
+        .with_cursor(cursor)
         .with_schema(self.shared.database.schema());
         let shared = (self.shared.database.clone(), self.shared.presences.clone());
         let inbox =
@@ -347,7 +350,7 @@ impl Keeper {
         let (leave_sender, leave) = watch::channel(false);
         let mut driver = Driver::new(
             session,
-            ReplicaKey(self.ticket.node),
+            peer,
             shared,
             (channel.sender, inbox),
             self.progress.clone(),

@@ -3,19 +3,27 @@
 use std::collections::VecDeque;
 
 use vudo_crdt::{Fingerprint, ReplicaKey, SignedFrame, VersionVector};
+use vudo_state::{Cursor, CursorDigest};
 
 use super::catch_up::CatchUp;
 use super::dispute::Dispute;
-use super::holdings::Holdings;
+use super::holdings::{Holdings, VectorDigest, vector_digest};
 use super::message::{Message, MessageKind};
 use super::repair::Repair;
 use super::session::{CloseReason, Effect, Event, Milliseconds, Notice, misbehaved};
 use crate::limits::{
     FRAME_BYTES, FRAME_CONTENT_BYTES_MAX, PROGRESS_TIMEOUT, UNACKNOWLEDGED_BYTES_MAX,
-    UNACKNOWLEDGED_FRAMES_MAX,
+    UNACKNOWLEDGED_FRAMES_MAX, WHOLE_HOLDINGS_REPLICAS_MAX,
 };
 
-type StateAt = (VersionVector, Fingerprint);
+/// The state of this side at a vector.
+struct StateAt {
+    vector: VersionVector,
+    digest: VectorDigest,
+    fingerprint: Fingerprint,
+    /// What to remember where the peer has the same.
+    cursor: Option<Cursor>,
+}
 
 /// Where the two sides are.
 pub(super) struct Exchange {
@@ -23,6 +31,14 @@ pub(super) struct Exchange {
     is_client: bool,
     /// What was durable here as the session began.
     held: Holdings,
+    digest: CursorDigest,
+    /// What both sides held when they last met.
+    cursor: Option<Cursor>,
+    /// Whether the peer was told of what is held by a digest alone, and may ask for the whole.
+    may_be_asked: bool,
+    /// Whether the session has begun and the peer has yet to say what it holds.
+    awaits_holdings: bool,
+    owes_holdings_since: Option<Milliseconds>,
     /// Set where the sides hold different logs of one replica, and nothing else is of interest then.
     dispute: Option<Dispute>,
     /// What is durable here.
@@ -53,19 +69,24 @@ pub(super) struct Exchange {
     is_fingerprint_due: bool,
     is_reading_fingerprint: bool,
     own_state: Option<StateAt>,
-    peer_state: Option<StateAt>,
+    peer_state: Option<(VectorDigest, Fingerprint)>,
     catch_up: CatchUp,
     repair: Repair,
     owes_ranges_since: Option<Milliseconds>,
 }
 
 impl Exchange {
-    pub(super) fn new(held: Holdings) -> Exchange {
+    pub(super) fn new(held: Holdings, cursor: Option<Cursor>) -> Exchange {
         Exchange {
             namespace: String::new(),
             is_client: false,
             own: held.vector.clone(),
+            digest: held.digest(),
             held,
+            cursor,
+            may_be_asked: false,
+            awaits_holdings: false,
+            owes_holdings_since: None,
             dispute: None,
             peer_held: VersionVector::new(),
             peer_durable: VersionVector::new(),
@@ -94,11 +115,40 @@ impl Exchange {
         (self.is_client, self.repair) = (is_client, repair);
     }
 
+    /// Begins from what both sides held when they last met.
+    pub(super) fn begin_from(&mut self, cursor: Option<Cursor>) {
+        self.cursor = cursor;
+    }
+
     /// What to tell the peer as the session begins.
-    pub(super) fn announce(&mut self) -> Holdings {
+    pub(super) fn announce(&mut self) -> Message {
         self.needless = self.held.vector.clone();
         self.told = self.held.vector.clone();
-        self.held.clone()
+        self.may_be_asked = self.held.vector.replica_count() > WHOLE_HOLDINGS_REPLICAS_MAX;
+        match &self.cursor {
+            _ if !self.may_be_asked => Message::Holdings(self.held.clone()),
+            Some(Cursor { digest, vector }) => {
+                Message::HoldingsSince { digest: *digest, changed: self.held.since(vector) }
+            }
+            // Two that have not met may hold the same by way of others.
+            None => Message::HoldingsSince { digest: self.digest, changed: Holdings::default() },
+        }
+    }
+
+    /// What a peer holds that tells of it by a digest; `None` where that is of nothing that is known here.
+    pub(super) fn holdings_since(
+        &self,
+        digest: &CursorDigest,
+        changed: Holdings,
+    ) -> Result<Option<Holdings>, CloseReason> {
+        let cursor = self.cursor.as_ref().filter(|cursor| cursor.digest == *digest);
+        let before = match cursor {
+            _ if *digest == self.digest => &self.held.vector,
+            Some(cursor) => &*cursor.vector,
+            None => return Ok(None),
+        };
+        let holdings = changed.on_top_of(before);
+        holdings.map(Some).ok_or_else(|| misbehaved("more replicas than a vector can name"))
     }
 
     pub(super) fn advance_own(&mut self, vector: &VersionVector) {
@@ -132,23 +182,35 @@ impl Exchange {
         untold
     }
 
-    /// Begins with what the peer holds.
-    pub(super) fn begin(
+    /// Opens with what the peer holds, or asks for it: what it sends until it has answered is taken, and
+    /// nothing is sent to it.
+    pub(super) fn open(
         &mut self,
         namespace: &str,
-        peer: &Holdings,
+        peer: Option<Holdings>,
         now: Milliseconds,
         effects: &mut Vec<Effect>,
     ) {
         self.namespace = namespace.to_owned();
-        self.peer_held = peer.vector.clone();
-        if let Some(replica) = self.held.first_difference(peer) {
-            self.dispute_about(replica, effects);
-            return self.watch(now);
+        match peer {
+            Some(peer) => self.begin(&peer, effects),
+            None => {
+                self.awaits_holdings = true;
+                effects.push(Effect::Send(Message::HoldingsWanted));
+            }
         }
-        self.advance_peer(&peer.vector, effects);
         self.proceed(effects);
         self.watch(now);
+    }
+
+    /// Begins with what the peer held as the session began.
+    fn begin(&mut self, peer: &Holdings, effects: &mut Vec<Effect>) {
+        self.awaits_holdings = false;
+        self.peer_held = peer.vector.clone();
+        match self.held.first_difference(peer) {
+            Some(replica) => self.dispute_about(replica, effects),
+            None => self.advance_peer(&peer.vector, effects),
+        }
     }
 
     fn dispute_about(&mut self, replica: ReplicaKey, effects: &mut Vec<Effect>) {
@@ -158,8 +220,12 @@ impl Exchange {
 
     /// When a peer that stays silent will have been silent for too long.
     pub(super) fn deadline(&self) -> Option<Milliseconds> {
-        let all =
-            [self.owes_changes_since, self.owes_acknowledgement_since, self.owes_ranges_since];
+        let all = [
+            self.owes_holdings_since,
+            self.owes_changes_since,
+            self.owes_acknowledgement_since,
+            self.owes_ranges_since,
+        ];
         all.into_iter().flatten().min().map(too_late)
     }
 
@@ -226,17 +292,18 @@ impl Exchange {
             Event::PartReady(part) => self.catch_up.part_ready(part, effects),
             Event::CheckpointTaken(next) => self.catch_up.taken(next, effects)?,
             Event::CannotCatchUp { what } => return Err(CloseReason::Compacted(what)),
-            Event::FingerprintReady { vector, fingerprint } => {
+            Event::FingerprintReady { vector, fingerprint, cursor } => {
                 self.is_reading_fingerprint = false;
                 // The state may have moved on meanwhile; then another event asks for it again.
                 if self.repair.is_under_way() {
                     self.is_fingerprint_due = true;
                 } else if vector == self.own && self.own == self.peer_durable {
+                    let digest = vector_digest(&vector);
                     effects.push(Effect::Send(Message::Fingerprint {
-                        vector: vector.clone(),
+                        vector: digest,
                         fingerprint: fingerprint.0,
                     }));
-                    self.own_state = Some((vector, fingerprint));
+                    self.own_state = Some(StateAt { vector, digest, fingerprint, cursor });
                     self.compare(effects)?;
                 }
             }
@@ -271,6 +338,9 @@ impl Exchange {
     fn check_time(&mut self, now: Milliseconds) -> Result<(), CloseReason> {
         self.watch(now);
         let is_too_late = |since: Option<Milliseconds>| since.is_some_and(|at| now >= too_late(at));
+        if is_too_late(self.owes_holdings_since) {
+            return Err(misbehaved("it does not say what it holds"));
+        }
         if is_too_late(self.owes_changes_since) {
             return Err(misbehaved("it claims changes and sends none of them"));
         }
@@ -286,6 +356,8 @@ impl Exchange {
     /// Takes down since when the peer has owed something.
     fn watch(&mut self, now: Milliseconds) {
         let since = |owes: bool, before: Option<Milliseconds>| owes.then(|| before.unwrap_or(now));
+        let owes_holdings = self.awaits_holdings && self.dispute.is_none();
+        self.owes_holdings_since = since(owes_holdings, self.owes_holdings_since);
         self.owes_changes_since = since(self.is_owed_changes(), self.owes_changes_since);
         self.owes_acknowledgement_since =
             since(!self.unacknowledged.is_empty(), self.owes_acknowledgement_since);
@@ -320,6 +392,11 @@ impl Exchange {
                 self.unacknowledged.pop_front().ok_or_else(nothing)?;
                 self.advance_peer(&vector, effects);
             }
+            Message::Holdings(peer) if self.awaits_holdings => self.begin(&peer, effects),
+            Message::HoldingsWanted if self.may_be_asked => {
+                self.may_be_asked = false;
+                effects.push(Effect::Send(Message::Holdings(self.held.clone())));
+            }
             Message::Fingerprint { vector, fingerprint } => {
                 self.peer_state = Some((vector, Fingerprint(fingerprint)));
                 self.compare(effects)?;
@@ -345,28 +422,34 @@ impl Exchange {
     /// Compares states where both sides have told theirs for the same changes. At different
     /// vectors states differ rightly, and nothing is compared.
     fn compare(&mut self, effects: &mut Vec<Effect>) -> Result<(), CloseReason> {
-        let (Some((vector, fingerprint)), Some(peer)) = (&self.own_state, &self.peer_state) else {
+        let (Some(own), Some(peer)) = (&self.own_state, &self.peer_state) else {
             return Ok(());
         };
-        if *vector != peer.0 {
+        if own.digest != peer.0 {
             return Ok(());
         }
-        if *fingerprint != peer.1 {
+        if own.fingerprint != peer.1 {
             // What came since the beginning, on either side, may be two logs of one replica, which only
             // hashes of logs tell.
-            if *vector != self.held.vector || *vector != self.peer_held {
+            if own.vector != self.held.vector || own.vector != self.peer_held {
                 return Err(CloseReason::BeginAgain);
             }
             self.forget_states();
             return self.repair.begin(effects);
         }
-        let (vector, fingerprint) = (vector.clone(), *fingerprint);
+        let (vector, fingerprint) = (own.vector.clone(), own.fingerprint);
         effects.push(Effect::Notify(Notice::Synced { vector, fingerprint }));
+        if let Some(cursor) = own.cursor.clone() {
+            effects.push(Effect::Notify(Notice::Met(cursor)));
+        }
         Ok(())
     }
 
     /// Starts whatever can be started.
     fn proceed(&mut self, effects: &mut Vec<Effect>) {
+        if self.dispute.is_some() {
+            return;
+        }
         if self.applying_bytes.is_none()
             && let Some(frame) = self.incoming.pop_front()
         {
@@ -374,13 +457,15 @@ impl Exchange {
             effects.push(Effect::Apply(frame));
         }
         let has_window = has_window(self.unacknowledged.iter().copied());
-        if !self.is_reading_frame && has_window && !self.peer_known.covers(&self.own) {
+        let may_send = has_window && !self.awaits_holdings;
+        if may_send && !self.is_reading_frame && !self.peer_known.covers(&self.own) {
             self.is_reading_frame = true;
             let is_forgotten = cfg!(vudo_mutation = "known_sent_again");
             let since = if is_forgotten { VersionVector::new() } else { self.peer_known.clone() };
             effects.push(Effect::ReadFrame { since, bytes_max: FRAME_BYTES });
         }
-        let may_compare = !self.is_reading_fingerprint && !self.repair.is_under_way();
+        let may_compare =
+            !self.is_reading_fingerprint && !self.repair.is_under_way() && !self.awaits_holdings;
         if self.is_fingerprint_due && may_compare && self.own == self.peer_durable {
             self.is_fingerprint_due = false;
             self.is_reading_fingerprint = true;

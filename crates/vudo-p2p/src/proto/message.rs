@@ -7,10 +7,11 @@ use vudo_crdt::limits::MAX_SIGNED_FRAME_BYTES;
 use vudo_crdt::wire::{MalformedFrame, Reader, write_bytes, write_varint};
 use vudo_crdt::{RangeSummaries, VersionVector};
 use vudo_state::{
-    CheckpointOffer, CheckpointPart, NAMESPACE_NAME_BYTES_MAX, PartRequest, RootAt, SignedRecord,
+    CheckpointOffer, CheckpointPart, CursorDigest, NAMESPACE_NAME_BYTES_MAX, PartRequest, RootAt,
+    SignedRecord,
 };
 
-use super::holdings::Holdings;
+use super::holdings::{Holdings, VectorDigest};
 use super::proof::NodeId;
 use super::schema::{GenFingerprint, decode_fingerprints, encode_fingerprints};
 use crate::limits::{
@@ -20,7 +21,7 @@ use crate::limits::{
 };
 
 /// The version of the protocol that this build speaks.
-pub const PROTOCOL_VERSION: u64 = 7;
+pub const PROTOCOL_VERSION: u64 = 8;
 
 /// The name of a namespace, as a peer wrote it.
 pub type Namespace = String;
@@ -55,6 +56,17 @@ pub enum Message {
     Gens(Vec<u8>),
     /// What the sender holds durably as the session begins.
     Holdings(Holdings),
+    /// The same, where the receiver may know most of it.
+    HoldingsSince {
+        /// Of what both held when they met before, or of all that the sender holds, which may be the
+        /// receiver's too.
+        digest: CursorDigest,
+        /// What the sender holds now of the replicas of which it holds more than that.
+        changed: Holdings,
+    },
+    /// The receiver's digest is of nothing that the sender knows: asks for all that the receiver held as
+    /// the session began.
+    HoldingsWanted,
     /// Changes, in the order in which the sender applied them, signed by their writers: see
     /// [`vudo_crdt::SignedFrame`].
     Frame(Vec<u8>),
@@ -62,8 +74,8 @@ pub enum Message {
     Ack(VersionVector),
     /// The fingerprint of the sender's state at a vector.
     Fingerprint {
-        /// The changes that the state reflects.
-        vector: VersionVector,
+        /// Of the changes that the state reflects.
+        vector: VectorDigest,
         /// The fingerprint.
         fingerprint: [u8; 32],
     },
@@ -196,6 +208,8 @@ const SCHEMA: u8 = 17;
 const GENS: u8 = 18;
 const PRESENCE: u8 = 19;
 const PRESENCE_TAKEN: u8 = 20;
+const HOLDINGS_SINCE: u8 = 21;
+const HOLDINGS_WANTED: u8 = 22;
 
 impl Message {
     /// Appends the message's bytes: a tag and its fields.
@@ -228,6 +242,12 @@ impl Message {
                 out.push(HOLDINGS);
                 holdings.encode(out);
             }
+            Message::HoldingsSince { digest, changed } => {
+                out.push(HOLDINGS_SINCE);
+                out.extend_from_slice(digest);
+                changed.encode(out);
+            }
+            Message::HoldingsWanted => out.push(HOLDINGS_WANTED),
             Message::Head(head) => {
                 out.push(HEAD);
                 head.encode(out);
@@ -278,7 +298,7 @@ impl Message {
             }
             Message::Fingerprint { vector, fingerprint } => {
                 out.push(FINGERPRINT);
-                vector.encode(out);
+                out.extend_from_slice(vector);
                 out.extend_from_slice(fingerprint);
             }
             Message::Presence(updates) => {
@@ -325,6 +345,11 @@ impl Message {
                 Message::Gens(reader.take(length as usize)?.to_vec())
             }
             HOLDINGS => Message::Holdings(Holdings::decode(&mut reader)?),
+            HOLDINGS_SINCE => Message::HoldingsSince {
+                digest: reader.array()?,
+                changed: Holdings::decode(&mut reader)?,
+            },
+            HOLDINGS_WANTED => Message::HoldingsWanted,
             HEAD => Message::Head(SignedHead::decode(&mut reader)?),
             ROOTS => Message::Roots(read_roots(&mut reader)?),
             BRANCH => {
@@ -341,10 +366,9 @@ impl Message {
             }
             COMPRESSED_FRAME => Message::Frame(read_compressed(&mut reader)?),
             ACK => Message::Ack(VersionVector::decode(&mut reader)?),
-            FINGERPRINT => Message::Fingerprint {
-                vector: VersionVector::decode(&mut reader)?,
-                fingerprint: reader.array()?,
-            },
+            FINGERPRINT => {
+                Message::Fingerprint { vector: reader.array()?, fingerprint: reader.array()? }
+            }
             PRESENCE if bytes.len() > PRESENCE_MESSAGE_BYTES_MAX => {
                 return Err(MalformedFrame::TooLarge);
             }

@@ -17,7 +17,7 @@ mod repair;
 mod schema;
 mod session;
 
-pub use holdings::{Holdings, LogHash};
+pub use holdings::{Holdings, LogHash, VectorDigest, vector_digest};
 pub use message::{
     GoodbyeCode, Message, MessageKind, Namespace, Nonce, PROTOCOL_VERSION, PresenceUpdate,
 };

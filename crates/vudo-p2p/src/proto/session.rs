@@ -10,8 +10,8 @@ use vudo_crdt::{
     DifferentRows, Fingerprint, RangeSummaries, ReplicaKey, Schema, SessionKey, VersionVector,
 };
 use vudo_state::{
-    BranchOutcome, CheckpointOffer, CheckpointPart, LogComparison, OutgoingFrame, PartRequest,
-    RootAt, SignedRecord, is_signature,
+    BranchOutcome, CheckpointOffer, CheckpointPart, Cursor, LogComparison, OutgoingFrame,
+    PartRequest, RootAt, SignedRecord, is_signature,
 };
 
 use super::exchange::Exchange;
@@ -41,6 +41,8 @@ pub enum Event {
         secret: Option<Secret>,
         /// What is held durably.
         held: Holdings,
+        /// What this side and the peer both held when they last met, where that is remembered.
+        cursor: Option<Cursor>,
     },
     /// Answers [`Effect::ReadFrame`]; `None` where there was nothing to send.
     FrameReady(Option<OutgoingFrame>),
@@ -62,6 +64,8 @@ pub enum Event {
         vector: VersionVector,
         /// The state's fingerprint.
         fingerprint: Fingerprint,
+        /// What is held, where that is still this.
+        cursor: Option<Cursor>,
     },
     /// Answers [`Effect::ReadFrame`]: the log here does not go back to what the peer holds.
     Compacted {
@@ -248,6 +252,8 @@ pub enum Notice {
         /// The state.
         fingerprint: Fingerprint,
     },
+    /// The peer holds this too: what to begin the next session with.
+    Met(Cursor),
 }
 
 /// Why a session is over.
@@ -353,7 +359,7 @@ impl Session {
             handshake_deadline: None,
             schema: SchemaExchange::default(),
             presence: PresenceExchange::default(),
-            exchange: Exchange::new(held.into()),
+            exchange: Exchange::new(held.into(), None),
         }
     }
 
@@ -371,7 +377,7 @@ impl Session {
             handshake_deadline: None,
             schema: SchemaExchange::default(),
             presence: PresenceExchange::default(),
-            exchange: Exchange::new(Holdings::default()),
+            exchange: Exchange::new(Holdings::default(), None),
         }
     }
 
@@ -380,6 +386,13 @@ impl Session {
     #[must_use]
     pub fn with_schema(self, schema: Arc<Schema>) -> Session {
         Session { schema: SchemaExchange::new(schema), ..self }
+    }
+
+    /// The side that dials with what this side and the peer both held when they last met.
+    #[must_use]
+    pub fn with_cursor(mut self, cursor: Option<Cursor>) -> Session {
+        self.exchange.begin_from(cursor);
+        self
     }
 
     /// When [`Event::TimePassed`] is wanted, if nothing happens before; it may come late.
@@ -479,9 +492,12 @@ impl Session {
                 effects.push(Effect::ReadShare(namespace));
             }
             // A client learns here that somebody is there, whether the namespace is shared or not.
-            (&Phase::ServerAwaitsShare { client_nonce }, Event::ShareReady { secret, held }) => {
+            (
+                &Phase::ServerAwaitsShare { client_nonce },
+                Event::ShareReady { secret, held, cursor },
+            ) => {
                 self.access = secret.map(Access::Secret);
-                self.exchange = Exchange::new(held);
+                self.exchange = Exchange::new(held, cursor);
                 self.phase = Phase::ServerAwaitsProof { client_nonce };
                 effects.push(self.hello());
             }
@@ -558,7 +574,15 @@ impl Session {
             }
             (Phase::AwaitsHoldings, Event::Received(Message::Holdings(holdings))) => {
                 self.phase = Phase::Open;
-                self.exchange.begin(&self.namespace, &holdings, now, effects);
+                self.exchange.open(&self.namespace, Some(holdings), now, effects);
+            }
+            (
+                Phase::AwaitsHoldings,
+                Event::Received(Message::HoldingsSince { digest, changed }),
+            ) => {
+                self.phase = Phase::Open;
+                let holdings = self.exchange.holdings_since(&digest, changed)?;
+                self.exchange.open(&self.namespace, holdings, now, effects);
             }
             (_, Event::Received(_)) => return Err(misbehaved("a message out of turn")),
             // Answers that were on their way cannot arrive before the exchange has asked.
@@ -589,7 +613,7 @@ impl Session {
         // Before anything large is sent: the peer sends as much, and nobody takes it unauthenticated.
         effects.push(Effect::Notify(Notice::Authenticated));
         self.schema.announce(effects);
-        effects.push(Effect::Send(Message::Holdings(self.exchange.announce())));
+        effects.push(Effect::Send(self.exchange.announce()));
         // What is held of many replicas takes its time on a slow link.
         let limit = PROGRESS_TIMEOUT.as_millis() as Milliseconds;
         self.handshake_deadline = Some(now.saturating_add(limit));

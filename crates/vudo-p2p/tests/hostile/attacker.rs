@@ -277,7 +277,8 @@ pub(crate) fn open_session(own: VersionVector, claimed: VersionVector) -> (Sessi
             }
         }
         if answers.contains(&Effect::ReadShare("default".into())) {
-            let share = Event::ShareReady { secret: Some(SECRET), held: own.clone().into() };
+            let held = own.clone().into();
+            let share = Event::ShareReady { secret: Some(SECRET), held, cursor: None };
             answers.extend(victim.handle(share, 0));
         }
         effects = Vec::new();

@@ -172,6 +172,19 @@ impl Replica {
         self.assert_holds(&self.acknowledged, "after a crash");
     }
 
+    /// Checks that what others believe to be on its disk is there. Whoever is off will show it by what it
+    /// has promised.
+    pub(crate) fn assert_durable(&self, believed: &VersionVector) {
+        let Some(database) = &self.database else { return };
+        let held = database.replication(&self.namespace).expect("it is open").durable_vector();
+        let mut believed = believed.iter().filter(|(key, _)| !self.forked.contains(key));
+        assert!(
+            believed.all(|(key, number)| held.get(&key) >= number),
+            "replica {} is believed to hold more than it does",
+            self.number
+        );
+    }
+
     /// Runs one random transaction. `false` where the power went.
     pub(crate) fn write(&mut self, random: &mut Random) -> bool {
         let (gen_schema, own_key) = (task(), format!("{}/{}", self.number, self.attempt_count));

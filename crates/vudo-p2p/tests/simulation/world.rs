@@ -482,10 +482,13 @@ impl World {
         }
         *session_count += 1;
         let id = EndId { session: *session_count, ..open };
-        let held = Holdings::of(&self.replicas[*from].replication());
+        let replication = self.replicas[*from].replication();
+        let cursor = replication.cursor(&ReplicaKey(node_id(*to)));
+        let held = Holdings::of(&replication);
         let ids = (node_id(*from), node_id(*to));
         let Ok(held) = held else { return self.crash(self.links[link].replicas[0]) };
-        let session = Session::client(ids, nonce, self.namespace.clone(), SECRET, held);
+        let session =
+            Session::client(ids, nonce, self.namespace.clone(), SECRET, held).with_cursor(cursor);
         self.open(id, session);
         self.feed(id, Event::Started);
     }
@@ -528,8 +531,11 @@ impl World {
         for bytes in messages {
             let mut message = Message::decode(&bytes).expect("the network does not change bytes");
             let forgets = self.omission == Omission::ResumingFromAcknowledgements;
-            if let (Message::Holdings(Holdings { vector, log_hashes }), true) =
-                (&mut message, forgets)
+            if let (
+                Message::Holdings(Holdings { vector, log_hashes })
+                | Message::HoldingsSince { changed: Holdings { vector, log_hashes }, .. },
+                true,
+            ) = (&mut message, forgets)
             {
                 log_hashes.clear();
                 vector.join(&self.links[id.link].sent[id.side]);
@@ -580,10 +586,20 @@ impl World {
     fn carry_out(&mut self, id: EndId, effect: Effect) {
         let work = match effect {
             Effect::Send(message) => return self.send(id, &message),
-            Effect::Notify(
-                Notice::Authenticated | Notice::PeerHolds(_) | Notice::SchemasDiffer(_),
-            ) => return,
+            Effect::Notify(Notice::Authenticated | Notice::SchemasDiffer(_)) => return,
+            Effect::Notify(Notice::PeerHolds(vector)) => {
+                let peer = &self.replicas[self.links[id.link].replicas[1 - id.side]];
+                return peer.assert_durable(&vector);
+            }
             Effect::Notify(Notice::Repaired { .. }) => panic!("{id:?}: nothing was damaged"),
+            Effect::Notify(Notice::Met(cursor)) => {
+                let [own, peer] =
+                    [id.side, 1 - id.side].map(|side| self.links[id.link].replicas[side]);
+                let replication = self.replicas[own].replication();
+                let branch_count = self.ends[&id].branch_count;
+                let peer = ReplicaKey(node_id(peer));
+                return replication.remember_cursor(peer, cursor, branch_count);
+            }
             Effect::Notify(Notice::Synced { vector, .. }) => {
                 if let Some(end) = self.ends.get_mut(&id) {
                     end.synced = Some(vector);
@@ -627,8 +643,8 @@ impl World {
     fn send(&mut self, id: EndId, message: &Message) {
         let replica = self.links[id.link].replicas[id.side];
         if let Message::Holdings(Holdings { vector, .. })
-        | Message::Ack(vector)
-        | Message::Fingerprint { vector, .. } = message
+        | Message::HoldingsSince { changed: Holdings { vector, .. }, .. }
+        | Message::Ack(vector) = message
         {
             self.replicas[replica].promised.join(vector);
         }
@@ -677,9 +693,14 @@ impl World {
         }
         let replica = self.links[id.link].replicas[id.side];
         let replication = self.replicas[replica].replication();
+        let peer = ReplicaKey(node_id(self.links[id.link].replicas[1 - id.side]));
+        let cursor = replication.cursor(&peer);
         let result = match work {
-            Work::ReadShare => Holdings::of(&replication)
-                .map(|held| Event::ShareReady { secret: Some(SECRET), held }),
+            Work::ReadShare => Holdings::of(&replication).map(|held| Event::ShareReady {
+                secret: Some(SECRET),
+                held,
+                cursor,
+            }),
             Work::ReadFrame(since, bytes_max) => {
                 // A small bound makes many frames of few changes.
                 let read = || replication.frame_since(&since, bytes_max.min(200));
@@ -694,9 +715,11 @@ impl World {
                 self.tell_advanced(replica);
                 Event::Applied { vector: replication.durable_vector() }
             }),
-            Work::ReadFingerprint => replication
-                .fingerprint()
-                .map(|(vector, fingerprint)| Event::FingerprintReady { vector, fingerprint }),
+            Work::ReadFingerprint => replication.fingerprint().and_then(|(vector, fingerprint)| {
+                self.replicas[replica].promised.join(&vector);
+                let cursor = Holdings::cursor_at(&replication, &vector)?;
+                Ok(Event::FingerprintReady { vector, fingerprint, cursor })
+            }),
             Work::TellAdvanced => Ok(Event::LocalAdvanced { vector: replication.durable_vector() }),
             Work::ReadCheckpoint => {
                 Ok(Event::CheckpointReady(replication.checkpoint_offer().map(Box::new)))

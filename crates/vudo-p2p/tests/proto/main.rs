@@ -1,6 +1,5 @@
 //! The protocol without a network: two sessions, and messages carried between them by hand.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use vudo_crdt::{
@@ -11,144 +10,13 @@ use vudo_p2p::limits::{HANDSHAKE_TIMEOUT, PROGRESS_TIMEOUT, RANGE_MESSAGES_MAX, 
 use vudo_p2p::proto::{
     CloseReason, Effect, Event, Holdings, Message, Notice, SchemaDifferences, Session,
 };
+use vudo_state::Database;
 use vudo_state::storage::{MemoryStorage, Storage, WriteBatch};
-use vudo_state::{Database, OpenOptions, SystemEnvironment};
 
-const SECRET: [u8; 32] = [5; 32];
+mod cursors;
+mod side;
 
-/// One side: a session and the store that it works on.
-struct Side {
-    session: Session,
-    database: Database,
-    share: [u8; 32],
-    events: VecDeque<Event>,
-    notices: Vec<Notice>,
-    closed: Option<CloseReason>,
-    sent: Vec<Message>,
-}
-
-impl Side {
-    fn new(session: Session, database: &Database, share: [u8; 32]) -> Side {
-        Side {
-            session,
-            database: database.clone(),
-            share,
-            events: VecDeque::from([Event::Started]),
-            notices: Vec::new(),
-            closed: None,
-            sent: Vec::new(),
-        }
-    }
-
-    /// Handles one event, carries out its effects, and hands over what is sent.
-    fn step(&mut self) -> Vec<Message> {
-        let Some(event) = self.events.pop_front() else { return Vec::new() };
-        let replication = self.database.replication("default").unwrap();
-        let mut outgoing = Vec::new();
-        for effect in self.session.handle(event, 0) {
-            match effect {
-                Effect::Send(message) => {
-                    // What is sent has bytes, and the bytes are what arrives.
-                    outgoing.push(Message::decode(&encode(&message)).unwrap());
-                }
-                Effect::ReadShare(_) => self.events.push_back(Event::ShareReady {
-                    secret: Some(self.share),
-                    held: Holdings::of(&replication).unwrap(),
-                }),
-                Effect::ReadFrame { since, bytes_max } => {
-                    let frame = replication.frame_since(&since, bytes_max.min(200)).unwrap();
-                    self.events.push_back(Event::FrameReady(frame));
-                }
-                Effect::Apply(frame) => {
-                    replication.apply_frame(&frame).unwrap();
-                    let vector = replication.durable_vector();
-                    self.events.push_back(Event::Applied { vector });
-                }
-                Effect::ReadCheckpoint
-                | Effect::ReadPart(_)
-                | Effect::TakeCheckpoint(_)
-                | Effect::TakePart(_) => panic!("nobody is behind a compacted log"),
-                Effect::ReadHead { .. }
-                | Effect::CompareLogs { .. }
-                | Effect::ReadBranch { .. }
-                | Effect::ApplyBranch(_) => panic!("nobody has signed two logs"),
-                Effect::ReadFingerprint => {
-                    let (vector, fingerprint) = replication.fingerprint().unwrap();
-                    self.events.push_back(Event::FingerprintReady { vector, fingerprint });
-                }
-                Effect::Sign(_) | Effect::CheckAccess(_) => panic!("both sides have the secret"),
-                Effect::CompareRanges { said, key } => {
-                    let compared = replication.compare_ranges(said.as_ref(), &key);
-                    let (answer, different) = compared.unwrap();
-                    self.events.push_back(Event::RangesCompared { answer, different });
-                }
-                Effect::Rebuild(different) => {
-                    let documents = replication.rebuild(&different).unwrap();
-                    self.events.push_back(Event::Rebuilt { documents });
-                }
-                Effect::ReadPresence { .. } | Effect::TakePresence(_) => panic!("nobody is there"),
-                Effect::Notify(notice) => self.notices.push(notice),
-                Effect::Close(reason) => self.closed = Some(reason),
-            }
-        }
-        self.sent.extend(outgoing.iter().cloned());
-        outgoing
-    }
-
-    fn synced_vector(&self) -> Option<&VersionVector> {
-        self.notices.iter().rev().find_map(|notice| match notice {
-            Notice::Synced { vector, .. } => Some(vector),
-            _ => None,
-        })
-    }
-}
-
-fn pair(left: &Database, right: &Database, client_secret: [u8; 32]) -> (Side, Side) {
-    let (client_id, server_id) = ([1; 32], [2; 32]);
-    let held = Holdings::of(&left.replication("default").unwrap()).unwrap();
-    let client =
-        Session::client((client_id, server_id), [3; 32], "default".into(), client_secret, held)
-            .with_schema(left.schema());
-    let server = Session::server((server_id, client_id), [4; 32]).with_schema(right.schema());
-    (Side::new(client, left, client_secret), Side::new(server, right, SECRET))
-}
-
-/// Runs both sides until neither has anything to do.
-fn run(left: &mut Side, right: &mut Side) {
-    for _ in 0..100_000 {
-        if left.events.is_empty() && right.events.is_empty() {
-            return;
-        }
-        right.events.extend(left.step().into_iter().map(Event::Received));
-        left.events.extend(right.step().into_iter().map(Event::Received));
-    }
-    panic!("the two never come to rest");
-}
-
-fn task() -> GenSchema {
-    let title = FieldSchema::new("title", 1, Strategy::Lww, ValueType::String);
-    GenSchema::new("Task", [title])
-}
-
-fn open(storage: &Arc<MemoryStorage>) -> Database {
-    // Small segments make many frames.
-    let options = OpenOptions { segment_bytes: 200, ..OpenOptions::default() };
-    let environment = Arc::new(SystemEnvironment);
-    Database::with_environment(storage.clone(), None, environment, &options).unwrap()
-}
-
-fn fill(database: &Database, keys: &[&str]) {
-    for key in keys {
-        let fields = [("title", (*key).into())];
-        database.create(&task(), &database.document_id(key), &fields).unwrap();
-    }
-}
-
-fn database(keys: &[&str]) -> Database {
-    let database = open(&Arc::default());
-    fill(&database, keys);
-    database
-}
+use side::{SECRET, Side, database, encode, open, pair, run, task};
 
 #[test]
 fn two_sessions_bring_two_stores_to_the_same_state() {
@@ -439,8 +307,11 @@ fn effects_of_being_let_in() -> Vec<Vec<Effect>> {
                 Effect::Send(Message::Holdings(_)) => {}
                 Effect::Send(message) => events.push((!is_for_client, Event::Received(message))),
                 Effect::ReadShare(_) => {
-                    let share =
-                        Event::ShareReady { secret: Some(SECRET), held: Holdings::default() };
+                    let share = Event::ShareReady {
+                        secret: Some(SECRET),
+                        held: Holdings::default(),
+                        cursor: None,
+                    };
                     events.push((is_for_client, share));
                 }
                 _ => {}
@@ -499,10 +370,4 @@ fn messages_out_of_turn_end_the_session() {
     client.step();
     client.step();
     assert!(matches!(client.closed, Some(CloseReason::PeerMisbehaved(_))));
-}
-
-fn encode(message: &Message) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    message.encode(&mut bytes);
-    bytes
 }
