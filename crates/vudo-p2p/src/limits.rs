@@ -91,6 +91,12 @@ pub const CHECKPOINTS_MAX: usize = 4;
 /// How often one session repairs states that differ. One repair is enough unless there are writes
 /// meanwhile.
 pub const REPAIRS_MAX: usize = 3;
+/// After one repair there is a pause of this many times what it took, and no less than
+/// [`REBUILD_PAUSE_MIN`], before the node makes another one, for whatever session: documents are made anew
+/// from the whole log, and a peer only has to say that its state is another.
+pub const REBUILD_PAUSE_FACTOR: u32 = 20;
+/// See [`REBUILD_PAUSE_FACTOR`].
+pub const REBUILD_PAUSE_MIN: Duration = Duration::from_secs(1);
 /// How long a message may take to be taken by a peer that has stopped reading.
 pub const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a last message may take to reach a peer that is being left.

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, OwnedMutexGuard, mpsc, watch};
 use tokio::task::{JoinSet, block_in_place};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use vudo_crdt::{Applied, Fingerprint, ReplicaKey, VersionVector};
+use vudo_crdt::{Applied, DifferentRows, Fingerprint, ReplicaKey, VersionVector};
 use vudo_state::{
     CheckpointOffer, CheckpointPart, Cursor, Database, ListenerGuard, OutgoingFrame, Replication,
     SMALL_FRAME_BYTES_MAX, SignedRecord,
@@ -17,11 +17,11 @@ use vudo_state::{
 use crate::error::{Error, Result};
 use crate::limits::{
     FINGERPRINT_PAUSE_FACTOR, GOODBYE_TIMEOUT, MESSAGE_BYTES_MAX, MESSAGE_HEADER_BYTES,
-    PIECE_BYTES, SEND_TIMEOUT,
+    PIECE_BYTES, REBUILD_PAUSE_FACTOR, REBUILD_PAUSE_MIN, SEND_TIMEOUT,
 };
 use crate::net::channel::Sender;
 use crate::net::inbox::{Arrived, Inbox, Incoming, Room};
-use crate::net::node::share_secret;
+use crate::net::node::{Shared, share_secret};
 use crate::net::presence::{PresenceLink, Presences};
 use crate::proto::{
     CloseReason, Effect, Event, GoodbyeCode, Holdings, Message, Milliseconds, Notice,
@@ -66,7 +66,12 @@ struct Served {
 enum Answer {
     Event(Event),
     Share(Result<Share>),
+    /// It is this session's turn to make these rows anew.
+    Rebuilds(OwnedMutexGuard<Instant>, DifferentRows),
 }
+
+/// Has from when on a node may make documents anew, for whichever of its sessions it is.
+pub(super) type RebuildTurns = Arc<tokio::sync::Mutex<Instant>>;
 
 /// What there is of a namespace that a peer asks for.
 struct Share {
@@ -86,6 +91,7 @@ pub(super) struct Driver {
     start: Instant,
     database: Database,
     presences: Arc<Presences>,
+    rebuild_turns: RebuildTurns,
     served: Option<Served>,
     sender: Sender,
     inbox: Inbox,
@@ -152,7 +158,7 @@ impl Driver {
     pub(super) fn new(
         session: Session,
         peer: ReplicaKey,
-        (database, presences): (Database, Arc<Presences>),
+        shared: &Shared,
         (sender, inbox): (Sender, Inbox),
         progress: Arc<watch::Sender<Progress>>,
         leave: watch::Receiver<bool>,
@@ -161,8 +167,9 @@ impl Driver {
             session,
             peer,
             start: Instant::now(),
-            database,
-            presences,
+            database: shared.database.clone(),
+            presences: shared.presences.clone(),
+            rebuild_turns: shared.rebuild_turns.clone(),
             served: None,
             sender,
             inbox,
@@ -222,6 +229,10 @@ impl Driver {
                     Answer::Event(event) => Some(event),
                     Answer::Share(Ok(share)) => Some(self.take_share(share)),
                     Answer::Share(Err(error)) => break Err(error),
+                    Answer::Rebuilds(turn, different) => {
+                        self.rebuild(turn, different);
+                        None
+                    }
                 },
                 Some(ended) = self.tasks.join_next() => match ended {
                     Ok(()) => None,
@@ -384,13 +395,15 @@ impl Driver {
                         |(answer, different)| Event::RangesCompared { answer, different },
                     )
                 }),
-                Effect::Rebuild(different) => self.work(move |replication| {
-                    let rebuilt = replication.rebuild(&different);
-                    rebuilt.map_or_else(
-                        |error| failed(&error),
-                        |documents| Event::Rebuilt { documents },
-                    )
-                }),
+                Effect::Rebuild(different) => {
+                    let (turns, answers) = (self.rebuild_turns.clone(), self.answers.0.clone());
+                    self.tasks.spawn(async move {
+                        let turn = turns.lock_owned().await;
+                        sleep_until(*turn).await;
+                        // Nobody waits for the turn where the session has ended meanwhile.
+                        let _ = answers.send(Answer::Rebuilds(turn, different));
+                    });
+                }
             }
         }
         Ok(None)
@@ -640,6 +653,17 @@ impl Driver {
                 progress.send_modify(|progress| progress.received_changes += changes);
             }
             taken.map_or_else(|error| failed_to_catch_up(&error), Event::CheckpointTaken)
+        });
+    }
+
+    fn rebuild(&mut self, mut turn: OwnedMutexGuard<Instant>, different: DifferentRows) {
+        self.work(move |replication| {
+            let start = Instant::now();
+            let rebuilt = replication.rebuild(&different);
+            let pause = (start.elapsed() * REBUILD_PAUSE_FACTOR).max(REBUILD_PAUSE_MIN);
+            *turn = Instant::now() + pause;
+            drop(turn);
+            rebuilt.map_or_else(|error| failed(&error), |documents| Event::Rebuilt { documents })
         });
     }
 

@@ -206,7 +206,7 @@ pub(super) async fn probe(shared: &Arc<Shared>, ticket: &Ticket) -> Result<()> {
     let mut driver = Driver::new(
         session,
         ReplicaKey(ticket.node),
-        (shared.database.clone(), shared.presences.clone()),
+        shared,
         (channel.sender, inbox),
         progress.clone(),
         leave,
@@ -344,14 +344,13 @@ impl Keeper {
         )
         .with_cursor(cursor)
         .with_schema(self.shared.database.schema());
-        let shared = (self.shared.database.clone(), self.shared.presences.clone());
         let inbox =
             Inbox::of(channel.receiver, self.progress.clone(), self.shared.message_room.clone());
         let (leave_sender, leave) = watch::channel(false);
         let mut driver = Driver::new(
             session,
             peer,
-            shared,
+            &self.shared,
             (channel.sender, inbox),
             self.progress.clone(),
             leave,

@@ -8,6 +8,7 @@ use iroh::{Endpoint, RelayMode, SecretKey};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use vudo_state::{Database, SignedRecord};
 
 use crate::error::{Error, Result, random_bytes};
@@ -17,6 +18,7 @@ use crate::limits::{
 };
 use crate::net::connection::{Connection, Pool};
 use crate::net::dial::Dialer;
+use crate::net::driver::RebuildTurns;
 use crate::net::inbox::MessageRoom;
 use crate::net::link::{self, Link};
 use crate::net::presence::{Presence, Presences};
@@ -79,6 +81,7 @@ pub(super) struct Shared {
     pub(super) pool: Pool,
     pub(super) presences: Arc<Presences>,
     pub(super) message_room: MessageRoom,
+    pub(super) rebuild_turns: RebuildTurns,
     peers: Mutex<Vec<Weak<PeerStatus>>>,
 }
 
@@ -125,6 +128,7 @@ impl Node {
             pool: Pool::default(),
             presences: Arc::new(Presences::new(id)),
             message_room: MessageRoom::new(),
+            rebuild_turns: Arc::new(tokio::sync::Mutex::new(Instant::now())),
             peers: Mutex::default(),
         });
         let mut serving = JoinSet::new();

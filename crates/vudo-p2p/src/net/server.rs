@@ -114,9 +114,10 @@ async fn session(shared: Arc<Shared>, connection: Arc<Connection>, channel: Chan
     let progress = Arc::new(watch::Sender::new(Progress::default()));
     let (leave, peer) = (shared.leave.subscribe(), ReplicaKey(connection.peer));
     let inbox = Inbox::of(channel.receiver, progress.clone(), shared.message_room.clone());
-    let shared = (shared.database.clone(), shared.presences.clone());
     let channel = (channel.sender, inbox);
-    match Driver::new(session, peer, shared, channel, progress, leave).run().await {
+    let driver = Driver::new(session, peer, &shared, channel, progress, leave);
+    drop(shared);
+    match driver.run().await {
         // A peer may go without a word, and dials again when it wants to.
         Err(Error::Closed) => Ok(()),
         result => result,

@@ -231,21 +231,22 @@ impl Attacker {
     /// Waits for the connection to close, and for its reason in the log.
     pub(crate) async fn expect_cut_off(mut self, reason: &str) {
         while self.next().await.is_some() {}
-        let peer: String = self.id[..5].iter().map(|byte| format!("{byte:02x}")).collect();
         let deadline = tokio::time::Instant::now() + PATIENCE;
-        loop {
-            let log = LOG.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let log = String::from_utf8_lossy(&log).into_owned();
-            let is_told = |line: &str| line.contains(&peer) && line.contains(reason);
-            if log.lines().any(is_told) {
-                return;
-            }
-            let lines: Vec<&str> = log.lines().filter(|line| line.contains(&peer)).collect();
+        while logged(&self.id, reason).is_empty() {
             let is_late = tokio::time::Instant::now() > deadline;
-            assert!(!is_late, "'{reason}' is not in the log of {peer}: {lines:#?}");
+            assert!(!is_late, "'{reason}' is not in the log: {:#?}", logged(&self.id, ""));
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
+}
+
+/// The lines of the log that are about a peer and say this.
+pub(crate) fn logged(peer: &[u8; 32], what: &str) -> Vec<String> {
+    let peer: String = peer[..5].iter().map(|byte| format!("{byte:02x}")).collect();
+    let log = LOG.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let log = String::from_utf8_lossy(&log).into_owned();
+    let is_about = |line: &&str| line.contains(&peer) && line.contains(what);
+    log.lines().filter(is_about).map(str::to_owned).collect()
 }
 
 /// Text that does not become smaller by compressing it.

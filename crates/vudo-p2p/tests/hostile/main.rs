@@ -22,4 +22,5 @@ mod replayer;
 mod revoked_writer;
 mod schema_liar;
 mod slow_reader;
+mod state_liar;
 mod vector_liar;
