@@ -272,3 +272,30 @@ impl Receiver {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// The last piece of a channel that is let go waits where the link has no room at that moment.
+    #[tokio::test]
+    async fn the_end_of_a_channel_is_not_lost_on_a_full_link() {
+        let (near, mut to_link, _from_link) = Pipe::new();
+        let mux = Mux::new(near, &[7; 32], false);
+        let mut channel = mux.open().unwrap();
+        for _ in 0..QUEUED_PIECES_MAX {
+            channel.sender.write_all(b"piece").await.unwrap();
+        }
+        drop(channel);
+        for _ in 0..QUEUED_PIECES_MAX {
+            let piece = to_link.recv().await.unwrap();
+            assert!(!Piece::decode(&piece).unwrap().is_end);
+        }
+        let last = timeout(Duration::from_secs(10), to_link.recv()).await.expect("the end comes");
+        assert!(Piece::decode(&last.unwrap()).unwrap().is_end);
+    }
+}
