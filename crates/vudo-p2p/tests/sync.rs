@@ -362,6 +362,50 @@ async fn a_peer_further_behind_than_the_log_goes_goes_on_from_the_checkpoint() {
 
 /// Both have much to say at once, more than the link holds: each takes in what the other one says while it
 /// is sending.
+/// Gives how many bytes the two said in a session of their own, after which both are closed.
+async fn bytes_of_meeting(folders: [&std::path::Path; 2], changes: [&str; 2]) -> u64 {
+    let stores = folders.map(|folder| Database::open(&folder.join("store")).unwrap());
+    for (store, change) in stores.iter().zip(changes).filter(|(_, change)| !change.is_empty()) {
+        create(store, change, "new");
+    }
+    let (server, client) = (spawn(&stores[0]).await, spawn(&stores[1]).await);
+    let link = client.connect(&server.share("default").unwrap()).await.unwrap();
+    let report = link.wait_until_synced(PATIENCE).await.unwrap();
+    assert_eq!(fingerprint(&stores[0]), fingerprint(&stores[1]));
+    link.close().await;
+    client.shutdown().await;
+    server.shutdown().await;
+    report.sent_bytes + report.received_bytes
+}
+
+/// What two stores both held is remembered on disk, so that they need not tell it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_meets_again_after_a_restart_tells_what_has_changed() {
+    const WRITER_COUNT: usize = 40;
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let folders = [folders[0].path(), folders[1].path()];
+    {
+        let gathered = Database::open(&folders[0].join("store")).unwrap();
+        let replication = gathered.replication("default").unwrap();
+        for number in 0..WRITER_COUNT {
+            let writer = Database::open_in_memory().unwrap();
+            create(&writer, &format!("of writer {number}"), "gathered");
+            let frame = writer.replication("default").unwrap();
+            let frame = frame.frame_since(&Default::default(), usize::MAX).unwrap().unwrap();
+            replication.apply_frame(&frame.bytes).unwrap();
+        }
+    }
+    let first = bytes_of_meeting(folders, ["", "first"]).await;
+    let again = bytes_of_meeting(folders, ["", ""]).await;
+    let changed = bytes_of_meeting(folders, ["", "second"]).await;
+    println!("meeting with {WRITER_COUNT} writers: {first} bytes, {again}, {changed}");
+    // A key alone has 32 bytes, and a vector all of them.
+    assert!(
+        again < WRITER_COUNT as u64 * 32 / 2 && changed < WRITER_COUNT as u64 * 32,
+        "{changed}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_sides_with_large_changes_do_not_wait_for_each_other() {
     let mut random = vudo_testkit::Random::new(11);
