@@ -16,11 +16,12 @@ use vudo_crdt::{
 use vudo_p2p::proto::{
     Access, Effect, Event, Holdings, Message, PROTOCOL_VERSION, PresenceTable, Session,
 };
-use vudo_state::{Database, SignedRecord, public_key_of};
+use vudo_state::{Cursor, CursorDigest, Database, SignedRecord, public_key_of};
 
 const SECRET: [u8; 32] = [5; 32];
 /// The secret keys of the client and the server; their ids are the public ones.
 const KEYS: [[u8; 32]; 2] = [[1; 32], [2; 32]];
+const CURSOR: CursorDigest = [7; 16];
 const NONCES: [[u8; 32]; 2] = [[3; 32], [4; 32]];
 
 fn ids() -> [[u8; 32]; 2] {
@@ -66,7 +67,7 @@ fn proof_of_peer(is_server: bool) -> Message {
         let mut peer = Session::server(server, NONCES[1]);
         peer.handle(Event::Received(hello(NONCES[0])), 0);
         let held = Default::default();
-        peer.handle(Event::ShareReady { secret: Some(SECRET), held }, 0);
+        peer.handle(Event::ShareReady { secret: Some(SECRET), held, cursor: None }, 0);
         let mut effects = Vec::new();
         for effect in proofs {
             if let Effect::Send(proof) = effect {
@@ -117,9 +118,12 @@ fuzz_target!(|input: &[u8]| {
     let database = database();
     let replication = database.replication("default").unwrap();
     let held = Holdings::of(&replication).unwrap();
+    // What the two held when they last met, under a digest that inputs can name.
+    let cursor = Some(Cursor { digest: CURSOR, vector: held.vector.clone().into() });
     let mut session = match is_server {
         true => Session::server((server, client), NONCES[1]),
-        false => Session::client((client, server), NONCES[0], "default".into(), SECRET, held),
+        false => Session::client((client, server), NONCES[0], "default".into(), SECRET, held)
+            .with_cursor(cursor.clone()),
     };
     session = session.with_schema(database.schema());
     let mut now = 0;
@@ -133,6 +137,7 @@ fuzz_target!(|input: &[u8]| {
                     Effect::ReadShare(_) => events.push_back(Event::ShareReady {
                         secret: Some(SECRET),
                         held: Holdings::of(&replication).unwrap(),
+                        cursor: cursor.clone(),
                     }),
                     Effect::Sign(bytes) => {
                         events.push_back(Event::Signed(sign(&KEYS[usize::from(is_server)], &bytes)));
@@ -187,7 +192,9 @@ fuzz_target!(|input: &[u8]| {
                     }
                     Effect::ReadFingerprint => {
                         let (vector, fingerprint) = replication.fingerprint().unwrap();
-                        events.push_back(Event::FingerprintReady { vector, fingerprint });
+                        let cursor = Holdings::cursor_at(&replication, &vector).unwrap();
+                        let ready = Event::FingerprintReady { vector, fingerprint, cursor };
+                        events.push_back(ready);
                     }
                     Effect::CompareRanges { said, key } => {
                         let compared = replication.compare_ranges(said.as_ref(), &key);

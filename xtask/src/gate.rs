@@ -38,10 +38,11 @@ const CHECKED: [&str; 4] = [
 ];
 
 /// Packages outside the workspace, with lock files of their own that name our crates' dependencies.
-const SEPARATE_PACKAGES: [&str; 2] = ["benchmarks/peers/Cargo.toml", "fuzz/Cargo.toml"];
+const SEPARATE_PACKAGES: [&str; 2] = ["benchmarks/peers/Cargo.toml", FUZZ_MANIFEST];
+const FUZZ_MANIFEST: &str = "fuzz/Cargo.toml";
 
 /// Quick steps come first, so that a slip of the pen is reported within seconds.
-const STEPS: [(&str, Step); 11] = [
+const STEPS: [(&str, Step); 12] = [
     ("rustup targets", Gate::add_targets),
     ("format", Gate::format),
     ("tidy", Gate::tidy),
@@ -49,6 +50,7 @@ const STEPS: [(&str, Step); 11] = [
     ("deny", Gate::deny),
     ("clippy", Gate::clippy),
     ("no_std", Gate::no_std),
+    ("fuzz targets", Gate::fuzz_targets),
     ("runtime bytes", Gate::runtime_bytes),
     ("tests", Gate::tests),
     ("budgets", Gate::budgets),
@@ -209,6 +211,14 @@ impl Gate {
             return Ok(Outcome::Skipped);
         }
         succeed(&mut cargo(&self.root, &["check", "-p", "vudo-crdt", "--target", BARE_TARGET]))?;
+        Ok(Outcome::Done)
+    }
+
+    /// They are a package of their own, which nothing else compiles: fuzzing itself is for long runs.
+    fn fuzz_targets(&mut self) -> Result<Outcome> {
+        let arguments = ["check", "--quiet", "--locked", "--release", "--bins", "--manifest-path"];
+        let mut check = cargo(&self.root, &arguments);
+        succeed(check.args([FUZZ_MANIFEST, "--target-dir"]).arg(target_folder(&self.root)?))?;
         Ok(Outcome::Done)
     }
 

@@ -34,7 +34,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Run the whole gate: format, lints, tidy, licences, all tests, no_std, runtime bytes.
+    /// Run the whole gate: format, lints, tidy, licences, all tests, no_std, fuzz targets, runtime bytes.
     Test {
         /// A test that is skipped because a program is missing counts as failed.
         #[arg(long)]

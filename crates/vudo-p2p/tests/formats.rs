@@ -20,7 +20,8 @@ use vudo_p2p::proto::{
 };
 use vudo_state::storage::MemoryStorage;
 use vudo_state::{
-    Database, Environment, Founding, OpenOptions, PartCursor, PartRequest, SignedRecord,
+    CursorDigest, Database, Environment, Founding, OpenOptions, PartCursor, PartRequest,
+    SignedRecord,
 };
 use vudo_testkit::Random;
 
@@ -73,12 +74,16 @@ fn founding() -> SignedRecord {
     SignedRecord::founding(Founding { salt: [1; 16], owners: vec![ReplicaKey([7; 32])] })
 }
 
+/// What the target `session` has met its peer with.
+const FUZZED_CURSOR: CursorDigest = [7; 16];
+
 /// A message of each tag, under a name.
 fn examples() -> Vec<(&'static str, Message)> {
     let mut vector = VersionVector::new();
     (0..8).for_each(|replica| vector.advance(ReplicaKey([replica; 32]), 300));
     let log_hashes = vec![[7; 8]; vector.replica_count()];
     let changed = Holdings { log_hashes: log_hashes.clone(), vector: vector.clone() };
+    let of_others = Message::HoldingsSince { digest: [8; 16], changed: Holdings::default() };
     let gens = (1..=20).map(|name| GenFingerprint { name: [name; 8], fields: [9; 8] });
     let shown = Some((7, [1, 2][..].into()));
     let hello =
@@ -90,7 +95,8 @@ fn examples() -> Vec<(&'static str, Message)> {
         ("schema", Message::Schema(gens.collect())),
         ("gens", Message::Gens(vec![4, 5])),
         ("holdings", Message::Holdings(Holdings { log_hashes, vector: vector.clone() })),
-        ("holdings_since", Message::HoldingsSince { digest: [8; 16], changed }),
+        ("holdings_since", Message::HoldingsSince { digest: FUZZED_CURSOR, changed }),
+        ("holdings_of_others", of_others),
         ("holdings_wanted", Message::HoldingsWanted),
         ("ack", Message::Ack(vector)),
         ("fingerprint", Message::Fingerprint { vector: [6; 16], fingerprint: [3; 32] }),
@@ -229,7 +235,7 @@ fn the_seeds_of_the_fuzzer_are_of_this_format() {
     for (name, message) in examples() {
         check_seed(&format!("message/{name}"), &encode(&message));
     }
-    let sessions: [(&str, bool, &[&str]); 7] = [
+    let sessions: [(&str, bool, &[&str]); 10] = [
         (
             "presence",
             false,
@@ -239,6 +245,9 @@ fn the_seeds_of_the_fuzzer_are_of_this_format() {
         ("checkpoint", false, &["holdings", "checkpoint", "part_of_hashes", "part_of_changes"]),
         ("part_request", false, &["holdings", "ack", "part_request"]),
         ("fork", false, &["holdings", "head", "roots", "branch"]),
+        ("cursor", false, &["holdings_since", "ack", "fingerprint", "frame"]),
+        ("asked", true, &["holdings_of_others", "frame", "holdings", "ack"]),
+        ("asks", false, &["holdings_since", "holdings_wanted"]),
         ("client", true, &["holdings", "schema", "ack", "presence", "frame"]),
         ("client_ranges", true, &["holdings", "ack", "fingerprint", "ranges"]),
     ];
