@@ -347,7 +347,8 @@ fn what_is_written_while_a_frame_arrives_is_synced_as_well() {
     replication.apply_frame(&frame.bytes).unwrap();
     *disk.meanwhile.lock().unwrap() = None;
     database.flush().unwrap();
-    assert_eq!(keys(&open(&crashed(&disk.batches.lock().unwrap()))), ["own", "theirs"]);
+    let after_crash = crashed(&disk.batches.lock().unwrap());
+    assert_eq!(keys(&open(&after_crash)), ["own", "theirs"]);
 }
 
 /// The disk as it was after so many batches.
