@@ -366,7 +366,7 @@ async fn a_peer_further_behind_than_the_log_goes_goes_on_from_the_checkpoint() {
 /// is sending.
 /// Gives how many bytes the two said in a session of their own, after which both are closed.
 async fn bytes_of_meeting(folders: [&std::path::Path; 2], changes: [&str; 2]) -> u64 {
-    let stores = folders.map(|folder| Database::open(&folder.join("store")).unwrap());
+    let stores = folders.map(|folder| Database::open(folder.join("store")).unwrap());
     for (store, change) in stores.iter().zip(changes).filter(|(_, change)| !change.is_empty()) {
         create(store, change, "new");
     }
@@ -387,7 +387,7 @@ async fn who_meets_again_after_a_restart_tells_what_has_changed() {
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let folders = [folders[0].path(), folders[1].path()];
     {
-        let gathered = Database::open(&folders[0].join("store")).unwrap();
+        let gathered = Database::open(folders[0].join("store")).unwrap();
         let replication = gathered.replication("default").unwrap();
         for number in 0..WRITER_COUNT {
             let writer = Database::open_in_memory().unwrap();
