@@ -21,5 +21,5 @@ fuzz_target!(|content: &[u8]| {
     }
     let mut bytes = content.to_vec();
     bytes.extend_from_slice(&Sha256::digest(content)[..4]);
-    check(&format!("vudo2{}", BASE32_NOPAD.encode(&bytes).to_ascii_lowercase()));
+    check(&format!("vudo3{}", BASE32_NOPAD.encode(&bytes).to_ascii_lowercase()));
 });

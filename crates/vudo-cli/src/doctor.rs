@@ -112,15 +112,20 @@ async fn try_ticket(node: &Node, base: &Base, ticket: &Ticket, findings: &mut Ve
     if let (Base::Throwaway(database, Some(key)), Access::Capability(_)) = (base, &ticket.access) {
         findings.push(Finding::of("ticket", check_capability(database, ticket, key)));
     }
-    let without = Ticket { addresses: Vec::new(), urls: Vec::new(), ..ticket.clone() };
+    let without =
+        Ticket { addresses: Vec::new(), urls: Vec::new(), relays: Vec::new(), ..ticket.clone() };
     let quic = ticket.addresses.iter().map(|address| {
         (format!("QUIC to {address}"), Ticket { addresses: vec![*address], ..without.clone() })
     });
     let websocket = ticket.urls.iter().map(|url| {
         (format!("WebSocket to {url}"), Ticket { urls: vec![url.clone()], ..without.clone() })
     });
-    for (what, ticket) in quic.chain(websocket) {
-        findings.push(Finding::of(what, try_way(node, base, &ticket).await));
+    let relayed = ticket.relays.iter().map(|relay| {
+        let what = format!("QUIC over the relay {}", place_of(relay));
+        (what, Ticket { relays: vec![relay.clone()], ..without.clone() })
+    });
+    for (what, ticket) in quic.chain(relayed).chain(websocket) {
+        findings.push(Finding::of(what, try_way(base, &ticket).await));
     }
     let what = format!("sync of namespace '{}'", ticket.namespace);
     if let Base::Throwaway(..) = base {
@@ -140,6 +145,11 @@ async fn try_ticket(node: &Node, base: &Base, ticket: &Ticket, findings: &mut Ve
         }
         Err(error) => findings.push(Finding::of(what, Err(error))),
     }
+}
+
+/// An address without its query, which may hold a token.
+fn place_of(url: &str) -> &str {
+    url.split_once('?').map_or(url, |(place, _)| place)
 }
 
 /// What a ticket's records say of a key that cannot show them itself.
@@ -176,10 +186,14 @@ fn compare_schemas(differences: &SchemaDifferences, findings: &mut Vec<Finding>)
     }
 }
 
-async fn try_way(node: &Node, base: &Base, ticket: &Ticket) -> Result<String> {
+/// Tries one way, from a node that knows no other: one that has tried another before remembers it.
+async fn try_way(base: &Base, ticket: &Ticket) -> Result<String> {
+    let (Base::Store(database) | Base::Throwaway(database, _)) = base;
+    let node = Node::spawn(database, Config::default()).await?;
     let start = Instant::now();
     let probed = node.probe(ticket).await;
     let milliseconds = start.elapsed().as_millis();
+    node.shutdown().await;
     match (probed, base, &ticket.access) {
         (Ok(()), Base::Store(_), _) => {
             Ok(format!("the node answers in {milliseconds} ms and accepts the ticket"))

@@ -129,6 +129,15 @@ enum Command {
         /// server's health at /health.
         #[arg(long, value_name = "ADDR")]
         websocket: Option<std::net::SocketAddr>,
+        /// A relay at which others find this store where no direct way leads to it, as from one home
+        /// network to another: https://relay.example.org. May be given up to four times.
+        ///
+        /// The ticket names it, so whoever syncs needs no option; both sides go over to a direct way where
+        /// they find one. The relay is a program of your own, `iroh-relay`, at a place that both reach;
+        /// nothing goes to anybody else's. It sees which keys talk to each other, and not what they say.
+        /// With https it needs a certificate of a public authority, with http none.
+        #[arg(long = "relay", value_name = "URL")]
+        relays: Vec<String>,
     },
     /// Sync with the store behind a ticket until both hold the same.
     Sync {
@@ -176,7 +185,9 @@ fn main() -> ExitCode {
         Command::Explain { code } => schema::explain(&context, code.as_deref()),
         Command::Init { files } => schema::init(&context, &files),
         Command::Store(command) => store::open_and_run(&context, command),
-        Command::Serve { bind, websocket } => network::serve(&context, bind, websocket),
+        Command::Serve { bind, websocket, relays } => {
+            network::serve(&context, bind, websocket, relays)
+        }
         Command::Sync { ticket, timeout_seconds } => {
             network::sync(&context, &ticket, timeout_seconds)
         }
@@ -204,6 +215,11 @@ fn start_log(context: &Context, command: &Command) {
     };
     // Of the network's own crates only what is wrong.
     let levels = Targets::new().with_default(LevelFilter::WARN).with_target("vudo", level);
+    // iroh calls it an error that its transport for relays ends where an endpoint is closed.
+    const RELAY_TRANSPORT: &str = "iroh::socket::transports::relay";
+    let levels = levels
+        .with_target(RELAY_TRANSPORT, LevelFilter::OFF)
+        .with_target(format!("{RELAY_TRANSPORT}::actor"), LevelFilter::WARN);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let registry = tracing_subscriber::registry();
     match context.json {

@@ -30,12 +30,13 @@ pub(crate) fn serve(
     context: &Context,
     bind: SocketAddr,
     websocket: Option<SocketAddr>,
+    relays: Vec<String>,
 ) -> Result<()> {
     let database = data::open(context)?;
     #[cfg(unix)]
     let _listening = crate::control::listen(&database, &context.store)?;
     runtime()?.block_on(async {
-        let config = Config { quic: Some(bind), websocket };
+        let config = Config { quic: Some(bind), websocket, relays };
         let node = Node::spawn(&database, config).await?;
         let ticket = node.share(database.namespace())?;
         rights::remember_ticket(&database, &ticket)?;

@@ -7,7 +7,7 @@ use vudo_crdt::ReplicaKey;
 
 #[cfg(feature = "net")]
 use crate::limits::HANDSHAKE_TIMEOUT;
-use crate::limits::{CHANNELS_MAX, PRESENCE_BYTES_MAX, SHOWN_RECORD_BYTES_MAX};
+use crate::limits::{CHANNELS_MAX, PRESENCE_BYTES_MAX, RELAYS_MAX, SHOWN_RECORD_BYTES_MAX};
 
 /// An error of the sync layer. Errors are cheap to clone: everybody who waits on a link that ends
 /// gets the same one.
@@ -18,6 +18,22 @@ pub enum Error {
     BadTicket {
         /// What is wrong with it.
         what: String,
+    },
+    /// A relay that the node is to use cannot be one.
+    #[error(
+        "'{relay}' cannot be used as a relay: {what}; write it like https://relay.example.org, or like http://192.168.0.7:3340 where no certificate is to be had"
+    )]
+    BadRelay {
+        /// What was given.
+        relay: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// More relays than a ticket has room for.
+    #[error("{count} relays are too many: a node uses at most {RELAYS_MAX}; leave the others out")]
+    TooManyRelays {
+        /// How many there are.
+        count: usize,
     },
     /// Nobody answers.
     #[error(

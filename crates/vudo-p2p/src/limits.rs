@@ -66,10 +66,16 @@ pub const QUEUED_PIECES_MAX: usize = 4;
 pub const TICKET_ADDRESSES_MAX: usize = 32;
 /// Most WebSocket addresses in a ticket.
 pub const TICKET_URLS_MAX: usize = 8;
-/// Longest WebSocket address in a ticket.
+/// Most relays that a node uses, and so most in a ticket: whoever dials tries all of them at once.
+pub const RELAYS_MAX: usize = 4;
+/// Longest address of a WebSocket or of a relay in a ticket.
 pub const TICKET_URL_BYTES_MAX: usize = 512;
 /// How long a peer may take to answer at all.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a peer may take to answer whose ticket names a relay: who dials may first have to connect to it.
+pub const RELAYED_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a node that is at none of its relays waits before it looks for one again.
+pub const RELAY_SEARCH_INTERVAL: Duration = Duration::from_secs(3);
 /// How long both sides may take to prove that they hold the secret.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a peer that owes changes or an acknowledgement may send nothing at all. Applying the

@@ -11,20 +11,31 @@ use vudo_state::{NAMESPACE_NAME_BYTES_MAX, SignedRecord};
 
 use crate::error::Error;
 use crate::limits::{
-    SHOWN_RECORD_BYTES_MAX, SHOWN_RECORDS_MAX, TICKET_ADDRESSES_MAX, TICKET_URL_BYTES_MAX,
-    TICKET_URLS_MAX,
+    RELAYS_MAX, SHOWN_RECORD_BYTES_MAX, SHOWN_RECORDS_MAX, TICKET_ADDRESSES_MAX,
+    TICKET_URL_BYTES_MAX, TICKET_URLS_MAX,
 };
 use crate::proto::{Access, decode_records, encode_records};
 
 /// Tells a ticket of this version from other text.
-const PREFIX: &str = "vudo2";
+const PREFIX: &str = "vudo3";
 const CHECKSUM_BYTES: usize = 4;
 /// What kind of address follows.
 const IP_V4: u8 = 4;
 const IP_V6: u8 = 6;
 const URL: u8 = 7;
+const RELAY: u8 = 8;
 /// Longest text: nothing longer is even decoded.
-const TEXT_BYTES_MAX: usize = 8192;
+const TEXT_BYTES_MAX: usize = 16 << 10;
+/// Most ways of all kinds to the node.
+const WAYS_MAX: usize = TICKET_ADDRESSES_MAX + TICKET_URLS_MAX + RELAYS_MAX;
+/// Most bytes of a ticket: a key, the records for another one, a name, and ways with their headers.
+const BYTES_MAX: usize = 32
+    + (1 + 2 + SHOWN_RECORD_BYTES_MAX)
+    + (2 + NAMESPACE_NAME_BYTES_MAX)
+    + (1 + TICKET_ADDRESSES_MAX * 19 + (TICKET_URLS_MAX + RELAYS_MAX) * (3 + TICKET_URL_BYTES_MAX))
+    + CHECKSUM_BYTES;
+/// Five bits of it are a letter.
+const _: () = assert!(PREFIX.len() + (BYTES_MAX * 8).div_ceil(5) <= TEXT_BYTES_MAX);
 /// How whoever has the ticket gets in.
 const SECRET: u8 = 1;
 const CAPABILITY: u8 = 2;
@@ -41,6 +52,9 @@ pub struct Ticket {
     pub addresses: Vec<SocketAddr>,
     /// WebSocket addresses of the node, like `ws://host:port/sync`; at most [`TICKET_URLS_MAX`].
     pub urls: Vec<String>,
+    /// Relays at which the node may be found, like `https://relay.example.org/`; at most
+    /// [`RELAYS_MAX`].
+    pub relays: Vec<String>,
     /// What is synced.
     pub namespace: String,
     /// What whoever dials shows.
@@ -54,6 +68,10 @@ impl fmt::Debug for Ticket {
             .field("node", &short_id(&self.node))
             .field("addresses", &self.addresses)
             .field("urls", &self.urls)
+            .field(
+                "relays",
+                &self.relays.iter().map(|relay| without_query(relay)).collect::<Vec<_>>(),
+            )
             .field("namespace", &self.namespace)
             .finish_non_exhaustive()
     }
@@ -119,7 +137,8 @@ impl Ticket {
         write_bytes(&mut out, self.namespace.as_bytes());
         let addresses = &self.addresses[..self.addresses.len().min(TICKET_ADDRESSES_MAX)];
         let urls = &self.urls[..self.urls.len().min(TICKET_URLS_MAX)];
-        write_varint(&mut out, (addresses.len() + urls.len()) as u64);
+        let relays = &self.relays[..self.relays.len().min(RELAYS_MAX)];
+        write_varint(&mut out, (addresses.len() + urls.len() + relays.len()) as u64);
         for address in addresses {
             match address.ip() {
                 IpAddr::V4(ip) => {
@@ -133,8 +152,9 @@ impl Ticket {
             }
             out.extend_from_slice(&address.port().to_le_bytes());
         }
-        for url in urls {
-            out.push(URL);
+        let urls = urls.iter().map(|url| (URL, url));
+        for (kind, url) in urls.chain(relays.iter().map(|relay| (RELAY, relay))) {
+            out.push(kind);
             write_bytes(&mut out, url.as_bytes());
         }
         out
@@ -152,20 +172,23 @@ impl Ticket {
         let namespace = std::str::from_utf8(reader.take(length as usize)?)
             .map_err(|_| MalformedFrame::StringNotUtf8)?
             .to_owned();
-        let (mut addresses, mut urls) = (Vec::new(), Vec::new());
-        for _ in 0..reader.varint_up_to((TICKET_ADDRESSES_MAX + TICKET_URLS_MAX) as u64)? {
+        let (mut addresses, mut urls, mut relays) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..reader.varint_up_to(WAYS_MAX as u64)? {
             match reader.byte()? {
                 IP_V4 => addresses.push(read_socket(reader.array::<4>()?.into(), &mut reader)?),
                 IP_V6 => addresses.push(read_socket(reader.array::<16>()?.into(), &mut reader)?),
-                URL => {
-                    let length = reader.varint_up_to(TICKET_URL_BYTES_MAX as u64)?;
-                    let url = std::str::from_utf8(reader.take(length as usize)?);
-                    urls.push(url.map_err(|_| MalformedFrame::StringNotUtf8)?.to_owned());
-                }
+                URL => urls.push(read_url(&mut reader)?),
+                RELAY => relays.push(read_url(&mut reader)?),
                 _ => return Err(MalformedFrame::IndexOutOfRange),
             }
         }
-        let ticket = Ticket { node, addresses, urls, namespace, access };
+        let fits = addresses.len() <= TICKET_ADDRESSES_MAX
+            && urls.len() <= TICKET_URLS_MAX
+            && relays.len() <= RELAYS_MAX;
+        if !fits {
+            return Err(MalformedFrame::IndexOutOfRange);
+        }
+        let ticket = Ticket { node, addresses, urls, relays, namespace, access };
         reader.is_empty().then_some(ticket).ok_or(MalformedFrame::TrailingBytes)
     }
 }
@@ -174,9 +197,20 @@ fn read_socket(ip: IpAddr, reader: &mut Reader<'_>) -> Result<SocketAddr, Malfor
     Ok(SocketAddr::new(ip, u16::from_le_bytes(reader.array()?)))
 }
 
+fn read_url(reader: &mut Reader<'_>) -> Result<String, MalformedFrame> {
+    let length = reader.varint_up_to(TICKET_URL_BYTES_MAX as u64)?;
+    let url = std::str::from_utf8(reader.take(length as usize)?);
+    Ok(url.map_err(|_| MalformedFrame::StringNotUtf8)?.to_owned())
+}
+
 /// The first bytes of a node's id in hexadecimal: enough to tell nodes apart in a message.
 pub(crate) fn short_id(node: &[u8; 32]) -> String {
     node[..5].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The address of a relay as logs may have it: what comes behind may be a token that lets in.
+pub(crate) fn without_query(relay: &str) -> &str {
+    relay.split_once('?').map_or(relay, |(place, _)| place)
 }
 
 fn checksum(content: &[u8]) -> [u8; CHECKSUM_BYTES] {

@@ -71,7 +71,7 @@ fn keys(database: &Database) -> Vec<String> {
 }
 
 async fn websocket_server(database: &Database, address: SocketAddr) -> Node {
-    let config = Config { quic: None, websocket: Some(address) };
+    let config = Config { quic: None, websocket: Some(address), ..Config::default() };
     Node::spawn(database, config).await.unwrap()
 }
 
@@ -310,6 +310,7 @@ impl StandIn {
             node: *self.endpoint.id().as_bytes(),
             addresses: self.endpoint.bound_sockets(),
             urls: Vec::new(),
+            relays: Vec::new(),
             namespace: namespace.to_owned(),
             access: Access::Secret(SECRET),
         }

@@ -38,13 +38,15 @@ async fn websocket_server(database: &Database) -> Node {
 }
 
 async fn websocket_server_at(database: &Database, address: SocketAddr) -> Node {
-    let config = Config { quic: None, websocket: Some(address) };
+    let config = Config { quic: None, websocket: Some(address), ..Config::default() };
     Node::spawn(database, config).await.unwrap()
 }
 
 /// A node that nobody can dial.
 async fn client(database: &Database) -> Node {
-    Node::spawn(database, Config { quic: None, websocket: None }).await.unwrap()
+    Node::spawn(database, Config { quic: None, websocket: None, ..Config::default() })
+        .await
+        .unwrap()
 }
 
 async fn wait_for(what: &str, is_so: impl Fn() -> bool) {
@@ -180,7 +182,7 @@ async fn namespaces_share_a_connection_fairly() {
         let target = memory();
         let config = match way {
             "quic" => Config::loopback(),
-            _ => Config { quic: None, websocket: Some(ANY_PORT) },
+            _ => Config { quic: None, websocket: Some(ANY_PORT), ..Config::default() },
         };
         let server = Node::spawn(&left, config.clone()).await.unwrap();
         let client = Node::spawn(&target, config).await.unwrap();
@@ -209,7 +211,9 @@ async fn namespaces_share_a_connection_fairly() {
 async fn peers_share_a_server_fairly() {
     let left = memory();
     fill_with_bulk(&left);
-    for config in [Config::loopback(), Config { quic: None, websocket: Some(ANY_PORT) }] {
+    for config in
+        [Config::loopback(), Config { quic: None, websocket: Some(ANY_PORT), ..Config::default() }]
+    {
         let (bulky, small) = (memory(), memory());
         let server = Node::spawn(&left, config.clone()).await.unwrap();
         let clients = [
@@ -351,6 +355,7 @@ async fn a_silent_server_is_given_up_on() {
         node: [7; 32],
         addresses: Vec::new(),
         urls: vec![url],
+        relays: Vec::new(),
         namespace: "default".into(),
         access: Access::Secret([1; 32]),
     };

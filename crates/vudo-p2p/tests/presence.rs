@@ -389,7 +389,7 @@ async fn clients_see_each_other_through_a_server(config: Config) {
     let server = Node::spawn(&stores[0], config).await.unwrap();
     let ticket = server.share("default").unwrap();
     let mut clients: Vec<(Node, Link)> = Vec::new();
-    let outgoing = || Config { quic: Config::loopback().quic, websocket: None };
+    let outgoing = Config::loopback;
     for store in &stores[1..] {
         let node = Node::spawn(store, outgoing()).await.unwrap();
         let link = node.connect(&ticket).await.unwrap();
@@ -465,13 +465,14 @@ async fn clients_see_each_other_over_quic() {
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_see_each_other_over_websocket() {
     let websocket = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
-    clients_see_each_other_through_a_server(Config { quic: None, websocket }).await;
+    clients_see_each_other_through_a_server(Config { quic: None, websocket, ..Config::default() })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_value_is_shown_as_long_as_a_handle_is_held() {
     let (left, right) = (memory(), memory());
-    let nowhere = Config { quic: None, websocket: None };
+    let nowhere = Config { quic: None, websocket: None, ..Config::default() };
     let server = Node::spawn(&left, nowhere.clone()).await.unwrap();
     let client = Node::spawn(&right, nowhere).await.unwrap();
     let here = client.presence("default");

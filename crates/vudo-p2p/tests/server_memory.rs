@@ -42,7 +42,7 @@ fn resident_bytes() -> usize {
 async fn a_thousand_peers_fit_into_a_quarter_of_a_gibibyte() {
     let database = Database::open_in_memory().unwrap();
     (0..WRITERS).for_each(|writer| write_everywhere(&database, writer));
-    let nowhere = Config { quic: None, websocket: None };
+    let nowhere = Config { quic: None, websocket: None, ..Config::default() };
     let server = Node::spawn(&database, nowhere.clone()).await.unwrap();
     let mut peers: Vec<(Database, Node, Link)> = Vec::new();
     for peer in 0..PEERS {

@@ -32,7 +32,7 @@ async fn spawn(database: &Database) -> Node {
 }
 
 async fn spawn_at(database: &Database, address: SocketAddr) -> Node {
-    Node::spawn(database, Config { quic: Some(address), websocket: None }).await.unwrap()
+    Node::spawn(database, Config::at(address)).await.unwrap()
 }
 
 async fn synced(link: &Link) {
@@ -140,6 +140,7 @@ async fn nobody_there_and_somebody_else_there_are_told_apart() {
         node: Database::open_in_memory().unwrap().replica_key().0,
         addresses: vec![SocketAddr::from(([127, 0, 0, 1], 9))],
         urls: Vec::new(),
+        relays: Vec::new(),
         namespace: "default".into(),
         access: Access::Secret([1; 32]),
     };
@@ -280,6 +281,7 @@ fn a_ticket_survives_its_text_and_every_slip_is_told() {
         node: [3; 32],
         addresses: vec!["127.0.0.1:4000".parse().unwrap(), "[::1]:4001".parse().unwrap()],
         urls: vec!["wss://sync.example.org/sync".into()],
+        relays: vec!["https://relay.example.org/".into()],
         namespace: "team".into(),
         access: Access::Secret([9; 32]),
     };

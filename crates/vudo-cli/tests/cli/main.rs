@@ -2,6 +2,7 @@
 
 mod doctor;
 mod invitations;
+mod relay;
 mod sync;
 
 use std::io::{BufRead, BufReader};
@@ -301,7 +302,7 @@ fn a_namespace_with_owners_lets_in_whom_they_invite() {
 
     let server = Server::start_with(&place, "owner", &["--namespace", "team"]);
     let ticket = owner(&["invite", key]);
-    assert!(ticket.starts_with("vudo2"), "{ticket}");
+    assert!(ticket.starts_with("vudo3"), "{ticket}");
     let sync = |ticket: &str| place.run(&["--store", "member", "sync", ticket.trim()]);
     assert!(sync(&ticket).status.success());
     let member = ["--store", "member", "--namespace", "team"];
@@ -344,7 +345,7 @@ fn a_link_that_cannot_be_is_refused_within_seconds_and_says_why() {
     let place = Place::new();
     place.succeed(&["init", "task.dol"]);
     let start = Instant::now();
-    let garbage = place.fail(&["--store", "b", "sync", "vudo2garbage"]);
+    let garbage = place.fail(&["--store", "b", "sync", "vudo3garbage"]);
     assert!(garbage.contains("no ticket"), "{garbage}");
     let server = Server::start(&place, "vudo-store");
     let ticket: vudo_p2p::Ticket = server.ticket.parse().unwrap();

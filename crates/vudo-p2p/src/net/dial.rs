@@ -1,17 +1,18 @@
 //! Reaching the node behind a ticket.
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use iroh::endpoint::{ConnectError, ConnectingError, ConnectionError, TransportErrorCode};
-use iroh::{Endpoint, EndpointAddr, PublicKey};
+use iroh::{EndpointAddr, PublicKey};
 use tokio::time::timeout;
 
 use crate::error::{Error, Result};
-use crate::limits::CONNECT_TIMEOUT;
+use crate::limits::{CONNECT_TIMEOUT, RELAYED_CONNECT_TIMEOUT};
 use crate::net::connection::Connection;
 use crate::net::mux::{Mux, Pipe};
 use crate::net::node::Shared;
-use crate::net::{ALPN, server, websocket};
+use crate::net::{ALPN, relay, server, websocket};
 use crate::ticket::{Ticket, short_id};
 
 /// The TLS alert of a peer that offers no protocol that was asked for (RFC 7301, section 3.2).
@@ -38,15 +39,21 @@ impl Dialer {
 }
 
 fn unreachable(ticket: &Ticket) -> Error {
-    Error::Unreachable { node: short_id(&ticket.node), seconds: CONNECT_TIMEOUT.as_secs() }
+    Error::Unreachable { node: short_id(&ticket.node), seconds: quic_timeout(ticket).as_secs() }
+}
+
+/// How long QUIC is waited for.
+fn quic_timeout(ticket: &Ticket) -> Duration {
+    if ticket.relays.is_empty() { CONNECT_TIMEOUT } else { RELAYED_CONNECT_TIMEOUT }
 }
 
 /// Tries one way after the other. Gives what the last one said where none leads there.
 async fn dial_addresses(shared: &Shared, ticket: &Ticket) -> Result<Connection> {
     let mut last = unreachable(ticket);
-    if let Some(endpoint) = shared.endpoint.as_ref().filter(|_| !ticket.addresses.is_empty()) {
-        match dial_quic(endpoint, ticket).await {
-            Ok(connection) => return Ok(connection),
+    if !ticket.addresses.is_empty() || !ticket.relays.is_empty() {
+        match dial_quic(shared, ticket).await {
+            Ok(Some(connection)) => return Ok(connection),
+            Ok(None) => {}
             Err(error) => last = error,
         }
     }
@@ -59,17 +66,32 @@ async fn dial_addresses(shared: &Shared, ticket: &Ticket) -> Result<Connection> 
     Err(last)
 }
 
-async fn dial_quic(endpoint: &Endpoint, ticket: &Ticket) -> Result<Connection> {
+/// Dials all addresses and over all relays at once: whichever answers first is taken, and where that was
+/// a relay iroh goes over to a direct way when it finds one. It connects to a relay whether it knows it or
+/// not: its map of relays says only where this node itself is to be found. `None` where this node does not
+/// speak QUIC.
+async fn dial_quic(shared: &Shared, ticket: &Ticket) -> Result<Option<Connection>> {
+    let Some(endpoint) = shared.dialling_endpoint(ticket).await? else { return Ok(None) };
     let peer = PublicKey::from_bytes(&ticket.node)
         .map_err(|_| Error::BadTicket { what: "its node id is no key".to_owned() })?;
     let mut address = EndpointAddr::new(peer);
     for ip in &ticket.addresses {
         address = address.with_ip_addr(*ip);
     }
-    match timeout(CONNECT_TIMEOUT, endpoint.connect(address, ALPN)).await {
+    for relay in &ticket.relays {
+        // A ticket comes from outside. A relay that is none leaves the other ways as they are.
+        match relay::parse(relay) {
+            Ok(relay) => address = address.with_relay_url(relay),
+            Err(error) if ticket.addresses.is_empty() && ticket.relays.len() == 1 => {
+                return Err(Error::BadTicket { what: error.to_string() });
+            }
+            Err(error) => tracing::debug!("a relay of a ticket is left out: {error}"),
+        }
+    }
+    match timeout(quic_timeout(ticket), endpoint.connect(address, ALPN)).await {
         Err(_) => Err(unreachable(ticket)),
         Ok(Err(error)) => Err(dial_error(&error, unreachable(ticket))),
-        Ok(Ok(connection)) => Ok(Connection::quic(connection)),
+        Ok(Ok(connection)) => Ok(Some(Connection::quic(connection))),
     }
 }
 

@@ -136,7 +136,7 @@ impl Messenger {
         address: SocketAddr,
         known: impl IntoIterator<Item = NodeId>,
     ) -> Result<Messenger> {
-        let endpoint = bind_quic(secret_key, MESSAGE_ALPN, address).await?;
+        let endpoint = bind_quic(secret_key, MESSAGE_ALPN, address, |builder| builder).await?;
         let (to_known, from_known) = mpsc::channel(ARRIVED_MESSAGES_MAX);
         let (to_strangers, from_strangers) = mpsc::channel(ARRIVED_MESSAGES_MAX);
         let known = known.into_iter().map(|peer| {

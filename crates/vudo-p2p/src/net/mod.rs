@@ -1,4 +1,4 @@
-//! The protocol on real links: QUIC by way of iroh, without relays, and WebSocket.
+//! The protocol on real links: QUIC by way of iroh, and WebSocket.
 //!
 //! ```text
 //! Node --accepts--> server ---+                    +--> Replication (store), on blocking threads
@@ -18,6 +18,8 @@
 //! Whoever has only just connected over TCP has a bounded time to say who it is, and a place among
 //! boundedly many (`arrivals.rs`).
 //!
+//! Where two nodes cannot reach each other, QUIC goes over a relay (`relay.rs`).
+//!
 //! What nodes show of themselves lies in a table for each namespace, which its sessions share
 //! (`presence.rs`).
 //!
@@ -34,6 +36,7 @@ mod messenger;
 mod mux;
 mod node;
 mod presence;
+mod relay;
 mod server;
 mod websocket;
 

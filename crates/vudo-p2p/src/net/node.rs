@@ -3,10 +3,10 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use iroh::endpoint::{IdleTimeout, QuicTransportConfig, VarInt, presets};
-use iroh::{Endpoint, RelayMode, SecretKey};
+use iroh::endpoint::{Builder, IdleTimeout, QuicTransportConfig, VarInt, presets};
+use iroh::{Endpoint, RelayMode, RelayUrl, SecretKey};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OnceCell, Semaphore, watch};
 use tokio::task::JoinSet;
 use vudo_state::{Database, SignedRecord};
 
@@ -20,6 +20,7 @@ use crate::net::dial::Dialer;
 use crate::net::inbox::MessageRoom;
 use crate::net::link::{self, Link};
 use crate::net::presence::{Presence, Presences};
+use crate::net::relay::{self, Relaying};
 use crate::net::{ALPN, server, websocket};
 use crate::proto::{Access, NodeId, Secret};
 use crate::ticket::{Ticket, short_id};
@@ -32,19 +33,33 @@ pub struct Config {
     pub quic: Option<SocketAddr>,
     /// The TCP address on which the node serves WebSockets, if it does.
     pub websocket: Option<SocketAddr>,
+    /// Relays at which the node may be found over QUIC where nobody reaches its addresses, like
+    /// `https://relay.example.org`; at most
+    /// [`RELAYS_MAX`](crate::limits::RELAYS_MAX). Its tickets name them. Without any, the node
+    /// uses none but those of tickets that it dials.
+    ///
+    /// A relay with `https` needs a certificate of one of the public authorities of Mozilla's list;
+    /// `http` is for private networks and tests. Either way a relay sees who talks to whom, when and how
+    /// much, and not what.
+    pub relays: Vec<String>,
 }
 
 impl Default for Config {
     /// QUIC, on any free port of every interface.
     fn default() -> Config {
-        Config { quic: Some(SocketAddr::from(([0, 0, 0, 0], 0))), websocket: None }
+        Config::at(SocketAddr::from(([0, 0, 0, 0], 0)))
     }
 }
 
 impl Config {
     /// QUIC, on any free port of this machine alone.
     pub fn loopback() -> Config {
-        Config { quic: Some(SocketAddr::from(([127, 0, 0, 1], 0))), websocket: None }
+        Config::at(SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    /// QUIC, on this address.
+    pub fn at(quic: SocketAddr) -> Config {
+        Config { quic: Some(quic), websocket: None, relays: Vec::new() }
     }
 }
 
@@ -69,8 +84,12 @@ pub struct Node {
 pub(super) struct Shared {
     pub(super) id: NodeId,
     pub(super) endpoint: Option<Endpoint>,
+    /// What dials over relays where the node has none of its own, from the first such ticket on.
+    relaying: OnceCell<Relaying>,
     /// Where WebSockets are served.
     websocket: Option<SocketAddr>,
+    /// Where the node may be found, whether it is there at the moment or not.
+    relays: Vec<RelayUrl>,
     pub(super) database: Database,
     /// Asks every session to leave.
     pub(super) leave: watch::Sender<bool>,
@@ -83,6 +102,16 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// What dials a ticket over QUIC; `None` where this node does not speak it.
+    pub(super) async fn dialling_endpoint(&self, ticket: &Ticket) -> Result<Option<&Endpoint>> {
+        let Some(endpoint) = &self.endpoint else { return Ok(None) };
+        if ticket.relays.is_empty() || !self.relays.is_empty() {
+            return Ok(Some(endpoint));
+        }
+        let bind = || Relaying::bind(self.database.secret_key(), endpoint);
+        Ok(Some(self.relaying.get_or_try_init(bind).await?.endpoint()))
+    }
+
     /// Lists a peer for as long as what this gives is held.
     pub(super) fn register(&self, connection: &Connection, is_incoming: bool) -> Arc<PeerStatus> {
         let (node, link) = (short_id(&connection.peer), connection.link_name());
@@ -100,14 +129,22 @@ impl Shared {
 }
 
 impl Node {
-    /// Puts a store on the network. The node's id is the store's key.
+    /// Puts a store on the network. The node's id is the store's key. Nobody waits for a relay: where it
+    /// does not answer the node goes on without, says so in the log, and keeps looking for it.
     ///
     /// # Errors
-    /// The address cannot be used.
+    /// The address cannot be used, or [`Error::BadRelay`] and [`Error::TooManyRelays`].
     pub async fn spawn(database: &Database, config: Config) -> Result<Node> {
         let id = database.replica_key().0;
+        let relays = relay::parse_all(&config.relays)?;
         let endpoint = match config.quic {
-            Some(address) => Some(bind_quic(database.secret_key(), ALPN, address).await?),
+            Some(address) => {
+                let enable = |builder| match relays.is_empty() {
+                    true => builder,
+                    false => relay::enable(builder, &relays),
+                };
+                Some(bind_quic(database.secret_key(), ALPN, address, enable).await?)
+            }
             None => None,
         };
         let listener = match config.websocket {
@@ -118,7 +155,9 @@ impl Node {
         let shared = Arc::new(Shared {
             id,
             endpoint,
+            relaying: OnceCell::new(),
             websocket,
+            relays,
             database: database.clone(),
             leave: watch::Sender::new(false),
             permits: Arc::new(Semaphore::new(SERVED_CONNECTIONS_MAX)),
@@ -129,6 +168,10 @@ impl Node {
         });
         let mut serving = JoinSet::new();
         if let Some(endpoint) = shared.endpoint.clone() {
+            if !shared.relays.is_empty() {
+                let leave = shared.leave.subscribe();
+                serving.spawn(relay::stay(endpoint.clone(), shared.relays.clone(), leave));
+            }
             serving.spawn(server::accept_quic(shared.clone(), endpoint));
         }
         if let Some(listener) = listener {
@@ -159,6 +202,7 @@ impl Node {
             node: self.shared.id,
             addresses: self.addresses(),
             urls: self.urls(),
+            relays: self.relays(),
             namespace: namespace.to_owned(),
             access: Access::Secret(secret),
         })
@@ -202,6 +246,13 @@ impl Node {
         }
         addresses.truncate(TICKET_URLS_MAX);
         addresses.into_iter().map(websocket::url_of).collect()
+    }
+
+    /// The relays at which the node may be found.
+    fn relays(&self) -> Vec<String> {
+        // They carry QUIC and nothing else.
+        let relays = self.shared.endpoint.iter().flat_map(|_| &self.shared.relays);
+        relays.map(|relay| relay.to_string()).collect()
     }
 
     /// The TCP address on which WebSockets are served, if they are.
@@ -254,17 +305,19 @@ impl Node {
         while self.serving.join_next().await.is_some() {}
         // Whoever is still being told goodbye has a permit. Nobody closes the semaphore.
         let _ = self.shared.permits.acquire_many(SERVED_CONNECTIONS_MAX as u32).await;
-        if let Some(endpoint) = &self.shared.endpoint {
+        let relaying = self.shared.relaying.get().map(Relaying::endpoint);
+        for endpoint in self.shared.endpoint.iter().chain(relaying) {
             endpoint.close().await;
         }
     }
 }
 
-/// An endpoint whose id is a key, for one protocol.
+/// An endpoint whose id is a key, for one protocol. Without more it has no relays.
 pub(super) async fn bind_quic(
     secret_key: [u8; 32],
     protocol: &[u8],
     address: SocketAddr,
+    more: impl FnOnce(Builder) -> Builder,
 ) -> Result<Endpoint> {
     let failed = |what: String| Error::Bind { address, what };
     let idle = IdleTimeout::try_from(IDLE_TIMEOUT).map_err(|error| failed(error.to_string()))?;
@@ -275,8 +328,9 @@ pub(super) async fn bind_quic(
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .receive_window(VarInt::from_u32(UNREAD_BYTES_MAX))
         .build();
-    Endpoint::builder(presets::Minimal)
-        .relay_mode(RelayMode::Disabled)
+    let builder = Endpoint::builder(presets::Minimal);
+    let builder = builder.relay_mode(RelayMode::Disabled);
+    more(builder)
         .secret_key(SecretKey::from_bytes(&secret_key))
         .alpns(vec![protocol.to_vec()])
         .transport_config(transport)

@@ -87,7 +87,7 @@ impl Victim {
         start_log();
         let database = open();
         let address = "127.0.0.1:0".parse().unwrap();
-        let config = Config { quic: None, websocket: Some(address) };
+        let config = Config { quic: None, websocket: Some(address), ..Config::default() };
         let node = Node::spawn(&database, config).await.unwrap();
         let ticket = node.share(database.namespace()).unwrap();
         Victim { database, node, ticket, _alone: alone }
@@ -96,7 +96,10 @@ impl Victim {
     /// Others are still served, and the victim holds what it held.
     pub(crate) async fn survives(self, key_count: usize) {
         let other = Database::open_in_memory().unwrap().in_namespace(&self.ticket.namespace);
-        let client = Node::spawn(&other, Config { quic: None, websocket: None }).await.unwrap();
+        let client =
+            Node::spawn(&other, Config { quic: None, websocket: None, ..Config::default() })
+                .await
+                .unwrap();
         let link = client.connect(&self.ticket).await.expect("others are still served");
         link.wait_until_synced(PATIENCE).await.unwrap();
         for database in [&self.database, &other] {

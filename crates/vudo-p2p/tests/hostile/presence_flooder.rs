@@ -62,7 +62,9 @@ async fn invented_nodes_are_kept_in_bounded_memory_and_peers_are_seen_all_the_sa
     assert!(grown < MEMORY_BYTES_MAX, "{grown} bytes");
 
     let honest = Database::open_in_memory().unwrap();
-    let client = Node::spawn(&honest, Config { quic: None, websocket: None }).await.unwrap();
+    let client = Node::spawn(&honest, Config { quic: None, websocket: None, ..Config::default() })
+        .await
+        .unwrap();
     let link = client.connect(&victim.ticket).await.unwrap();
     let here = client.presence("default");
     here.set(b"here").unwrap();

@@ -112,7 +112,9 @@ async fn its_sessions_end_and_it_is_not_let_in_again() {
     let victim = Victim::new(owned_store).await;
     let member = store(&[]).in_namespace(victim.database.namespace());
     let ticket = invite(&victim, &member);
-    let client = Node::spawn(&member, Config { quic: None, websocket: None }).await.unwrap();
+    let client = Node::spawn(&member, Config { quic: None, websocket: None, ..Config::default() })
+        .await
+        .unwrap();
     let link = client.connect(&ticket).await.unwrap();
     link.wait_until_synced(PATIENCE).await.unwrap();
     add(&member, "in time").unwrap();
@@ -142,7 +144,9 @@ async fn its_session_ends_when_its_grant_expires() {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let expires = (now + LIFE).as_millis() as u64;
     let ticket = invite_until(&victim, &member, Some(expires));
-    let client = Node::spawn(&member, Config { quic: None, websocket: None }).await.unwrap();
+    let client = Node::spawn(&member, Config { quic: None, websocket: None, ..Config::default() })
+        .await
+        .unwrap();
     let link = client.connect(&ticket).await.unwrap();
     link.wait_until_synced(LIFE).await.unwrap();
     // Nothing is said meanwhile: the end comes by itself.
