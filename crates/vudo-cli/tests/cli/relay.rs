@@ -34,6 +34,13 @@ fn a_store_is_found_at_its_relay_and_the_doctor_tries_each_way_apart() {
     let synced = String::from_utf8_lossy(&output.stdout);
     assert!(synced.contains("both stores are equal"), "{synced}, {}", stderr(&output));
     assert_eq!(stderr(&output), "", "nothing is wrong");
+
+    // A relay that is away is nothing to tell where another way leads there.
+    let relays = vec![nowhere.to_owned()];
+    let output =
+        place.run(&["--store", "right", "sync", &Ticket { relays, ..ticket.clone() }.to_string()]);
+    assert!(output.status.success());
+    assert_eq!(stderr(&output), "", "nothing is wrong");
     assert_eq!(place.succeed(&["--store", "right", "list", "Task"]).lines().count(), 2);
 
     let mut addresses = ticket.addresses.clone();
