@@ -223,8 +223,8 @@ fn a_store_of_format_version_3_is_brought_up_to_date() {
 
 /// They kept everything in a form that is still read.
 #[test]
-fn stores_of_format_versions_5_to_9_are_brought_up_to_date() {
-    for version_before in 5u32..=9 {
+fn stores_of_format_versions_5_to_10_are_brought_up_to_date() {
+    for version_before in 5u32..=10 {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
         let database = Database::open(&path).unwrap();
@@ -238,7 +238,7 @@ fn stores_of_format_versions_5_to_9_are_brought_up_to_date() {
         drop(storage);
         assert_eq!(Database::open(&path).unwrap().list(&note_gen()).unwrap().len(), 1);
         let storage = NativeStorage::open(Folder(path)).unwrap();
-        assert_eq!(storage.get(version).unwrap().unwrap(), 10u32.to_be_bytes());
+        assert_eq!(storage.get(version).unwrap().unwrap(), 11u32.to_be_bytes());
     }
 }
 
