@@ -8,7 +8,7 @@ use serde_json::json;
 use vudo_crdt::{GenSchema, Value};
 use vudo_state::{Database, Query, Record};
 
-use crate::output::{record_to_json, value_to_json};
+use crate::output::{date_of, record_to_json, value_to_json};
 use crate::{Context, rights, values};
 
 /// A document on the command line: `Task/milk`.
@@ -173,8 +173,10 @@ pub(crate) fn blame(
         let value = value.map_or_else(|| "an amount".to_owned(), Value::to_string);
         writeln!(
             output,
-            "{verdict}: {value}, by {} in its change {}, {} ms after 1970",
-            write.replica, write.number, write.milliseconds
+            "{verdict}: {value}, by {} in its change {}, on {}",
+            write.replica,
+            write.number,
+            date_of(write.milliseconds)
         )?;
     }
     Ok(())

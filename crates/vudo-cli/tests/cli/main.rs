@@ -460,6 +460,7 @@ fn blame_names_who_wrote_a_field_and_what_was_beaten() {
     let shown = place.succeed(&["blame", "Task/milk", "title"]);
     let lines: Vec<&str> = shown.lines().collect();
     assert!(lines[0].starts_with("counts: Buy oat milk, by "), "{shown}");
+    assert!(lines[0].contains(" in its change 2, on 2") && lines[0].ends_with(" UTC"), "{shown}");
     assert!(lines[1].starts_with("beaten: Buy milk, by "), "{shown}");
     let json = place.succeed(&["blame", "Task/milk", "title", "--json"]);
     let first: serde_json::Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
