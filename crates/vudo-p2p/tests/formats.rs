@@ -295,3 +295,9 @@ fn the_seeds_of_frames_pieces_and_tickets_are_of_this_format() {
         check_seed(&format!("ticket/{name}"), &bytes[..bytes.len() - 4]);
     }
 }
+
+#[test]
+fn the_reference_is_of_this_version() {
+    let reference = include_str!("../../../docs/reference/sync-protocol.md");
+    assert!(reference.contains(&format!("\nVersion {PROTOCOL_VERSION}. ")));
+}
