@@ -226,3 +226,65 @@ impl Reader {
         Ok(bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::limits::MESSAGE_ROOM_TIMEOUT;
+    use crate::net::channel::Sender;
+    use crate::net::mux::{Mux, Pipe};
+
+    /// A channel's end that sends, and the inbox at its other end, of a session that was let in.
+    async fn channel(room: MessageRoom) -> (Sender, Inbox, [Mux; 2]) {
+        let (near, far) = Pipe::pair();
+        let (near, far) = (Mux::new(near, &[1; 32], false), Mux::new(far, &[2; 32], true));
+        let mut sender = near.open().unwrap().sender;
+        // The other side learns of the channel with the first bytes.
+        sender.write_all(&(100_000u32).to_le_bytes()).await.unwrap();
+        let receiver = far.accept().await.unwrap().receiver;
+        let progress = Progress { is_authenticated: true, ..Progress::default() };
+        let inbox = Inbox::of(receiver, Arc::new(watch::Sender::new(progress)), room);
+        (sender, inbox, [near, far])
+    }
+
+    fn misbehaves(incoming: Result<Incoming>) -> String {
+        match incoming {
+            Err(Error::PeerMisbehaved { what }) => what,
+            Err(error) => panic!("{error}"),
+            Ok(_) => panic!("a message that is not complete"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_stops_half_way_ends_the_session_in_the_end() {
+        let (mut sender, mut inbox, _muxes) = channel(MessageRoom::new()).await;
+        sender.write_all(&[4; MESSAGE_PART_BYTES]).await.unwrap();
+        let first = inbox.next().await;
+        assert!(matches!(first, Ok(Incoming::Part(MessageKind::Changes))), "it is slow so far");
+        let start = Instant::now();
+        assert_eq!(misbehaves(inbox.next().await), "it does not go on with a message");
+        assert!((PROGRESS_TIMEOUT..2 * PROGRESS_TIMEOUT).contains(&start.elapsed()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_there_is_no_room_for_waits_and_is_refused() {
+        let room = MessageRoom::new();
+        let mut taken = None;
+        room.take(MESSAGE_ROOM_BYTES, &mut taken).await.unwrap();
+        let (_sender, mut inbox, _muxes) = channel(room.clone()).await;
+        let start = Instant::now();
+        assert!(matches!(inbox.next().await, Err(Error::NoRoom)));
+        assert_eq!(start.elapsed().as_secs(), MESSAGE_ROOM_TIMEOUT.as_secs());
+
+        // Where others give up theirs meanwhile it is taken.
+        let (mut sender, mut inbox, _muxes) = channel(room).await;
+        tokio::spawn(async move {
+            tokio::time::sleep(MESSAGE_ROOM_TIMEOUT / 2).await;
+            drop(taken);
+        });
+        sender.write_all(&[0; MESSAGE_PART_BYTES]).await.unwrap();
+        assert!(matches!(inbox.next().await, Ok(Incoming::Part(_))));
+    }
+}
