@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use vudo_crdt::{FieldSchema, GenSchema, Strategy, ValueType};
 use vudo_state::storage::{MemoryStorage, Storage, StorageError, WriteBatch};
-use vudo_state::{BranchOutcome, Database, OpenOptions, Replication, SystemEnvironment};
+use vudo_state::{
+    BranchOutcome, Database, OpenOptions, PartCursor, PartRequest, Replication, SystemEnvironment,
+};
 
 type Meanwhile = Box<dyn FnOnce() + Send>;
 
@@ -64,10 +66,17 @@ fn copy_of(disk: &Disk) -> Arc<Disk> {
     Arc::new(copy)
 }
 
-fn write(database: &Database, key: &str) {
+fn note() -> GenSchema {
     let text = FieldSchema::new("text", 1, Strategy::Lww, ValueType::String);
-    let note = GenSchema::new("Note", [text]);
-    database.create(&note, &database.document_id(key), &[("text", key.into())]).unwrap();
+    GenSchema::new("Note", [text])
+}
+
+fn write(database: &Database, key: &str) {
+    database.create(&note(), &database.document_id(key), &[("text", key.into())]).unwrap();
+}
+
+fn delete(database: &Database, key: &str) {
+    database.delete(&note(), &database.document_id(key)).unwrap();
 }
 
 fn replication(database: &Database) -> Replication {
@@ -79,6 +88,24 @@ fn pass_on(from: &Database, to: &Database) {
     while let Some(frame) = from.frame_since(&to.durable_vector(), 600).unwrap() {
         to.apply_frame(&frame.bytes).unwrap();
     }
+}
+
+/// Does something while a store that seals its changes is about to write the segments with the seals.
+fn while_sealing<T>(disk: &Disk, store: &Database, work: impl FnOnce() -> T) -> T {
+    let (reached, is_reached) = channel();
+    let (done, is_done) = channel();
+    *disk.before_segments.lock().unwrap() = Some(Box::new(move || {
+        reached.send(()).unwrap();
+        // The work waits for the sealing, so this is not awaited in full.
+        is_done.recv_timeout(Duration::from_millis(300)).ok();
+    }));
+    let sealing = replication(store);
+    let sealing = std::thread::spawn(move || sealing.signed_head());
+    is_reached.recv_timeout(Duration::from_secs(20)).expect("there are segments to seal");
+    let outcome = work();
+    done.send(()).ok();
+    sealing.join().unwrap().unwrap();
+    outcome
 }
 
 /// Sealing reads segments, signs, and writes them. A branch that came in between has taken the seals of
@@ -101,20 +128,9 @@ fn sealing_does_not_write_back_the_seals_of_a_branch_that_has_lost() {
         write(&other, "other");
         let branch = replication(&other).branch_from(&other.replica_key(), 2).unwrap();
 
-        let (reached, is_reached) = channel();
-        let (applied, is_applied) = channel();
-        *disk.before_segments.lock().unwrap() = Some(Box::new(move || {
-            reached.send(()).unwrap();
-            // The branch waits for the sealing, so this is not awaited in full.
-            is_applied.recv_timeout(Duration::from_millis(300)).ok();
-        }));
-        let sealing = replication(&store);
-        // What it gives may be older than the branch, which a session finds out.
-        let sealing = std::thread::spawn(move || sealing.signed_head());
-        is_reached.recv_timeout(Duration::from_secs(20)).expect("there are segments to seal");
-        let outcome = replication(&store).apply_branch(&branch).unwrap();
-        applied.send(()).ok();
-        sealing.join().unwrap().unwrap();
+        // What sealing gives may be older than the branch, which a session finds out.
+        let outcome =
+            while_sealing(&disk, &store, || replication(&store).apply_branch(&branch).unwrap());
         let report = store.verify().unwrap();
         assert_eq!(report.damages, [""; 0]);
         assert!(report.signatures > 0);
@@ -126,4 +142,36 @@ fn sealing_does_not_write_back_the_seals_of_a_branch_that_has_lost() {
             replication(&store).fingerprint().unwrap()
         );
     }
+}
+
+/// A checkpoint that is taken moves the log, and with it the segments that are being sealed.
+#[test]
+fn sealing_does_not_write_back_segments_from_before_a_checkpoint() {
+    let giver = open(&Arc::default());
+    (0..30).for_each(|number| write(&giver, &format!("given {number}")));
+    (0..30).for_each(|number| delete(&giver, &format!("given {number}")));
+    assert!(giver.compact().unwrap().dropped_changes > 0);
+    let disk = Arc::<Disk>::default();
+    let store = open(&disk);
+    (0..12).for_each(|number| write(&store, &format!("own {number}")));
+
+    let (peer, giver_of) = (giver.replica_key(), replication(&giver));
+    let offer = giver_of.checkpoint_offer().expect("its log has been compacted");
+    let mut request = replication(&store).begin_catching_up(&peer, &offer).unwrap();
+    assert_eq!(
+        request,
+        Some(PartRequest { checkpoint: offer.id(), cursor: PartCursor::default() })
+    );
+    while_sealing(&disk, &store, || {
+        while let Some(wanted) = request.take() {
+            let part = giver_of.checkpoint_part(&wanted).unwrap().expect("it is the same one");
+            request = replication(&store).take_part(&peer, &part).unwrap();
+        }
+    });
+    let report = store.verify().unwrap();
+    assert_eq!(report.damages, [""; 0]);
+    let frames = [(&giver, &store), (&store, &giver)];
+    frames.iter().for_each(|(from, to)| pass_on(from, to));
+    let states = [&giver, &store].map(|database| replication(database).fingerprint().unwrap());
+    assert_eq!(states[0], states[1]);
 }
