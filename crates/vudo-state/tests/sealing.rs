@@ -90,6 +90,17 @@ fn pass_on(from: &Database, to: &Database) {
     }
 }
 
+/// Where in the log the entries of this kind are.
+fn positions(disk: &Disk, kind: &[u8]) -> Vec<u64> {
+    let mut positions = Vec::new();
+    let mut take = |key: &[u8], _: &[u8]| {
+        positions.push(u64::from_be_bytes(*key.last_chunk().unwrap()));
+        true
+    };
+    disk.scan(kind, &[kind[0] + 1], &mut take).unwrap();
+    positions
+}
+
 /// Does something while a store that seals its changes is about to write the segments with the seals.
 fn while_sealing<T>(disk: &Disk, store: &Database, work: impl FnOnce() -> T) -> T {
     let (reached, is_reached) = channel();
@@ -170,6 +181,9 @@ fn sealing_does_not_write_back_segments_from_before_a_checkpoint() {
     });
     let report = store.verify().unwrap();
     assert_eq!(report.damages, [""; 0]);
+    let log = positions(&disk, b"l");
+    let left = positions(&disk, b"s").into_iter().filter(|end| !log.contains(end));
+    assert_eq!(left.collect::<Vec<u64>>(), [], "segments of a log that is not there any more");
     let frames = [(&giver, &store), (&store, &giver)];
     frames.iter().for_each(|(from, to)| pass_on(from, to));
     let states = [&giver, &store].map(|database| replication(database).fingerprint().unwrap());
