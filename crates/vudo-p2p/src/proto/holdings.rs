@@ -6,6 +6,8 @@ use vudo_crdt::wire::{MalformedFrame, Reader};
 use vudo_crdt::{ReplicaKey, VersionVector};
 use vudo_state::{Cursor, CursorDigest, Replication};
 
+use crate::limits::WHOLE_HOLDINGS_REPLICAS_MAX;
+
 /// The first bytes of the root of a replica's log; zeros where it is not told.
 pub type LogHash = [u8; 8];
 
@@ -65,7 +67,8 @@ impl Holdings {
         first_bytes(&bytes)
     }
 
-    /// What to remember of a peer that holds this too.
+    /// What to remember of a peer that holds this too, where the next session would not tell all of it in
+    /// any case.
     ///
     /// # Errors
     /// The disk failed.
@@ -73,6 +76,9 @@ impl Holdings {
         replication: &Replication,
         vector: &VersionVector,
     ) -> vudo_state::Result<Option<Cursor>> {
+        if vector.replica_count() <= WHOLE_HOLDINGS_REPLICAS_MAX {
+            return Ok(None);
+        }
         let held = Holdings::of(replication)?;
         // More may have become durable since.
         let is_there = held.vector == *vector;

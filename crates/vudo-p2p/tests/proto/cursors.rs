@@ -111,6 +111,8 @@ fn few_replicas_are_told_whole() {
         for side in sync(&left, &right) {
             let is_whole = |message: &Message| matches!(message, Message::Holdings(_));
             assert!(side.sent.iter().any(is_whole) && !has_asked(&side));
+            let replication = side.database.replication("default").unwrap();
+            assert_eq!(replication.cursor(&side.peer), None, "it would not be used");
         }
     }
 }
