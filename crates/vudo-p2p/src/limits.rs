@@ -20,8 +20,8 @@ pub const UNACKNOWLEDGED_FRAMES_MAX: usize = 4;
 /// No frame follows while so many bytes of others are on their way: only a change that is large itself
 /// makes it more.
 pub const UNACKNOWLEDGED_BYTES_MAX: usize = UNACKNOWLEDGED_FRAMES_MAX * FRAME_CONTENT_BYTES_MAX;
-/// What is held of no more replicas than this is told whole as a session begins: that takes about as many
-/// bytes as the proofs before it, and nobody has to ask.
+/// What is held of no more replicas than this is told whole as a session begins: some 40 bytes each, and
+/// nobody has to ask.
 pub const WHOLE_HOLDINGS_REPLICAS_MAX: usize = 4;
 /// Largest message before both sides have proved what they must: a proof with the records of a ticket.
 pub const HANDSHAKE_MESSAGE_BYTES_MAX: usize = 4 << 10;

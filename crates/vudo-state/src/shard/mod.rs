@@ -67,7 +67,7 @@ pub(crate) struct Shard {
     /// flush comes before it and the state behind it, where somebody has more than one of them.
     pub(crate) sealing: Mutex<()>,
     pub(crate) acknowledgements: Acknowledgements,
-    /// Whoever uses them holds the state, if both.
+    /// Their lock comes behind that of the state, where somebody has both.
     pub(crate) cursors: Cursors,
     /// Held while a pin is set, and while a compaction finds out which pins there are.
     pub(crate) pinning: Mutex<()>,
